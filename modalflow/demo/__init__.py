@@ -1,0 +1,1 @@
+"""What `modalflow demo` runs."""

@@ -1,0 +1,1 @@
+"""What Airflow discovers: options, commands, policy, logs."""

@@ -1,0 +1,267 @@
+"""modalflow's settings: one table of options, and one frozen tree of their values.
+
+Flows in: Airflow's configuration, or any ``Mapping`` of option name to text. Flows out: ``Settings``, read by
+``executor`` (which hands ``TranslationOptions`` to ``translation`` and ``LaunchSettings`` to ``launch``). The same table is
+what Airflow shows in ``airflow config list`` and what ``docs/reference/options.md`` is generated from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.plan import ImagePlan
+
+SECTION = "modal_executor"
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """An option that cannot be used; the text names section, option, value and what to write."""
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _integer(raw: str) -> int:
+    return int(raw)
+
+
+def _seconds(raw: str) -> float:
+    value = float(raw)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _boolean(raw: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    return known[raw.strip().lower()]
+
+
+def _json_object(raw: str) -> dict[str, object]:
+    value = json.loads(raw)
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def _json_or_text(raw: str) -> object:
+    """Read a list, object or number where the text is JSON, else the text itself (``us-east``, ``64Gi``)."""
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError:
+        return raw
+
+
+def _names(raw: str) -> list[str]:
+    """Read a comma-separated list of names."""
+    return [part.strip() for part in raw.split(",") if part.strip()]
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(raw: str) -> str:
+        value = raw.strip().lower()
+        if value not in choices:
+            raise ValueError
+        return value
+
+    read.__doc__ = " or ".join(choices)
+    return read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One option of ``[modal_executor]``.
+
+    ``default`` is text, as Airflow keeps it; the empty string means "not set". ``expects`` finishes the sentence
+    "expected …" of its error. ``task_key`` marks an option that is the site-wide value of the ``modal`` key of the same name.
+    """
+
+    name: str
+    description: str
+    read: Callable[[str], object]
+    expects: str
+    default: str = ""
+    example: str = ""
+    task_key: bool = False
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(name="app_name", default="modalflow", read=_text, expects="a Modal App name",
+           description="Modal App that the sandboxes belong to; created if missing."),
+    Option(name="environment", read=_text, expects="a Modal environment name", example="main",
+           description="Modal environment; empty means the one that the credentials default to."),
+    Option(name="deployment", default="airflow", read=_text, expects="letters, digits, '-', '_' and '.'",
+           description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
+                       "a sandbox is ours only if this and its launch id both match."),
+    Option(name="image", default="auto", read=_text, expects="auto, or an image reference", task_key=True,
+           example="ghcr.io/me/airflow@sha256:...",
+           description="Image of tasks that name none. `auto` is Modal's debian_slim with exactly the Airflow distributions "
+                       "that the scheduler has."),
+    Option(name="cpu", read=_json_or_text, expects="physical cores", task_key=True, example="0.5",
+           description="Physical cores (one is two vCPUs), or [request, limit]. Empty leaves Modal's default of 0.125."),
+    Option(name="memory", read=_json_or_text, expects="MiB or a quantity", task_key=True, example="2Gi",
+           description="Memory in MiB, or a quantity, or [request, limit]. An Airflow task process needs about 200 MiB before "
+                       "user code; Modal's own default request is 128 MiB.", default="512"),
+    Option(name="env", read=_json_object, expects="a JSON object", task_key=True, example='{"HF_HOME": "/models"}',
+           description="Environment variables of every task."),
+    Option(name="secrets", read=_names, expects="comma-separated names", task_key=True, example="huggingface,warehouse",
+           description="Modal Secrets that every task gets."),
+    Option(name="volumes", read=_json_object, expects="a JSON object", task_key=True, example='{"/models": "models"}',
+           description="Modal Volumes of every task: mount path to Volume name."),
+    Option(name="region", read=_json_or_text, expects="a region or a JSON list", task_key=True, example="us-east",
+           description="Where tasks may run. Naming a region raises Modal's price."),
+    Option(name="cloud", read=_text, expects="aws, gcp, oci or auto", task_key=True, description="Cloud provider of every task."),
+    Option(name="workdir", read=_text, expects="an absolute path", task_key=True, description="Working directory of every task."),
+    Option(name="tags", read=_json_object, expects="a JSON object", task_key=True, example='{"team": "ml"}',
+           description="Tags of every sandbox, beside modalflow's own."),
+    Option(name="timeout", default="24h", read=_json_or_text, expects="seconds or a duration", task_key=True, example="6h",
+           description="Longest life of a task's sandbox that sets none itself. Modal ends it then; Modal's maximum is 24 h and "
+                       "its own default, 300 s, would cut tasks short."),
+    Option(name="default_gpu", read=_text, expects="a GPU name", example="L4",
+           description="GPU model for a pod that limits nvidia.com/gpu without naming a model. Empty: such a task is refused "
+                       "with the list of choices, never guessed."),
+    Option(name="gpu_wait", default="480", read=_seconds, expects="seconds",
+           description="Seconds that a task waits for GPU capacity, over all its candidates together. Less than Airflow's "
+                       "[scheduler] task_queued_timeout (600), or Airflow takes the task back while it still waits."),
+    Option(name="allow_long_gpu_wait", default="False", read=_boolean, expects="True or False",
+           description="Start although gpu_wait is more than [scheduler] task_queued_timeout."),
+    Option(name="default_template", read=_text, expects="a template name", example="cpu",
+           description="Template of every task, below what the task says itself."),
+    Option(name="queue_templates", read=_json_object, expects="a JSON object", example='{"gpu": "gpu-inference"}',
+           description="Template by Airflow queue: the task's `queue=` chooses it."),
+    Option(name="pod_template_file", read=_text, expects="a path", example="/opt/airflow/pod_template.yaml",
+           description="KubernetesExecutor's pod template, used as it is as the weakest template."),
+    Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
+           description="Folders searched for templates, before those that ship with modalflow."),
+    Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
+           description="What a pod field without a translation does: refuse the task, or run it with a warning in its log. "
+                       "Fields whose loss would change data, hardware or security are refused either way."),
+    Option(name="execution_api_url", read=_text, expects="an http(s) URL ending in /execution/",
+           example="https://airflow.example.com/execution/",
+           description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
+    Option(name="dags_volume", read=_text, expects="a Modal Volume name", example="airflow-dags",
+           description="Volume with one folder per local DAG bundle (`dags-folder` is Airflow's default bundle), mounted "
+                       "read-only. Empty: the image holds the DAGs at the configured path."),
+    Option(name="logs_volume", default="modalflow-logs", read=_text, expects="a Modal Volume name",
+           description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
+    Option(name="worker_env", read=_json_object, expects="a JSON object", example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
+           description="Further environment for Airflow inside sandboxes, beside the documented allow-list. Never put a "
+                       "database URL or a signing key here: tasks could read it."),
+    Option(name="handover_timeout", default="60", read=_seconds, expects="seconds",
+           description="How long a sandbox that takes its workload on stdin waits for it before it gives up."),
+    Option(name="create_timeout", default="120", read=_seconds, expects="seconds",
+           description="Bound on creating one CPU sandbox. An image that must first be built is not counted in it."),
+    Option(name="rpc_timeout", default="30", read=_seconds, expects="seconds", description="Bound on any other single call to Modal."),
+    Option(name="launch_concurrency", default="64", read=_integer, expects="a whole number",
+           description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
+    Option(name="launch_retries", default="5", read=_integer, expects="a whole number",
+           description="How often a launch that Modal could not serve (unavailable, rate limited) is tried again before the task "
+                       "fails. No Airflow retry is used up by it."),
+)  # fmt: skip
+"""Every option, in the order the reference shows them."""
+
+_BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchSettings:
+    """What ``launch`` and the gateway need. Times in seconds; meanings as in ``OPTIONS``."""
+
+    app_name: str = "modalflow"
+    environment: str | None = None
+    deployment: str = "airflow"
+    handover_timeout: float = 60.0
+    create_timeout: float = 120.0
+    rpc_timeout: float = 30.0
+    launch_concurrency: int = 64
+    launch_retries: int = 5
+    logs_volume: str | None = "modalflow-logs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All of ``[modal_executor]``, typed."""
+
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    translation: TranslationOptions = field(default_factory=TranslationOptions)
+    allow_long_gpu_wait: bool = False
+    template_folders: tuple[str, ...] = ()
+    execution_api_url: str | None = None
+    dags_volume: str | None = None
+    worker_env: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read(option: Option, raw: str) -> object:
+    try:
+        return option.read(raw)
+    except (ValueError, TypeError, KeyError, json.JSONDecodeError) as error:
+        example = f", e.g. {option.example}" if option.example else ""
+        raise SettingsError(f"[{SECTION}] {option.name}: expected {option.expects}{example}; got {raw!r}") from error
+
+
+def read_settings(values: Mapping[str, str], *, auto_image: ImagePlan | None = None) -> Settings:
+    """Build ``Settings`` from option texts; absent and empty options take their default.
+
+    Raises ``SettingsError`` for the first option that is unknown or does not parse.
+    """
+    for name in values:
+        if name not in _BY_NAME:
+            hint = did_you_mean(name, _BY_NAME)
+            raise SettingsError(f"[{SECTION}] {name}: unknown option" + (f"; {hint}" if hint else ""))
+    read = {option.name: _read(option, text) for option in OPTIONS if (text := values.get(option.name) or option.default)}
+    return _assemble(read, auto_image or ImagePlan(reference=None))
+
+
+def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
+    def value(name: str, kind: type[T]) -> T:
+        found = read[name]
+        if not isinstance(found, kind):
+            raise TypeError(name)
+        return found
+
+    def optional(name: str, kind: type[T]) -> T | None:
+        return value(name, kind) if name in read else None
+
+    return Settings(
+        launch=LaunchSettings(
+            app_name=value("app_name", str),
+            environment=optional("environment", str),
+            deployment=value("deployment", str),
+            handover_timeout=value("handover_timeout", float),
+            create_timeout=value("create_timeout", float),
+            rpc_timeout=value("rpc_timeout", float),
+            launch_concurrency=value("launch_concurrency", int),
+            launch_retries=value("launch_retries", int),
+            logs_volume=optional("logs_volume", str),
+        ),
+        translation=TranslationOptions(
+            task_keys={option.name: read[option.name] for option in OPTIONS if option.task_key and option.name in read},
+            auto_image=auto_image,
+            default_gpu=optional("default_gpu", str),
+            gpu_wait=value("gpu_wait", float),
+            default_template=optional("default_template", str),
+            pod_template_file=optional("pod_template_file", str),
+            queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
+            on_unsupported="warn" if value("on_unsupported", str) == "warn" else "error",
+        ),
+        allow_long_gpu_wait=value("allow_long_gpu_wait", bool),
+        template_folders=tuple(optional("template_folders", list) or ()),
+        execution_api_url=optional("execution_api_url", str),
+        dags_volume=optional("dags_volume", str),
+        worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
+    )
+
+
+def _texts(name: str, mapping: Mapping[object, object]) -> dict[str, str]:
+    for key, found in mapping.items():
+        if not isinstance(found, str):
+            raise SettingsError(f"[{SECTION}] {name}: {key!r}: expected text, got {found!r}; write it in quotes")
+    return {str(key): str(found) for key, found in mapping.items()}

@@ -1,0 +1,52 @@
+"""What translation has to say to the user, as data; one function renders it.
+
+Flows out of every module of ``translation``; ends in the task's log, a DAG import error, the ``explain`` command or JSON.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from modalflow.translation.origins import Origin
+
+CLOSE_ENOUGH = 0.6
+"""difflib ratio above which an unknown name is taken for a typo of a known one."""
+
+
+class Severity(StrEnum):
+    """``error`` refuses the task, ``warning`` runs it with a loss the user must know of, ``notice`` is harmless."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnostic:
+    """One finding. ``code`` is stable and kebab-case (``unknown-gpu``); ``hint`` says what to write instead."""
+
+    code: str
+    severity: Severity
+    origin: Origin
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """Render as ``<where>: <message>[; <hint>]``."""
+        tail = f"; {self.hint}" if self.hint else ""
+        return f"{self.origin}: {self.message}{tail}"
+
+
+def render(diagnostics: Iterable[Diagnostic]) -> str:
+    """One line per finding, in the order found."""
+    return "\n".join(str(d) for d in diagnostics)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean "x"?`` for the closest known word, else the empty string."""
+    by_lower = {k.lower(): k for k in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=CLOSE_ENOUGH)
+    return f'did you mean "{by_lower[matches[0]]}"?' if matches else ""

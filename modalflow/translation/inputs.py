@@ -1,0 +1,67 @@
+"""What ``translate`` is given besides the ``executor_config``: options, the task's context, and a way to load templates.
+
+``settings`` builds ``TranslationOptions``; ``executor`` builds ``TaskContext``; ``templates`` implements ``TemplateSource``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.origins import Origin
+from modalflow.translation.plan import ImagePlan, VolumePlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranslationOptions:
+    """The part of ``[modal_executor]`` that decides how tasks are translated.
+
+    ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
+    values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
+    ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one.
+    """
+
+    task_keys: Mapping[str, object] = field(default_factory=dict)
+    auto_image: ImagePlan = field(default_factory=lambda: ImagePlan(reference=None))
+    default_gpu: str | None = None
+    gpu_wait: float = 480.0
+    default_template: str | None = None
+    pod_template_file: str | None = None
+    queue_templates: Mapping[str, str] = field(default_factory=dict)
+    on_unsupported: Literal["error", "warn"] = "error"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskContext:
+    """The part of a launch that differs from task to task, and what modalflow itself adds to every sandbox.
+
+    ``env``, ``volumes`` and ``tags`` are ours and win over a user's (with a warning where they collide).
+    """
+
+    queue: str = "default"
+    env: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[VolumePlan, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedTemplate:
+    """A YAML template as plain data, with the line of every key.
+
+    ``lines`` maps a path inside ``document`` (``("spec", "containers", 0, "image")``) to its 1-based line.
+    """
+
+    name: str
+    file: str
+    document: Mapping[str, object]
+    lines: Mapping[tuple[str | int, ...], int]
+
+
+class TemplateSource(Protocol):
+    """Finds templates by name or path."""
+
+    def load(self, name: str, *, asked_by: Origin) -> LoadedTemplate | Diagnostic:
+        """Return the template, or the error that names ``asked_by`` (not found, not YAML, outside the folders). Total."""
+        ...

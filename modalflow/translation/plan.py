@@ -1,0 +1,93 @@
+"""The launch plan: plain data that says everything about one sandbox except its secret workload.
+
+Flows out of ``lower``; ``modal_gateway`` turns it into the keyword arguments of ``modal.Sandbox.create``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+CpuCores = float | tuple[float, float]
+"""Physical cores (Modal's unit; one is two vCPUs), or (request, limit)."""
+MemoryMib = int | tuple[int, int]
+"""MiB, or (request, limit). Always int: the client sends a float as 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagePlan:
+    """Which image a task runs in.
+
+    ``reference`` is a registry reference (``apache/airflow:3.3.2-python3.11``, ``repo@sha256:…``), or ``None`` for the
+    image that modalflow describes itself (``python_version`` and pip ``packages`` on Modal's ``debian_slim``).
+    ``registry_secret`` names a Modal Secret. ``entrypoint`` replaces the image's ENTRYPOINT (a pod's ``command``; ``()``
+    clears it); ``None`` keeps whatever the image has.
+    """
+
+    reference: str | None
+    python_version: str = ""
+    packages: tuple[str, ...] = ()
+    registry_secret: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretPlan:
+    """A named Modal Secret, and the keys it must have."""
+
+    name: str
+    required_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumePlan:
+    """A named Modal Volume at one mount path. ``version`` 2 for our own log Volume, ``None`` for "as it exists"."""
+
+    mount_path: str
+    name: str
+    read_only: bool = False
+    sub_path: str | None = None
+    version: Literal[1, 2] | None = None
+    create_if_missing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SandboxPlan:
+    """One task as Modal Sandbox parameters.
+
+    ``gpu_candidates`` are Modal GPU strings in order of preference (``("H100:2", "A100-80GB:2")``), empty for a CPU
+    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds.
+    """
+
+    image: ImagePlan
+    gpu_candidates: tuple[str, ...] = ()
+    gpu_wait: float = 480.0
+    cpu: CpuCores | None = None
+    memory: MemoryMib | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretPlan, ...] = ()
+    volumes: tuple[VolumePlan, ...] = ()
+    timeout: int = 86_400
+    region: tuple[str, ...] = ()
+    cloud: str | None = None
+    workdir: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> Literal["sandbox-v1", "sandbox-v2"]:
+        """Modal runs every GPU sandbox on V1 (create blocks until scheduled) and the others on V2."""
+        return "sandbox-v1" if self.gpu_candidates else "sandbox-v2"
+
+    @property
+    def handover(self) -> Literal["secret", "stdin"]:
+        """How the workload, which holds a token, reaches the sandbox.
+
+        ``secret``: inline in the create call, where no other process of the sandbox keeps the environment that
+        carried it: a V2 sandbox whose ENTRYPOINT is known to be empty. ``stdin``: everywhere else. A kept ENTRYPOINT
+        (dumb-init, a shell) stays in memory as a parent process whose ``/proc/<pid>/environ`` the task could read.
+        """
+        starts_first = self.image.reference is None or self.image.entrypoint == ()
+        if self.image.reference is None and self.image.entrypoint:
+            starts_first = False
+        return "secret" if self.backend == "sandbox-v2" and starts_first else "stdin"
