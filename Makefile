@@ -1,0 +1,69 @@
+# Everything a new machine needs is Python 3.11 (as $(PYTHON)), gcc, git and node.
+PYTHON ?= python3
+VENV := .venv
+WORKER := .venv-worker
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check lint types contracts bench docs constraints wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready $(WORKER)/.ready ## make the two environments: .venv for development, .venv-worker as the sandboxes' image
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+# The image that sandboxes see in tests and in the demo: Airflow, and nothing of ours nor of Modal's.
+$(WORKER)/.ready: $(VENV)/.ready constraints.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python $(WORKER)
+	$(UV) pip install --quiet --python $(WORKER)/bin/python --constraint constraints.txt --compile-bytecode \
+	  apache-airflow-core apache-airflow-task-sdk apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes
+	@touch $@
+
+demo: setup ## run the example DAGs on the embedded emulator and print what Modal got
+	$(BIN)/modalflow demo run --worker-python $(WORKER)/bin/python
+
+up: setup ## start emulator and Airflow with the example DAGs and leave them running
+	$(BIN)/modalflow demo up --worker-python $(WORKER)/bin/python
+
+down: ## stop what `make up` started
+	@if [ -x $(BIN)/modalflow ]; then $(BIN)/modalflow demo down; else echo "nothing is set up here"; fi
+
+test: setup ## run the whole test suite
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+check: lint types contracts ## lint, types and import contracts
+
+lint: setup ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+contracts: setup ## import-linter: data flows one way
+	$(BIN)/lint-imports
+
+bench: setup ## run every benchmark: ours, peer or floor, ratio, goal
+	$(BIN)/python -m benchmarks
+
+docs: setup ## regenerate the reference pages that come from the code
+	$(BIN)/python -m modalflow.provider.options_page > docs/reference/options.md
+	$(BIN)/python -m modalflow.emulator.coverage > docs/reference/emulator-coverage.md
+
+constraints: setup ## write the exact versions of this environment to constraints.txt
+	{ echo "# Exact versions for development and CI on Python 3.11. Refresh with: make constraints"; \
+	  $(UV) pip freeze --quiet --python $(BIN)/python --exclude-editable; } > constraints.txt
+
+wheel: setup ## build the wheel into dist/
+	$(UV) build --quiet --wheel
+
+clean: down ## remove environments and caches
+	rm -rf $(VENV) $(WORKER) dist .modalflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
