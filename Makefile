@@ -60,7 +60,7 @@ docs: setup ## regenerate the reference pages that come from the code
 
 constraints: setup ## write the exact versions of this environment to constraints.txt
 	{ echo "# Exact versions for development and CI on Python 3.11. Refresh with: make constraints"; \
-	  $(UV) pip freeze --quiet --python $(BIN)/python --exclude-editable; } > constraints.txt
+	  $(UV) pip freeze --quiet --python $(BIN)/python --exclude-editable; echo "uv==$$($(UV) self version --short)"; } > constraints.txt
 
 wheel: setup ## build the wheel into dist/
 	$(UV) build --quiet --wheel
