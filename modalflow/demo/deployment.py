@@ -1,0 +1,175 @@
+"""Emulator and Airflow as the demo runs them: own home folder, free ports, loopback only.
+
+Flows in: a folder and the Python that plays the sandboxes' image. Flows out: a running deployment that ``run`` drives through
+Airflow's API. Everything started here has ended when the context ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalflow import example_dags
+from modalflow.demo.airflow_api import AirflowApi
+from modalflow.demo.expectations import INVENTORY
+from modalflow.emulator import EmulatorConfig, EmulatorThread
+
+START_TIMEOUT = 180.0
+"""Seconds for Airflow's four processes to report; about 25 on two idle cores, most of it imports."""
+
+STOP_TIMEOUT = 20.0
+DAGS_VOLUME = "modalflow-dags"
+
+
+class DeploymentError(RuntimeError):
+    """Something did not start; the text says what and where its log is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deployment:
+    """What is running and where."""
+
+    home: Path
+    url: str
+    api: AirflowApi
+    emulator: EmulatorThread
+    airflow: subprocess.Popen[bytes]
+
+    @property
+    def password_file(self) -> Path:
+        """JSON with the generated password of the user ``admin``."""
+        return password_file(self.home)
+
+    def check_alive(self) -> None:
+        """Raise ``DeploymentError`` if Airflow has ended."""
+        code = self.airflow.poll()
+        if code is not None:
+            raise DeploymentError(f"airflow standalone ended with exit code {code}; see {airflow_log(self.home)}")
+
+
+def airflow_log(home: Path) -> Path:
+    """Where the output of Airflow's processes goes."""
+    return home / "airflow.log"
+
+
+def password_file(home: Path) -> Path:
+    """Where Airflow's simple auth manager writes the generated password."""
+    return home / "airflow" / "simple_auth_manager_passwords.json.generated"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free on loopback now; held together while choosing, so that they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]:
+    """Build the environment of Airflow's processes.
+
+    Nothing of the caller's own Airflow or Modal settings leaks in.
+    """
+    api_port, trigger_port, worker_port = free_ports(3)
+    url = f"http://127.0.0.1:{api_port}"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MODAL"))}
+    return {
+        **inherited,
+        **modal_environment,
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.ModalExecutor",
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.provider.logging_config.LOGGING_CONFIG",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(api_port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_port),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_port),
+        "AIRFLOW__MODAL_EXECUTOR__DAGS_VOLUME": DAGS_VOLUME,
+        "AIRFLOW__MODAL_EXECUTOR__QUEUE_TEMPLATES": json.dumps({"training": "gpu-training", "misspelt": "no-such-template"}),
+    }
+
+
+def _prepare(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    source = Path(example_dags.__file__).parent
+    shutil.copytree(source, home / "dags", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
+
+
+def _upload_dags(home: Path, env: dict[str, str]) -> None:
+    """Put the DAG folder on a Volume with Modal's own command, as the README says for a real account."""
+    modal = [sys.executable, "-m", "modal", "volume"]
+    for command in (["create", DAGS_VOLUME], ["put", DAGS_VOLUME, str(home / "dags"), "/dags-folder"]):
+        done = subprocess.run([*modal, *command], env=env, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        if done.returncode != 0:
+            raise DeploymentError(f"modal volume {' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _wait_until_ready(deployment: Deployment) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not deployment.api.healthy():
+        deployment.check_alive()
+        if time.monotonic() > deadline:
+            raise DeploymentError(f"Airflow was not ready after {START_TIMEOUT:.0f} s; see {airflow_log(deployment.home)}")
+        time.sleep(0.3)
+    deployment.api.log_in()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End Airflow's whole process group: politely, then not."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+            if sign is signal.SIGKILL:
+                return
+
+
+@contextlib.contextmanager
+def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
+    """Start emulator and Airflow in ``home`` (created, must be empty) and stop both at the end.
+
+    Raises ``DeploymentError`` with the place of the log when something does not start.
+    """
+    _prepare(home)
+    with EmulatorThread(EmulatorConfig(gpus=INVENTORY, python=worker_python)) as emulator:
+        env = environment(home, emulator.environment())
+        _upload_dags(home, env)
+        url = env["AIRFLOW__API__BASE_URL"]
+        with airflow_log(home).open("wb") as log:
+            airflow = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "airflow", "standalone"],
+                env=env,
+                cwd=home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        api = AirflowApi(url, password_file(home))
+        try:
+            deployment = Deployment(home=home, url=url, api=api, emulator=emulator, airflow=airflow)
+            _wait_until_ready(deployment)
+            yield deployment
+        finally:
+            api.close()
+            _stop(airflow)
