@@ -135,7 +135,7 @@ def _down() -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Hold the deployment until SIGTERM; this is the process that ``up`` leaves behind."""
-    from modalflow.demo.deployment import airflow_log, deploy  # noqa: PLC0415 - the emulator only when needed
+    from modalflow.demo.deployment import airflow_log, deploy, password_file  # noqa: PLC0415 - the emulator only when needed
 
     def stop(*_: object) -> None:
         raise SystemExit(0)
@@ -144,14 +144,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     with deploy(arguments.home, worker_python=arguments.worker_python) as deployment:
         state = {
             "pid": os.getpid(),
-            "url": deployment.url,
-            "password_file": str(deployment.password_file),
-            "dags": str(deployment.home / "dags"),
-            "log": str(airflow_log(deployment.home)),
+            "url": deployment.airflow.url,
+            "password_file": str(password_file(arguments.home)),
+            "dags": str(arguments.home / "dags"),
+            "log": str(airflow_log(arguments.home)),
         }
         partial = arguments.state.with_suffix(".partial")
         partial.write_text(json.dumps(state))
         partial.replace(arguments.state)
         while True:
-            deployment.check_alive()
+            deployment.airflow.check_alive()
             time.sleep(1)

@@ -37,25 +37,27 @@ class DeploymentError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
-    """What is running and where."""
+class AirflowRunning:
+    """An ``airflow standalone`` that is up, and a logged-in client of its API."""
 
     home: Path
     url: str
     api: AirflowApi
-    emulator: EmulatorThread
-    airflow: subprocess.Popen[bytes]
-
-    @property
-    def password_file(self) -> Path:
-        """JSON with the generated password of the user ``admin``."""
-        return password_file(self.home)
+    process: subprocess.Popen[bytes]
 
     def check_alive(self) -> None:
         """Raise ``DeploymentError`` if Airflow has ended."""
-        code = self.airflow.poll()
+        code = self.process.poll()
         if code is not None:
             raise DeploymentError(f"airflow standalone ended with exit code {code}; see {airflow_log(self.home)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deployment:
+    """Airflow and the emulator that its tasks run on."""
+
+    airflow: AirflowRunning
+    emulator: EmulatorThread
 
 
 def airflow_log(home: Path) -> Path:
@@ -108,13 +110,13 @@ def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]
     }
 
 
-def _prepare(home: Path) -> None:
+def copy_dags(source: Path, home: Path) -> None:
+    """Copy the DAG files of ``source`` to ``home``'s DAG folder; both folders are made if missing."""
     home.mkdir(parents=True, exist_ok=True)
-    source = Path(example_dags.__file__).parent
     shutil.copytree(source, home / "dags", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
 
 
-def _upload_dags(home: Path, env: dict[str, str]) -> None:
+def upload_dags(home: Path, env: dict[str, str]) -> None:
     """Put the DAG folder on a Volume with Modal's own command, as the README says for a real account."""
     modal = [sys.executable, "-m", "modal", "volume"]
     for command in (["create", DAGS_VOLUME], ["put", DAGS_VOLUME, str(home / "dags"), "/dags-folder"]):
@@ -123,14 +125,14 @@ def _upload_dags(home: Path, env: dict[str, str]) -> None:
             raise DeploymentError(f"modal volume {' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def _wait_until_ready(deployment: Deployment) -> None:
+def _wait_until_ready(airflow: AirflowRunning) -> None:
     deadline = time.monotonic() + START_TIMEOUT
-    while not deployment.api.healthy():
-        deployment.check_alive()
+    while not airflow.api.healthy():
+        airflow.check_alive()
         if time.monotonic() > deadline:
-            raise DeploymentError(f"Airflow was not ready after {START_TIMEOUT:.0f} s; see {airflow_log(deployment.home)}")
+            raise DeploymentError(f"Airflow was not ready after {START_TIMEOUT:.0f} s; see {airflow_log(airflow.home)}")
         time.sleep(0.3)
-    deployment.api.log_in()
+    airflow.api.log_in()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -145,31 +147,38 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
-    """Start emulator and Airflow in ``home`` (created, must be empty) and stop both at the end.
+def airflow_running(home: Path, env: dict[str, str]) -> Iterator[AirflowRunning]:
+    """Run ``airflow standalone`` in ``home`` with ``env`` (see ``environment``) until the context ends.
 
-    Raises ``DeploymentError`` with the place of the log when something does not start.
+    Raises ``DeploymentError`` with the place of the log when it does not get ready.
     """
-    _prepare(home)
+    with airflow_log(home).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "standalone"],
+            env=env,
+            cwd=home,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    url = env["AIRFLOW__API__BASE_URL"]
+    api = AirflowApi(url, password_file(home))
+    airflow = AirflowRunning(home=home, url=url, api=api, process=process)
+    try:
+        _wait_until_ready(airflow)
+        yield airflow
+    finally:
+        api.close()
+        _stop(process)
+
+
+@contextlib.contextmanager
+def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
+    """Start emulator and Airflow with the example DAGs in ``home`` (created) and stop both at the end."""
+    copy_dags(Path(example_dags.__file__).parent, home)
     with EmulatorThread(EmulatorConfig(gpus=INVENTORY, python=worker_python)) as emulator:
         env = environment(home, emulator.environment())
-        _upload_dags(home, env)
-        url = env["AIRFLOW__API__BASE_URL"]
-        with airflow_log(home).open("wb") as log:
-            airflow = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "airflow", "standalone"],
-                env=env,
-                cwd=home,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        api = AirflowApi(url, password_file(home))
-        try:
-            deployment = Deployment(home=home, url=url, api=api, emulator=emulator, airflow=airflow)
-            _wait_until_ready(deployment)
-            yield deployment
-        finally:
-            api.close()
-            _stop(airflow)
+        upload_dags(home, env)
+        with airflow_running(home, env) as airflow:
+            yield Deployment(airflow=airflow, emulator=emulator)

@@ -31,11 +31,11 @@ POLL = 1.0
 def _wait_for_dags(deployment: Deployment) -> None:
     deadline = time.monotonic() + PARSE_TIMEOUT
     while True:
-        missing = set(DAG_IDS) - deployment.api.dag_ids()
-        errors = deployment.api.import_errors()
+        missing = set(DAG_IDS) - deployment.airflow.api.dag_ids()
+        errors = deployment.airflow.api.import_errors()
         if not missing and IMPORT_ERROR_DAG in errors:
             return
-        deployment.check_alive()
+        deployment.airflow.check_alive()
         if time.monotonic() > deadline:
             raise DeploymentError(f"DAGs not parsed after {PARSE_TIMEOUT:.0f} s: {sorted(missing)}; import errors: {errors}")
         time.sleep(POLL)
@@ -52,7 +52,7 @@ def _by_task(records: Sequence[SandboxRecord]) -> Mapping[tuple[str, str], list[
 def _instances(deployment: Deployment, runs: Mapping[str, str]) -> Mapping[tuple[str, str], list[dict[str, Any]]]:
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for dag_id, run_id in runs.items():
-        for instance in deployment.api.task_instances(dag_id, run_id):
+        for instance in deployment.airflow.api.task_instances(dag_id, run_id):
             grouped[dag_id, instance["task_id"]].append(instance)
     return grouped
 
@@ -69,29 +69,29 @@ def _rows(deployment: Deployment, runs: Mapping[str, str], decisions: Mapping[tu
 
 def _log_problems(deployment: Deployment, runs: Mapping[str, str]) -> list[str]:
     """Read every log as the UI would and say which lack the line they must have."""
-    problems = []
-    for expected in EXPECTATIONS:
-        if expected.log_contains and expected.log_contains not in _log(deployment, runs, expected):
-            problems.append(f"{expected.dag_id}.{expected.task_id}: the log lacks {expected.log_contains!r}")
-    return problems
+    return [
+        f"{expected.dag_id}.{expected.task_id}: the log lacks {expected.log_contains!r}"
+        for expected in EXPECTATIONS
+        if expected.log_contains and expected.log_contains not in _log(deployment, runs, expected)
+    ]
 
 
 def _log(deployment: Deployment, runs: Mapping[str, str], expected: Expectation) -> str:
-    return deployment.api.log(expected.dag_id, runs[expected.dag_id], expected.task_id, 1)
+    return deployment.airflow.api.log(expected.dag_id, runs[expected.dag_id], expected.task_id, 1)
 
 
 def _drive(deployment: Deployment, console: Console) -> list[str]:
     """Run everything; return what went differently from what it should."""
     _wait_for_dags(deployment)
-    import_error = deployment.api.import_errors()[IMPORT_ERROR_DAG]
+    import_error = deployment.airflow.api.import_errors()[IMPORT_ERROR_DAG]
     problems = [] if IMPORT_ERROR_TEXT in import_error else [f"{IMPORT_ERROR_DAG}: unexpected import error: {import_error}"]
-    runs = {dag_id: deployment.api.trigger(dag_id) for dag_id in DAG_IDS}
+    runs = {dag_id: deployment.airflow.api.trigger(dag_id) for dag_id in DAG_IDS}
     decisions: dict[tuple[str, str], str] = {}
     deadline = time.monotonic() + RUN_TIMEOUT
     rows: list[Row] = []
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         while not rows or not all(row.finished for row in rows):
-            deployment.check_alive()
+            deployment.airflow.check_alive()
             if time.monotonic() > deadline:
                 problems.append(f"not finished after {RUN_TIMEOUT:.0f} s")
                 break
