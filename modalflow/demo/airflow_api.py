@@ -51,9 +51,9 @@ class AirflowApi:
         """File name to the text of its import error."""
         return {Path(error["filename"]).name: error["stack_trace"] for error in self._get("/importErrors")["import_errors"]}
 
-    def trigger(self, dag_id: str) -> str:
-        """Start a run now; returns its run id."""
-        answer = self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run now, with ``conf`` as its params; returns its run id."""
+        answer = self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
         answer.raise_for_status()
         return str(answer.json()["dag_run_id"])
 
