@@ -1,0 +1,124 @@
+"""Airflow's configuration into ``Settings``, and what is checked once when the scheduler starts.
+
+In: Airflow's ``conf``, seen by one team or by all. Out: ``Settings``, or ``SettingsError`` whose text ends the scheduler's
+start; and warnings that name what would not work. Next: ``worker_environment``, ``modal_executor``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from modalflow.settings import OPTIONS, SECTION, Settings, SettingsError, read_settings
+from modalflow.translation.plan import ImagePlan
+
+LOGGING_CLASS = "modalflow.provider.logging_config.LOGGING_CONFIG"
+"""What ``[logging] logging_config_class`` should say."""
+
+_SUFFIXES = ("_cmd", "_secret")
+"""Airflow's indirect spellings of an option; the option of the plain name carries the value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigurationView:
+    """Airflow's configuration as one team sees it (``team=None``: as everybody does).
+
+    Airflow's own ``ExecutorConf`` does not fall back: with a team, an option that only the global section sets answers
+    with its default (3.3.2, tried). Here a team's own value wins and the global one answers for the rest.
+    """
+
+    conf: Any
+    team: str | None = None
+    environ: Mapping[str, str]
+
+    def get(self, section: str, option: str, fallback: str = "") -> str:
+        """Text of an option, or ``fallback``."""
+        team = self.team if self.team and self._team_sets(section, option) else None
+        named = {"team_name": team} if team else {}
+        found = self.conf.get(section, option, fallback=None, **named)
+        return fallback if found is None else str(found)
+
+    def _team_sets(self, section: str, option: str) -> bool:
+        name = f"AIRFLOW__{(self.team or '').upper()}___{section.upper()}__{option.upper()}"
+        in_file = isinstance(self.conf, configparser.RawConfigParser) and configparser.RawConfigParser.has_option(
+            self.conf, f"{self.team}={section}", option
+        )
+        return name in self.environ or in_file
+
+    def options_of(self, section: str) -> set[str]:
+        """Names of the options that anybody set or that have a default."""
+        found: set[str] = set()
+        for named in ({}, {"team_name": self.team}) if self.team else ({},):
+            found.update(self.conf.getsection(section, **named) or {})
+        return found
+
+
+def load_settings(view: ConfigurationView, *, auto_image: ImagePlan | None = None) -> Settings:
+    """Read ``[modal_executor]``. Raises ``SettingsError`` for an option that is unknown or does not parse."""
+    known = {option.name for option in OPTIONS}
+    texts = {name: view.get(SECTION, name) for name in known}
+    for name in view.options_of(SECTION) - known:
+        stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
+        if stem not in known:
+            texts[name] = ""
+    return read_settings(texts, auto_image=auto_image)
+
+
+def check_gpu_wait(settings: Settings, task_queued_timeout: float) -> None:
+    """Refuse a GPU wait that Airflow would cut short. Raises ``SettingsError`` naming both options and their values.
+
+    Airflow takes back a task that is queued longer than ``task_queued_timeout`` (3.3.2: revoked, queued again, failed the
+    third time), so a longer wait never gets its GPU.
+    """
+    wait = settings.translation.gpu_wait
+    if wait <= task_queued_timeout or settings.allow_long_gpu_wait:
+        return
+    raise SettingsError(
+        f"[{SECTION}] gpu_wait = {wait:g} is more than [scheduler] task_queued_timeout = {task_queued_timeout:g}: Airflow "
+        f"would take a task back while it still waits for its GPU. Raise task_queued_timeout above {wait:g}, lower gpu_wait, "
+        f"or set [{SECTION}] allow_long_gpu_wait = True"
+    )
+
+
+def logging_warning(logging_config_class: str) -> str | None:
+    """Sentence about task logs that would not be kept, or ``None`` if modalflow's logging is set up."""
+    if logging_config_class.startswith("modalflow."):
+        return None
+    return (
+        f"[logging] logging_config_class = {logging_config_class or '(empty)'}: the logs of tasks on Modal are shown while "
+        f"they run only if modalflow reads them, and are gone with the sandbox otherwise. Set [logging] logging_config_class "
+        f"= {LOGGING_CLASS} for the scheduler and the API server"
+    )
+
+
+def reachability_warning(execution_api_url: str, modal_server_url: str) -> str | None:
+    """Sentence about an execution API that sandboxes on Modal cannot reach, or ``None``.
+
+    ``modal_server_url`` is ``MODAL_SERVER_URL``; with the emulator, sandboxes run on this machine and reach anything here.
+    """
+    host = urlsplit(execution_api_url).hostname or ""
+    if not _is_private(host) or _is_loopback(urlsplit(modal_server_url).hostname or ""):
+        return None
+    return (
+        f"The execution API is at {execution_api_url}, which a sandbox on Modal cannot reach: every task would fail to report. "
+        f"Set [{SECTION}] execution_api_url to a public URL of the API server that ends in /execution/"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_private(host: str) -> bool:
+    """Loopback, private address, or a name that only a local resolver knows."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return _is_loopback(host) or "." not in host or host.endswith((".local", ".internal", ".svc"))

@@ -1,0 +1,148 @@
+"""What ``start`` builds: the loop that launches, and the requests it is given.
+
+In: Airflow's configuration, workloads. Out: ``LaunchRequest`` whose closures the loop's thread calls when it gets to them.
+Imported by the scheduler only. Next: ``launch.backend``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modalflow.executor.auto_image import describe_auto_image
+from modalflow.executor.configuration import (
+    ConfigurationView,
+    check_gpu_wait,
+    load_settings,
+    logging_warning,
+    reachability_warning,
+)
+from modalflow.executor.journal import Journal
+from modalflow.executor.refusal import internal_error, refused_config
+from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
+from modalflow.executor.workloads import WorkloadFacts, workload_json
+from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.tokens import JWTGenerator
+    from airflow.executors.base_executor import BaseExecutor
+
+    from modalflow.settings import Settings
+    from modalflow.translation.inputs import TaskContext
+    from modalflow.translation.result import Translation
+
+log = logging.getLogger(__name__)
+
+Translate = Callable[[object, "TaskContext"], "Translation"]
+"""``executor_config`` and context to a translation, with options and templates already bound."""
+
+
+class Backend(Protocol):
+    """What the executor asks of ``launch.backend.LaunchBackend``; no method blocks or does I/O, but ``stop`` waits."""
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+
+    def submit(self, request: LaunchRequest) -> None:
+        """Take a launch."""
+
+    def adopt(self, requests: list[AdoptRequest]) -> None:
+        """Take over launches of an earlier scheduler."""
+
+    def revoke(self, launch_id: str, reason: str) -> None:
+        """End a launch; its events no longer matter."""
+
+    def drain(self) -> list[LaunchEvent]:
+        """What happened since the last call."""
+
+    def stop(self, timeout: float) -> None:
+        """Stop the loop, at most ``timeout`` seconds from now; sandboxes run on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launching:
+    """The running half of the executor: backend, worker environment, translation, tokens."""
+
+    backend: Backend
+    environment: WorkerEnvironment
+    translate: Translate
+    jwt_generator: JWTGenerator | None
+
+    def request(self, launch_id: str, key: Hashable, workload: Any, facts: WorkloadFacts) -> LaunchRequest:
+        """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
+        return LaunchRequest(
+            launch_id=launch_id,
+            key=key,
+            label=facts.label,
+            priority=facts.priority,
+            translate=partial(self._translation, launch_id, facts),
+            mint_workload=partial(workload_json, workload, facts.subject, self.jwt_generator),
+            log_path=facts.log_path,
+        )
+
+    def _translation(self, launch_id: str, facts: WorkloadFacts) -> Translation:
+        """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
+        try:
+            refused = refused_config(facts.executor_config)
+            return refused or self.translate(facts.executor_config, self.environment.context(launch_id, facts))
+        except Exception as error:
+            log.exception("modalflow: could not translate the executor_config of %s", facts.label)
+            return internal_error(error)
+
+
+def start_launching(executor: BaseExecutor) -> Launching:
+    """Read the configuration, say what would not work, and start the loop. Raises ``SettingsError``."""
+    from airflow import __version__ as airflow_version  # noqa: PLC0415 - Airflow is imported where it is needed
+    from airflow.configuration import conf  # noqa: PLC0415
+
+    view = ConfigurationView(conf=conf, team=executor.team_name, environ=os.environ)
+    settings = load_settings(view, auto_image=describe_auto_image())
+    check_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout"))
+    api_url = execution_api_url(view, settings)
+    environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
+    for warning in (
+        logging_warning(view.get("logging", "logging_config_class")),
+        reachability_warning(api_url, os.environ.get("MODAL_SERVER_URL", "")),
+    ):
+        if warning:
+            log.warning("modalflow: %s", warning)
+    backend = build_backend(settings, build_journal(view))
+    backend.start()
+    return Launching(
+        backend=backend, environment=environment, translate=build_translate(settings), jwt_generator=executor.jwt_generator
+    )
+
+
+def build_journal(view: ConfigurationView) -> Journal:
+    """The journal under ``[logging] base_log_folder``, with the modes of Airflow's own log files."""
+    return Journal(
+        folder=Path(view.get("logging", "base_log_folder")),
+        folder_mode=int(view.get("logging", "file_task_handler_new_folder_permissions", "0o775"), 8),
+        file_mode=int(view.get("logging", "file_task_handler_new_file_permissions", "0o664"), 8),
+    )
+
+
+def build_translate(settings: Settings) -> Translate:
+    """Bind options and templates to ``translation.translate``."""
+    from modalflow.templates import TemplateFolders  # noqa: PLC0415
+    from modalflow.translation.translate import translate  # noqa: PLC0415
+
+    return partial(translate, options=settings.translation, templates=TemplateFolders(settings.template_folders))
+
+
+def build_backend(settings: Settings, journal: Journal) -> Backend:
+    """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
+    from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
+    from modalflow.worker import bootstrap_source  # noqa: PLC0415
+
+    def gateway() -> Any:
+        from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
+
+        return ModalGateway(settings.launch)
+
+    return LaunchBackend(gateway, settings.launch, ["python", "-c", bootstrap_source()], journal)

@@ -1,0 +1,269 @@
+"""ModalExecutor: what Airflow's scheduler calls, made of things that take no time.
+
+Workloads flow in by ``queue_workload`` and leave, as launch requests, for the loop in ``launch.backend``; its events flow
+back by ``sync``. Everything here runs on the scheduler's thread, does no I/O after ``start`` and lets nothing raise into
+the scheduler, whose loop would end: Airflow calls ``heartbeat`` outside any ``try`` (3.3.2).
+Translation and tokens are closures that the loop's thread calls. Next: ``launch_table``, ``launching``, ``adoption``.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+
+from airflow.executors.base_executor import BaseExecutor
+from airflow.utils.state import TaskInstanceState
+
+from modalflow.executor.launch_table import LaunchTable
+from modalflow.executor.version_compat import remove_queued, task_key, task_of, workload_key
+from modalflow.executor.workloads import facts_of
+from modalflow.launch.events import LaunchEnded, LaunchRequest, LaunchStarted
+from modalflow.launch.identity import ExternalId, is_launch_id
+
+if TYPE_CHECKING:
+    from airflow.executors.workloads import ExecutorWorkload
+    from airflow.executors.workloads.types import WorkloadKey, WorkloadState
+    from airflow.models.connection_test import ConnectionTestKey
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy.orm import Session
+
+    from modalflow.executor.launching import Launching
+    from modalflow.launch.events import LaunchEvent
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STOP_TIMEOUT = 10.0
+"""Seconds that ``end`` waits for the loop's thread. Running sandboxes are left alone: the next scheduler adopts them."""
+
+
+def contained(
+    method: Callable[Concatenate[ModalExecutor, P], R],
+) -> Callable[Concatenate[ModalExecutor, P], R | None]:
+    """Log what ``method`` raises instead of letting it end the scheduler; it then returns ``None``."""
+
+    @functools.wraps(method)
+    def call(self: ModalExecutor, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception:
+            self.log.exception("modalflow: %s failed; the scheduler goes on", method.__name__)
+            return None
+
+    return call
+
+
+class ModalExecutor(BaseExecutor):
+    """Runs each workload in a Modal sandbox of its own."""
+
+    is_local: ClassVar[bool] = True  # type: ignore[misc] # `airflow standalone` puts LocalExecutor in the place of any other
+    is_production: ClassVar[bool] = True  # type: ignore[misc]
+    pre_assigns_external_executor_id: ClassVar[bool] = True
+    supports_callbacks: ClassVar[bool] = True  # type: ignore[misc]
+    supports_connection_test: ClassVar[bool] = True  # type: ignore[misc]
+    supports_multi_team: ClassVar[bool] = True  # type: ignore[misc]
+    serve_logs: ClassVar[bool] = False  # type: ignore[misc]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Nothing may start here: the API server builds an executor merely to ask it for a log.
+        super().__init__(*args, **kwargs)
+        self._table = LaunchTable()
+        self._uncommitted: dict[Hashable, LaunchRequest] = {}
+        self._launching: Launching | None = None
+
+    # -- start and end ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Read the configuration and start the loop. Raises ``SettingsError``, which ends the scheduler's start."""
+        from modalflow.executor.launching import start_launching  # noqa: PLC0415 - only the scheduler needs it
+
+        self._launching = start_launching(self)
+
+    def end(self) -> None:
+        """Stop the loop within ``STOP_TIMEOUT``; running sandboxes go on and are adopted by the next scheduler."""
+        self._stop()
+
+    def terminate(self) -> None:
+        """As ``end``: what runs on Modal does not depend on this process."""
+        self._stop()
+
+    @contained
+    def _stop(self) -> None:
+        launching, self._launching = self._launching, None
+        if launching is not None:
+            launching.backend.stop(STOP_TIMEOUT)
+
+    # -- workloads in -------------------------------------------------------------------------------------------------
+
+    @contained
+    def queue_workload(self, workload: ExecutorWorkload, session: Session) -> None:
+        """Keep the workload for the next heartbeat. Called before Airflow commits and under its row locks."""
+        super().queue_workload(workload, session)
+
+    def _process_workloads(self, workload_items: Sequence[ExecutorWorkload]) -> None:
+        for workload in workload_items:
+            self._process(workload)
+
+    @contained
+    def _process(self, workload: ExecutorWorkload) -> None:
+        key = workload_key(self, workload)
+        remove_queued(self, key)
+        self.running.add(cast("WorkloadKey", key))
+        try:
+            self._launch(key, workload)
+        except Exception as error:
+            self.log.exception("modalflow: could not launch %s", key)
+            self._refuse(key, f"modalflow could not launch this: {type(error).__name__}; the scheduler's log has the traceback")
+
+    def _launch(self, key: Hashable, workload: ExecutorWorkload) -> None:
+        if self._launching is None:
+            self._refuse(key, "modalflow is not running: the executor was not started or has been stopped")
+            return
+        facts = facts_of(workload)
+        assigned = facts.assigned_id
+        fresh = assigned is not None and is_launch_id(assigned) and not self._table.was_used(assigned)
+        launch_id = assigned if fresh and assigned else str(uuid.uuid4())
+        request = self._launching.request(launch_id, key, workload, facts)
+        self._table.add(launch_id, key=key, task=task_of(key))
+        if fresh or not hasattr(workload, "ti"):
+            self._launching.backend.submit(request)
+        else:
+            # A launch that a restarted scheduler could not find by its id must not exist: have the id committed first.
+            self._uncommitted[key] = request
+            self.change_state(cast("WorkloadKey", key), TaskInstanceState.QUEUED, launch_id, remove_running=False)
+
+    def _submit_committed(self, launching: Launching) -> None:
+        """Submit launches whose minted id Airflow has taken out of the event buffer, which it does before it commits."""
+        for key in [key for key in self._uncommitted if key not in self.event_buffer]:
+            launching.backend.submit(self._uncommitted.pop(key))
+
+    # -- events out ---------------------------------------------------------------------------------------------------
+
+    @contained
+    def sync(self) -> None:
+        """Turn what happened since the last heartbeat into Airflow's events. No I/O."""
+        launching = self._launching
+        if launching is None:
+            return
+        if self._uncommitted:
+            self._submit_committed(launching)
+        for event in launching.backend.drain():
+            self._apply(event)
+
+    @contained
+    def _apply(self, event: LaunchEvent) -> None:
+        if isinstance(event, LaunchStarted):
+            self._started(event)
+        elif isinstance(event, LaunchEnded):
+            self._ended(event)
+        elif self._table.counts(event.launch_id):
+            self._say(event.key, event.event, event.message)
+
+    def _started(self, event: LaunchStarted) -> None:
+        # An event of a launch that no longer counts would overwrite the id of the one that does.
+        if self._table.counts(event.launch_id):
+            info = str(ExternalId(launch_id=event.launch_id, sandbox_id=event.sandbox_id))
+            self.running_state(cast("WorkloadKey", event.key), info)
+
+    def _ended(self, event: LaunchEnded) -> None:
+        ended = self._table.remove(event.launch_id)
+        if ended is None:
+            return
+        key = cast("WorkloadKey", ended.key)
+        if not ended.counts:
+            self._release(key)
+        elif event.success:
+            self.success(key, event.reason or None)
+        else:
+            self._refuse(key, event.reason)
+
+    def _release(self, key: WorkloadKey) -> None:
+        """Free the slot of a key whose last launch is gone without counting (an earlier try that outlived its successor)."""
+        if not self._table.holds(key):
+            self.running.discard(key)
+
+    def _refuse(self, key: Hashable, reason: str) -> None:
+        """Fail one workload, saying why in Airflow's event and in the task's own events."""
+        self.fail(cast("WorkloadKey", key), reason)
+        self._say(key, "modal launch failed", reason)
+
+    def _say(self, key: Hashable, event: str, message: str) -> None:
+        self.log_task_event(event=event, extra=message, ti_key=cast("WorkloadKey", key))
+
+    @contained
+    def change_state(self, key: WorkloadKey, state: WorkloadState, info: Any = None, remove_running: bool = True) -> None:  # noqa: FBT001, FBT002 - Airflow's signature
+        """Record a state; if the key leaves ``running`` while its sandbox lives, end that too.
+
+        On a missing task heartbeat the scheduler calls this and nothing else (3.3.2), so nobody else ends the sandbox.
+        """
+        super().change_state(key, state, info, remove_running)
+        if remove_running:
+            self._revoke(key, f"Airflow set the task to {state} while its sandbox was running")
+
+    def _revoke(self, key: Hashable, reason: str) -> None:
+        self._uncommitted.pop(key, None)
+        launch_id = self._table.newest(key=key, task=task_of(key))
+        if launch_id is None:
+            return
+        self._table.remove(launch_id)
+        if self._launching is not None:
+            self._launching.backend.revoke(launch_id, reason)
+
+    @contained
+    def revoke_task(self, *, ti: TaskInstance) -> None:
+        """Forget a task and end its sandbox, without an event: Airflow queues it again itself."""
+        key = task_key(self, ti)
+        remove_queued(self, key)
+        self.running.discard(cast("WorkloadKey", key))
+        self._revoke(key, "Airflow took the task back: it was queued longer than [scheduler] task_queued_timeout")
+
+    @contained
+    def fail_connection_test(self, key: ConnectionTestKey) -> None:
+        """Forget a connection test that took too long, and end its sandbox."""
+        super().fail_connection_test(key)
+        self._revoke(key, "Airflow gave up the connection test")
+
+    # -- other schedulers' tasks --------------------------------------------------------------------------------------
+
+    def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
+        """Take over each task that carries a launch id of ours; return the others. No RPC: rows are locked meanwhile."""
+        self._load_columns(tis)
+        return [ti for ti in tis if not self._adopt(ti)]
+
+    @contained
+    def _load_columns(self, tis: Sequence[TaskInstance]) -> None:
+        from modalflow.executor.adoption import load_columns  # noqa: PLC0415 - only after another scheduler's end
+
+        load_columns(tis)
+
+    @contained
+    def _adopt(self, ti: TaskInstance) -> bool:
+        from modalflow.executor.adoption import adopt_request  # noqa: PLC0415 - only after another scheduler's end
+
+        if self._launching is None:
+            return False
+        key = task_key(self, ti)
+        request = adopt_request(ti, key, self._launching)
+        if request is None:
+            return False
+        if request.launch_id not in self._table:  # Airflow repeats the call when its transaction is retried
+            self._table.add(request.launch_id, key=key, task=task_of(key))
+            self._launching.backend.adopt([request])
+        self.running.add(cast("WorkloadKey", key))
+        return True
+
+    # -- looking in ---------------------------------------------------------------------------------------------------
+
+    def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
+        """Messages and log of a running try; asked by the API server. Never raises."""
+        from modalflow.executor.task_log import running_task_log  # noqa: PLC0415 - only the API server reads logs
+
+        return running_task_log(ti, try_number)
+
+    @contained
+    def debug_dump(self) -> None:
+        """Add the launches to what SIGUSR2 writes to the scheduler's log."""
+        super().debug_dump()  # type: ignore[no-untyped-call]
+        self.log.info("modalflow: %d launches\n\t%s", len(self._table), "\n\t".join(self._table))

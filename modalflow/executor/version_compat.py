@@ -1,0 +1,45 @@
+"""The two places where Airflow 3.3 and 3.4 differ for an executor: keys, and the queues of waiting workloads.
+
+Airflow 3.4 puts the queues into ``executor_queues[WorkloadType.…]`` and can key tasks by ``TaskInstanceUuid`` (read from
+cncf-kubernetes 10.25.0, which already branches on both, 2026-07). ``modal_executor`` asks here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from airflow.executors.base_executor import BaseExecutor
+
+
+def workload_key(executor: BaseExecutor, workload: Any) -> Hashable:
+    """Key under which ``executor`` queues and reports ``workload``."""
+    if hasattr(workload, "ti"):
+        return task_key(executor, workload.ti)
+    return cast("Hashable", workload.key)
+
+
+def task_key(executor: BaseExecutor, ti: Any) -> Hashable:
+    """Key of a task instance (model or DTO): Airflow 3.4's if the executor opted in to it, else the classic tuple."""
+    if getattr(executor, "supports_task_instance_uuid", False):
+        return cast("Hashable", cast("Any", executor).get_task_key(ti))
+    return cast("Hashable", ti.key)
+
+
+def task_of(key: Hashable) -> Hashable:
+    """What stays the same over the tries of one task instance; the key itself for anything that has no tries."""
+    return getattr(key, "primary", key)
+
+
+def remove_queued(executor: BaseExecutor, key: Hashable) -> None:
+    """Take ``key`` out of whichever queue of waiting workloads it is in."""
+    queues: Any = getattr(executor, "executor_queues", None)
+    waiting: list[Any] = (
+        list(queues.values())
+        if queues is not None
+        else [executor.queued_tasks, executor.queued_callbacks, executor.queued_connection_tests]
+    )
+    for queue in waiting:
+        queue.pop(key, None)

@@ -1,0 +1,161 @@
+"""What Airflow inside a sandbox is configured with: the documented allow-list, and the folders it is given.
+
+In: Airflow's configuration (once, at start) and the facts of one workload. Out: its ``TaskContext``. A worker gets the
+execution API's URL, the DAG bundles, the log folder, ``[workers]``, ``[secrets]`` and ``[modal_executor] worker_env``.
+It never gets the database URL, the fernet key, the JWT secret, the executor or a logging class: the first three would
+give a task more than its own rights, the last two would fail the import of Airflow in an image that lacks them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from modalflow.executor.configuration import ConfigurationView
+from modalflow.executor.workloads import WorkloadFacts
+from modalflow.settings import SECTION, Settings, SettingsError
+from modalflow.translation.inputs import TaskContext
+from modalflow.translation.plan import VolumePlan
+
+LOGS_MOUNT = "/mnt/modalflow/logs"
+BUNDLES_MOUNT = "/mnt/modalflow/bundles"
+PRIVATE_LOGS = "/tmp/modalflow/logs"  # noqa: S108 - inside the sandbox, which holds one task
+LOCAL_BUNDLE = "LocalDagBundle"
+
+COPIED_SECTIONS = ("workers", "secrets")
+"""Sections whose explicitly set options a worker gets as they are."""
+
+NEVER = (
+    "AIRFLOW__DATABASE__",
+    "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__API_AUTH__",
+    "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__CORE__EXECUTOR",
+    "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS",
+    "AIRFLOW__CELERY__",
+    "MODAL_TOKEN_",
+    "MODALFLOW_",
+)
+"""Beginnings of names that ``worker_env`` may not set (indirect spellings, ``_CMD`` and ``_SECRET``, included)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerEnvironment:
+    """What every sandbox of this deployment gets; ``context`` adds what is one workload's own."""
+
+    env: Mapping[str, str]
+    deployment: str
+    logs_volume: str | None = None
+    volumes: tuple[VolumePlan, ...] = ()
+
+    def context(self, launch_id: str, facts: WorkloadFacts) -> TaskContext:
+        """Environment, Volumes and tags of one launch. No I/O."""
+        env = {**self.env, "MODALFLOW_LAUNCH_ID": launch_id, "AIRFLOW__LOGGING__BASE_LOG_FOLDER": PRIVATE_LOGS}
+        volumes = self.volumes
+        if self.logs_volume and facts.log_path:
+            path = PurePosixPath(facts.log_path)
+            # A sandbox mounts the folder of its own log only, so a task cannot read or change the logs of others.
+            env |= {"MODALFLOW_LOG_PATH": path.name, "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT}
+            folder = str(path.parent) if path.parent != PurePosixPath() else None
+            logs = VolumePlan(mount_path=LOGS_MOUNT, name=self.logs_volume, sub_path=folder, version=2, create_if_missing=True)
+            volumes = (*volumes, logs)
+        tags = {"deployment": self.deployment, "launch": launch_id, **facts.tags}
+        return TaskContext(queue=facts.queue, env=env, volumes=volumes, tags=tags)
+
+
+def build_worker_environment(
+    view: ConfigurationView, settings: Settings, *, api_url: str, airflow_version: str
+) -> WorkerEnvironment:
+    """Collect the allow-list. ``api_url`` as ``execution_api_url`` returned it. Raises ``SettingsError``."""
+    check_worker_env(settings.worker_env)
+    env = {
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api_url,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "MODALFLOW_HANDOVER_TIMEOUT": f"{settings.launch.handover_timeout:g}",
+        "MODALFLOW_AIRFLOW_VERSION": airflow_version,
+        **dict(_bundles(view, settings.dags_volume)),
+        **dict(_copied(view)),
+        **settings.worker_env,
+    }
+    volumes = (VolumePlan(mount_path=BUNDLES_MOUNT, name=settings.dags_volume, read_only=True),) if settings.dags_volume else ()
+    return WorkerEnvironment(
+        env=env, deployment=settings.launch.deployment, logs_volume=settings.launch.logs_volume, volumes=volumes
+    )
+
+
+def check_worker_env(worker_env: Mapping[str, str]) -> None:
+    """Refuse a name that a task must not see or that modalflow sets. Raises ``SettingsError``; never prints a value."""
+    for name in worker_env:
+        if name.upper().startswith(NEVER):
+            raise SettingsError(
+                f"[{SECTION}] worker_env: {name} is refused: a task could read it, or Airflow in the sandbox would fail to "
+                f"start with it; a worker needs neither database, fernet key, signing keys, executor nor logging class. "
+                f"Remove it"
+            )
+
+
+def execution_api_url(view: ConfigurationView, settings: Settings) -> str:
+    """URL of the execution API as sandboxes reach it, with its final slash. Raises ``SettingsError`` naming the option.
+
+    ``[modal_executor] execution_api_url``, else ``[core] execution_api_server_url``, else ``[api] base_url`` with
+    ``/execution/`` added, as Airflow itself resolves it (3.3.2).
+    """
+    if settings.execution_api_url:
+        return _checked(f"[{SECTION}] execution_api_url", settings.execution_api_url)
+    if configured := view.get("core", "execution_api_server_url"):
+        return _checked("[core] execution_api_server_url", configured)
+    base = view.get("api", "base_url") or "/"
+    if base.startswith("/"):
+        base = f"http://localhost:8080{base}"
+    return _checked("[api] base_url", f"{base.rstrip('/')}/execution/")
+
+
+def _checked(option: str, url: str) -> str:
+    parts = urlsplit(url.strip())
+    path = parts.path.rstrip("/")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not path.endswith("/execution") or parts.query:
+        raise SettingsError(
+            f"{option}: expected an http(s) URL ending in /execution/, e.g. https://airflow.example.com/execution/; got {url!r}"
+        )
+    return parts._replace(path=path + "/").geturl()
+
+
+def _bundles(view: ConfigurationView, dags_volume: str | None) -> Iterator[tuple[str, str]]:
+    """The DAG bundles; local ones point into the DAG Volume if there is one, else to the configured path in the image."""
+    if dags_folder := view.get("core", "dags_folder"):
+        yield "AIRFLOW__CORE__DAGS_FOLDER", f"{BUNDLES_MOUNT}/dags-folder" if dags_volume else dags_folder
+    text = view.get("dag_processor", "dag_bundle_config_list")
+    if not text:
+        return
+    option = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+    yield option, json.dumps([_moved(bundle) for bundle in _bundle_list(text)]) if dags_volume else text
+
+
+def _bundle_list(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"[dag_processor] dag_bundle_config_list: not JSON: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(bundle, dict) and "name" in bundle for bundle in found):
+        raise SettingsError(f"[dag_processor] dag_bundle_config_list: expected a JSON list of objects with a name; got {text!r}")
+    return found
+
+
+def _moved(bundle: dict[str, Any]) -> dict[str, Any]:
+    if not str(bundle.get("classpath", "")).endswith(f".{LOCAL_BUNDLE}"):
+        return bundle
+    return {**bundle, "kwargs": {**(bundle.get("kwargs") or {}), "path": f"{BUNDLES_MOUNT}/{bundle['name']}"}}
+
+
+def _copied(view: ConfigurationView) -> Iterator[tuple[str, str]]:
+    explicit = view.conf.as_dict(display_source=True, display_sensitive=True)
+    for section in COPIED_SECTIONS:
+        for option, found in explicit.get(section, {}).items():
+            value, source = found
+            if source != "default" and not option.endswith(("_cmd", "_secret")):
+                yield f"AIRFLOW__{section.upper()}__{option.upper()}", str(value)
