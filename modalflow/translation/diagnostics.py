@@ -45,8 +45,14 @@ def render(diagnostics: Iterable[Diagnostic]) -> str:
     return "\n".join(str(d) for d in diagnostics)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean "x"?`` for the closest known word, else the empty string."""
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that ``word`` is a likely typo of."""
     by_lower = {k.lower(): k for k in known}
     matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=CLOSE_ENOUGH)
-    return f'did you mean "{by_lower[matches[0]]}"?' if matches else ""
+    return by_lower[matches[0]] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean "x"?`` for the closest known word, else the empty string."""
+    found = closest(word, known)
+    return f'did you mean "{found}"?' if found else ""

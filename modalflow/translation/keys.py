@@ -1,0 +1,271 @@
+"""The ``modal`` keys: one table that says how each is read, merged, described and checked by an editor.
+
+Flows in: the value of one key. Flows out: a typed value, or findings. ``merge`` folds the values of all layers by the rules
+named here; the JSON Schema of ``kind: ModalTask`` and the reference page are made from the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from modalflow.translation import env, gpus, images, quantities, tags, volumes
+from modalflow.translation.report import Place, kind_of, shown
+
+CLOUDS = ("aws", "gcp", "oci", "auto")
+"""modal.com/docs/guide/region-selection, 2026-09."""
+
+Schema = Mapping[str, object]
+
+
+class Merge(StrEnum):
+    """How a stronger layer's value meets a weaker one's."""
+
+    REPLACE = "the strongest value wins"
+    BY_KEY = "merged by key"
+    APPEND = "appended; an empty list clears"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """One ``modal`` key. ``read`` returns ``None`` exactly when it reported an error."""
+
+    read: Callable[[object, Place], object | None]
+    schema: Schema
+    meaning: str
+    example: str
+    merge: Merge = Merge.REPLACE
+
+
+def _read_regions(value: object, place: Place) -> tuple[str, ...] | None:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)):
+        place.error("bad-region", f'expected a region such as "us-east" or a list of them, got {kind_of(value)}')
+        return None
+    for region in listed:
+        if not isinstance(region, str) or not region.replace("-", "").isalnum():
+            place.error("bad-region", f'expected a region such as "us-east", got {shown(region)}')
+            return None
+    return tuple(listed)
+
+
+def _read_cloud(value: object, place: Place) -> str | None:
+    if isinstance(value, str) and value in CLOUDS:
+        return value
+    place.error("bad-cloud", f"expected one of {', '.join(CLOUDS)}, got {shown(value)}")
+    return None
+
+
+def read_workdir(value: object, place: Place) -> str | None:
+    """Read an absolute path inside the sandbox."""
+    if isinstance(value, str) and value.startswith("/"):
+        return value
+    place.error("bad-workdir", f"expected an absolute path, got {shown(value)}")
+    return None
+
+
+def _read_template(value: object, place: Place) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    place.error("bad-template", f"expected the name of a template, got {shown(value)}")
+    return None
+
+
+def _read_backend(value: object, place: Place) -> str | None:
+    if value == "sandbox":
+        return "sandbox"
+    if value == "function":
+        place.error("bad-backend", "this version runs every task as a sandbox", 'write "sandbox", or leave backend out')
+        return None
+    place.error("bad-backend", f"unknown backend {shown(value)}", 'write "sandbox", or leave backend out')
+    return None
+
+
+def _read_gpu_wait(value: object, place: Place) -> float | None:
+    seconds = quantities.read_seconds(value, place, code="bad-gpu-wait")
+    return None if seconds is None else float(seconds)
+
+
+def _read_execution_timeout(value: object, place: Place) -> int | None:
+    return quantities.read_seconds(value, place, code="bad-execution-timeout")
+
+
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_TEXTS: Schema = {"type": "array", "items": _TEXT}
+_TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
+_DURATION: Schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _TEXT]}
+_QUANTITY: Schema = {"type": ["number", "string"]}
+_QUANTITY_OR_PAIR: Schema = {"anyOf": [_QUANTITY, {"type": "array", "items": _QUANTITY, "minItems": 2, "maxItems": 2}]}
+_GPU_CONSTRAINT: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "name": _TEXT,
+        "any_of": {"type": "array", "items": _TEXT, "minItems": 1},
+        "memory": _TEXT,
+        "count": {"type": "integer", "minimum": 1, "maximum": 8},
+        "max_price": {"type": "number", "exclusiveMinimum": 0},
+    },
+}
+_GPU: Schema = {"anyOf": [_TEXT, {"type": "array", "items": {"anyOf": [_TEXT, _GPU_CONSTRAINT]}}, _GPU_CONSTRAINT]}
+_VOLUME: Schema = {
+    "anyOf": [
+        _TEXT,
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name"],
+            "properties": {"name": _TEXT, "sub_path": _TEXT, "read_only": {"type": "boolean"}},
+        },
+    ]
+}
+_SECRET: Schema = {
+    "anyOf": [
+        _TEXT,
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name"],
+            "properties": {"name": _TEXT, "required_keys": _TEXTS},
+        },
+    ]
+}
+
+KEYS: Mapping[str, Key] = {
+    "gpu": Key(
+        read=gpus.read_gpu,
+        schema=_GPU,
+        meaning="GPU model, `MODEL:COUNT`, a list of fallbacks tried in order, or a dict of constraints (the cheapest that fits "
+        "is tried first). `[]` asks for no GPU.",
+        example='"A10G", "H100:2", ["H100", "A100-80GB"], {"memory": ">=40Gi", "count": 2, "max_price": 3.0}',
+    ),
+    "cpu": Key(
+        read=quantities.read_cpu,
+        schema=_QUANTITY_OR_PAIR,
+        meaning="Physical cores (one is two vCPUs), or `[request, limit]`.",
+        example='2, 0.5, "500m", [1, 4]',
+    ),
+    "memory": Key(
+        read=quantities.read_memory,
+        schema=_QUANTITY_OR_PAIR,
+        meaning="MiB as an int, or text with a unit, or `[request, limit]`.",
+        example='2048, "64Gi", ["8Gi", "16Gi"]',
+    ),
+    "image": Key(
+        read=images.read_image,
+        schema=_TEXT,
+        meaning="`auto`, or a registry reference. The image needs Airflow of the scheduler's minor version.",
+        example='"ghcr.io/me/train:1.2"',
+    ),
+    "env": Key(
+        read=env.read_env,
+        schema=_TEXT_MAP,
+        meaning="Environment variables; values are text.",
+        example='{"HF_HOME": "/models"}',
+        merge=Merge.BY_KEY,
+    ),
+    "secrets": Key(
+        read=volumes.read_secrets,
+        schema={"type": "array", "items": _SECRET},
+        meaning="Modal Secrets by name, or `{name, required_keys}`.",
+        example='["huggingface"]',
+        merge=Merge.APPEND,
+    ),
+    "volumes": Key(
+        read=volumes.read_volumes,
+        schema={"type": "object", "additionalProperties": _VOLUME},
+        meaning="Modal Volumes by mount path: a name, or `{name, sub_path, read_only}`. One Volume at one path.",
+        example='{"/models": "models"}',
+        merge=Merge.BY_KEY,
+    ),
+    "timeout": Key(
+        read=quantities.read_timeout,
+        schema=_DURATION,
+        meaning="Longest life of the sandbox: seconds, or text. At most 24 h.",
+        example='3600, "6h", "1h30m"',
+    ),
+    "region": Key(
+        read=_read_regions,
+        schema={"anyOf": [_TEXT, _TEXTS]},
+        meaning="Where the sandbox may run; naming a region raises Modal's price. `[]` means anywhere.",
+        example='"us-east", ["us", "eu"]',
+    ),
+    "cloud": Key(
+        read=_read_cloud,
+        schema={"enum": list(CLOUDS)},
+        meaning="Cloud provider.",
+        example='"aws"',
+    ),
+    "workdir": Key(
+        read=read_workdir,
+        schema=_TEXT,
+        meaning="Working directory, absolute.",
+        example='"/workspace"',
+    ),
+    "tags": Key(
+        read=tags.read_tags,
+        schema=_TEXT_MAP,
+        meaning="Tags of the sandbox, beside modalflow's own.",
+        example='{"team": "ml"}',
+        merge=Merge.BY_KEY,
+    ),
+    "template": Key(
+        read=_read_template,
+        schema=_TEXT,
+        meaning="Template to start from (only in `executor_config`; a template names others in `extends`).",
+        example='"gpu-training"',
+    ),
+    "entrypoint": Key(
+        read=images.read_entrypoint,
+        schema={"type": "array", "items": {"type": "string"}},
+        meaning="Replaces the image's ENTRYPOINT, which must run what follows it; `[]` clears it.",
+        example='["/usr/bin/tini", "--"]',
+    ),
+    "registry_secret": Key(
+        read=images.read_registry_secret,
+        schema=_TEXT,
+        meaning="Modal Secret with the credentials of a private registry.",
+        example='"ghcr"',
+    ),
+    "backend": Key(
+        read=_read_backend,
+        schema={"enum": ["sandbox"]},
+        meaning="How the task runs; `sandbox` is the only one in this version.",
+        example='"sandbox"',
+    ),
+    "gpu_wait": Key(
+        read=_read_gpu_wait,
+        schema=_DURATION,
+        meaning="How long the task waits for GPU capacity, over all its candidates together.",
+        example='300, "5m"',
+    ),
+    "execution_timeout": Key(
+        read=_read_execution_timeout,
+        schema=_DURATION,
+        meaning="The task's own `execution_timeout` in seconds, written by modalflow while the DAG is parsed; the sandbox lives "
+        "ten minutes longer. Counts only where no task or template sets `timeout`.",
+        example="3600",
+    ),
+}
+"""Every ``modal`` key, in the order the reference shows them."""
+
+SYNONYMS: Mapping[str, str] = {
+    "accelerator": "gpu",
+    "gpu_type": "gpu",
+    "cpus": "cpu",
+    "cores": "cpu",
+    "mem": "memory",
+    "ram": "memory",
+    "env_vars": "env",
+    "environment": "env",
+    "regions": "region",
+    "working_dir": "workdir",
+    "workingDir": "workdir",
+    "command": "entrypoint",
+    "labels": "tags",
+    "annotations": "tags",
+    "pod_template_file": "template",
+    "extends": "template",
+}
+"""Names from other tools that no spelling distance would find."""

@@ -1,0 +1,192 @@
+"""Every place that says something about a task, weakest first, each with its origin.
+
+Flows in: ``executor_config``, the options, the queue, a template source. Flows out: ``Layer``s, each native (``modal`` keys) or
+a pod, not yet read. ``merge`` folds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modalflow.translation.diagnostics import Diagnostic, closest, did_you_mean
+from modalflow.translation.inputs import LoadedTemplate, TemplateSource, TranslationOptions
+from modalflow.translation.keys import KEYS, SYNONYMS
+from modalflow.translation.report import Place, Root, kind_of, shown
+
+BUILT_IN_RANK = 0
+OPTIONS_RANK = 1
+"""Ranks up to this one are the site's; a task or template is above it."""
+
+REFUSED_KEY = "modalflow_refused"
+"""Key of an ``executor_config`` that stands for one which could not be kept; its text says why and fails the task."""
+
+BUILT_IN: Mapping[str, object] = {"image": "auto", "timeout": 86_400, "memory": 512}
+"""What holds where nobody says anything. 512 MiB: an Airflow task process needs about 200 before user code."""
+
+API_VERSION = "modalflow/v1"
+MOST_TEMPLATES = 32
+"""Bound on the templates that one template may extend, directly and indirectly."""
+
+CONFIG = Root(layer="executor_config", prefix="executor_config", style="subscript")
+MODAL = Root(layer='executor_config["modal"]', prefix='executor_config["modal"]', style="subscript")
+POD_OVERRIDE = Root(layer="pod_override", prefix="pod_override", style="dotted")
+OPTIONS = Root(layer="[modal_executor]", prefix="[modal_executor]", style="option")
+DEFAULTS = Root(layer="built-in defaults", prefix="built-in default of", style="option")
+TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer})
+"""The layers that are the ``executor_config`` itself."""
+
+_CONFIG_KEYS = ("modal", "pod_override", "pod_template_file")
+_TEMPLATE_KEYS = ("apiVersion", "kind", "metadata", "extends", "spec")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One source of settings. ``content`` is a dict of ``modal`` keys, or a pod: a dict or a ``V1Pod`` object."""
+
+    root: Root
+    content: object
+    is_pod: bool = False
+
+
+class Gathering:
+    """Collects the layers of one task."""
+
+    def __init__(self, templates: TemplateSource, findings: list[Diagnostic]) -> None:
+        self.layers: list[Layer] = []
+        self._templates = templates
+        self._findings = findings
+
+    def gather(self, config: Mapping[object, object], queue: str, options: TranslationOptions) -> list[Layer]:
+        """Return all layers, weakest first."""
+        for key in config:
+            self._check_config_key(key, config)
+        modal = self._modal(config)
+        self.layers += [Layer(root=DEFAULTS, content=BUILT_IN), Layer(root=OPTIONS, content=options.task_keys)]
+        pod_file = config.get("pod_template_file")
+        # As in KubernetesExecutor, a task's own pod template stands in for the site's, not on top of it.
+        if pod_file is None:
+            self._template(options.pod_template_file, Place(OPTIONS, ("pod_template_file",), self._findings), may_be_path=True)
+        self._template(options.default_template, Place(OPTIONS, ("default_template",), self._findings))
+        self._template(options.queue_templates.get(queue), Place(OPTIONS, ("queue_templates", queue), self._findings))
+        self._template(pod_file, Place(CONFIG, ("pod_template_file",), self._findings), may_be_path=True)
+        self._template(modal.get("template"), Place(MODAL, ("template",), self._findings))
+        override = config.get("pod_override")
+        if override is not None:
+            self.layers.append(Layer(root=POD_OVERRIDE, content=override, is_pod=True))
+        self.layers.append(Layer(root=MODAL, content=modal))
+        return self.layers
+
+    def _check_config_key(self, key: object, config: Mapping[object, object]) -> None:
+        if key in _CONFIG_KEYS:
+            return
+        place = Place(CONFIG, (_path_key(key),), self._findings)
+        if key == REFUSED_KEY:
+            reason = config[key]
+            text = reason if isinstance(reason, str) and reason else "this configuration was refused"
+            Place(CONFIG, (), self._findings).error("refused", text)
+        elif key == "KubernetesExecutor":
+            place.error(
+                "legacy-config",
+                "the executor_config of Airflow 1.x is not supported yet",
+                'write it as "pod_override", or in the short form {"modal": {...}}',
+            )
+        else:
+            place.error("unknown-key", "unknown key", _config_key_hint(key))
+
+    def _modal(self, config: Mapping[object, object]) -> dict[Any, object]:
+        modal = config.get("modal")
+        if isinstance(modal, dict):
+            return modal
+        if modal is not None:
+            hint = f'write {{"modal": {{"gpu": {shown(modal)}}}}}' if isinstance(modal, str) else ""
+            Place(MODAL, (), self._findings).error(
+                "bad-config", f'expected a dict such as {{"gpu": "A10G"}}, got {kind_of(modal)}', hint
+            )
+        return {}
+
+    def _template(self, name: object, asked_by: Place, *, may_be_path: bool = False) -> None:
+        """Append the layers of one template: those that it extends, then its own."""
+        if name is None:
+            return
+        self._load(name, asked_by, chain=(), seen=set(), may_be_path=may_be_path)
+
+    def _load(self, name: object, asked_by: Place, *, chain: tuple[str, ...], seen: set[str], may_be_path: bool = False) -> None:
+        if not isinstance(name, str) or not name:
+            asked_by.error("bad-template", f"expected the name of a template, got {shown(name)}")
+            return
+        if name in chain:
+            asked_by.error("template-cycle", f"templates extend each other: {' -> '.join((*chain, name))}")
+            return
+        if name in seen:
+            return
+        if len(seen) >= MOST_TEMPLATES:
+            asked_by.error("too-many-templates", f"more than {MOST_TEMPLATES} templates extend each other")
+            return
+        seen.add(name)
+        if name.startswith("/") and not may_be_path:
+            asked_by.error("template-outside", f"expected the name of a template, got the path {shown(name)}", "write its name")
+            return
+        loaded = self._templates.load(name, asked_by=asked_by.origin)
+        if isinstance(loaded, Diagnostic):
+            self._findings.append(loaded)
+            return
+        self._append(loaded, chain=(*chain, name), seen=seen)
+
+    def _append(self, loaded: LoadedTemplate, *, chain: tuple[str, ...], seen: set[str]) -> None:
+        layer = f"template {loaded.name}"
+        lines = dict(loaded.lines)
+        whole = Root(layer=layer, prefix="", style="dotted", file=loaded.file, lines=lines)
+        document = loaded.document
+        kind = document.get("kind")
+        if kind == "Pod":
+            self.layers.append(Layer(root=whole, content=document, is_pod=True))
+        elif kind == "ModalTask":
+            self._check_task_template(document, Place(whole, (), self._findings))
+            extends = document.get("extends")
+            names = extends if isinstance(extends, list) else [] if extends is None else [extends]
+            for index, name in enumerate(names):
+                path: tuple[str | int, ...] = ("extends", index) if isinstance(extends, list) else ("extends",)
+                self._load(name, Place(whole, path, self._findings), chain=chain, seen=seen)
+            spec = document.get("spec")
+            if isinstance(spec, dict):
+                root = Root(layer=layer, prefix="spec", style="dotted", file=loaded.file, lines=lines, lines_at=("spec",))
+                self.layers.append(Layer(root=root, content=spec))
+        else:
+            got = "no kind" if kind is None else f"the kind {shown(kind)}"
+            Place(whole, ("kind",), self._findings).error("bad-template", f"expected kind: ModalTask or kind: Pod, got {got}")
+
+    def _check_task_template(self, document: Mapping[Any, object], place: Place) -> None:
+        version = document.get("apiVersion")
+        if version != API_VERSION:
+            place.at("apiVersion").error("bad-template", f"expected apiVersion: {API_VERSION}, got {shown(version)}")
+        for key in document:
+            if key not in _TEMPLATE_KEYS:
+                hint = did_you_mean(key, _TEMPLATE_KEYS) if isinstance(key, str) else ""
+                if key in KEYS:
+                    hint = f"write {key} under spec"
+                place.at(_path_key(key)).error("unknown-key", "unknown key", hint or f"known: {', '.join(_TEMPLATE_KEYS)}")
+        spec = document.get("spec")
+        if spec is not None and not isinstance(spec, dict):
+            place.at("spec").error("bad-template", f"expected a mapping of modal keys, got {kind_of(spec)}")
+        if isinstance(spec, dict) and spec.get("template") is not None:
+            place.at("spec", "template").error("bad-template", "a template names no template", "write extends beside spec")
+
+
+def _config_key_hint(key: object) -> str:
+    if isinstance(key, str):
+        if (near := closest(key, _CONFIG_KEYS)) is not None:
+            return f'did you mean "{near}"?'
+        if (near := SYNONYMS.get(key) or closest(key, KEYS)) is not None:
+            return f'did you mean {{"modal": {{"{near}": ...}}}}?'
+    return f"known: {', '.join(_CONFIG_KEYS)}"
+
+
+def refused_config(reason: str) -> dict[str, object]:
+    """Return the ``executor_config`` that stands for one which could not be kept; translating it fails with ``reason``."""
+    return {REFUSED_KEY: reason}
+
+
+def _path_key(key: object) -> str | int:
+    return key if isinstance(key, (str, int)) else shown(key)

@@ -1,0 +1,61 @@
+"""Turns a resolved task into the parameters of one sandbox, adding what modalflow itself needs in it.
+
+Flows in: ``TaskSpec``, the task's context, options. Flows out: ``SandboxPlan``, for ``launch`` and the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modalflow.translation.images import AUTO
+from modalflow.translation.inputs import TaskContext, TranslationOptions
+from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
+from modalflow.translation.report import Place
+from modalflow.translation.spec import TaskSpec
+from modalflow.translation.tags import safe
+
+
+def lower(spec: TaskSpec, context: TaskContext, options: TranslationOptions, places: Mapping[str, Place]) -> SandboxPlan:
+    """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place."""
+    return SandboxPlan(
+        image=_image(spec, options),
+        gpu_candidates=tuple(choice.text for choice in spec.gpu),
+        gpu_wait=spec.gpu_wait,
+        cpu=spec.cpu,
+        memory=spec.memory,
+        env=_env(spec, context, places),
+        secrets=spec.secrets,
+        volumes=_volumes(spec, context, places),
+        timeout=spec.timeout,
+        region=spec.region,
+        cloud=spec.cloud,
+        workdir=spec.workdir,
+        tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}},
+    )
+
+
+def _image(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
+    if spec.image == AUTO:
+        entrypoint = options.auto_image.entrypoint if spec.entrypoint is None else spec.entrypoint
+        return replace(options.auto_image, entrypoint=entrypoint)
+    return ImagePlan(reference=spec.image, registry_secret=spec.registry_secret, entrypoint=spec.entrypoint)
+
+
+def _env(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> dict[str, str]:
+    for name in spec.env:
+        if name in context.env and (place := places.get(f"env.{name}")) is not None:
+            place.warn("reserved-env", f"modalflow sets {name} itself; this value is not used", "remove it")
+    return {**spec.env, **context.env}
+
+
+def _volumes(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> tuple[VolumePlan, ...]:
+    ours = {volume.name: volume.mount_path for volume in context.volumes}
+    for volume in spec.volumes:
+        place = places.get(f"volumes.{volume.mount_path}")
+        if volume.name in ours and place is not None:
+            place.error(
+                "volume-twice",
+                f'the Volume "{volume.name}" is mounted at "{ours[volume.name]}" by modalflow; Modal mounts one at one path only',
+            )
+    return (*spec.volumes, *context.volumes)

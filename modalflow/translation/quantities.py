@@ -1,0 +1,197 @@
+"""Numbers with units: cores, MiB, seconds, and Kubernetes quantities.
+
+Flows in: what a user wrote. Flows out: floats of physical cores, ints of MiB, ints of seconds. Each ``parse_`` function returns
+``None`` for text that is no such quantity; each ``read_`` function reports instead, at its place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+
+from modalflow.translation.plan import CpuCores, MemoryMib
+from modalflow.translation.report import Place, kind_of, shown
+
+MIB = 1024 * 1024
+SECONDS_A_DAY = 86_400
+"""Modal's longest sandbox life (modal.com/docs/guide/sandbox, 2026-09)."""
+SMALLEST_CPU = 0.125
+"""Cores. Modal's smallest reservation and its default (modal.com/docs/guide/resources, 2026-09)."""
+VCPUS_A_CORE = 2
+"""A Kubernetes cpu is one vCPU, a Modal cpu is a physical core (modal.com/docs/guide/sandbox-resources, 2026-09)."""
+LARGEST = Decimal(10) ** 18
+"""Bound on any number that we convert: far above all hardware, far below what overflows on the wire."""
+
+_SUFFIXES: dict[str, Decimal] = {
+    "": Decimal(1),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "Ki": Decimal(1024),
+    "Mi": Decimal(1024) ** 2,
+    "Gi": Decimal(1024) ** 3,
+    "Ti": Decimal(1024) ** 4,
+    "Pi": Decimal(1024) ** 5,
+}
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([numkMGTP]|[KMGTP]i)?)", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", re.ASCII)
+
+
+def parse_quantity(value: object) -> Decimal | None:
+    """Return a Kubernetes quantity (``500m``, ``1.5Gi``, ``129e6``, 2) as a number, else ``None``."""
+    if type(value) is int or type(value) is float:
+        number = Decimal(str(value)) if math.isfinite(value) else None
+        return number if number is not None and abs(number) < LARGEST else None
+    if not isinstance(value, str):
+        return None
+    match = _QUANTITY.fullmatch(value.strip())
+    if match is None:
+        return None
+    digits, exponent, suffix = match.groups()
+    try:
+        number = Decimal(digits).scaleb(int(exponent)) if exponent else Decimal(digits) * _SUFFIXES[suffix or ""]
+    except InvalidOperation:
+        return None
+    return number if abs(number) < LARGEST else None
+
+
+def parse_duration(text: str) -> int | None:
+    """Return the seconds of ``90s``, ``10m``, ``1h30m``, ``1d`` or a bare number, else ``None``."""
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST)):
+        return int(text)
+    match = _DURATION.fullmatch(text)
+    if match is None or not text or len(text) > len(str(LARGEST)):
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _pair(value: object, place: Place, what: str, read: Callable[[object, Place], object | None]) -> object | None:
+    """Read one quantity, or ``[request, limit]`` of two."""
+    if not isinstance(value, (list, tuple)):
+        return read(value, place)
+    if len(value) != 2:  # noqa: PLR2004
+        place.error(f"bad-{what}", f"expected one value or [request, limit], got a list of {len(value)}")
+        return None
+    request, limit = (read(part, place.at(index)) for index, part in enumerate(value))
+    return None if request is None or limit is None else (request, limit)
+
+
+def read_cpu(value: object, place: Place) -> CpuCores | None:
+    """Read physical cores: a number, text (``"2"``, ``"500m"``) or ``[request, limit]``."""
+    found = _pair(value, place, "cpu", _read_cores)
+    if isinstance(found, tuple):
+        request, limit = found
+        return check_cpu_pair(request, limit, place)
+    return found if isinstance(found, float) else None
+
+
+def check_cpu_pair(request: float, limit: float, place: Place) -> tuple[float, float] | None:
+    """Return (request, limit) in cores, refusing a limit below the request."""
+    if limit < request:
+        place.error("bad-cpu", f"the limit {limit:g} is below the request {request:g}", "write [request, limit]")
+        return None
+    return request, limit
+
+
+def _read_cores(value: object, place: Place) -> float | None:
+    number = parse_quantity(value)
+    if number is None:
+        got = shown(value) if isinstance(value, str) else kind_of(value)
+        place.error("bad-cpu", f"expected physical cores such as 2 or 0.5, got {got}")
+        return None
+    return cores(number, place, got=shown(value))
+
+
+def cores(number: Decimal, place: Place, *, got: str) -> float | None:
+    """Return ``number`` of cores as Modal takes it: above zero, and at least its smallest reservation."""
+    if number <= 0:
+        place.error("bad-cpu", f"expected more than zero cores, got {got}")
+        return None
+    if number < Decimal(str(SMALLEST_CPU)):
+        place.notice("raised-cpu", f"{got} is raised to Modal's smallest, {SMALLEST_CPU} cores")
+        return SMALLEST_CPU
+    return float(number)
+
+
+def read_memory(value: object, place: Place) -> MemoryMib | None:
+    """Read memory: an int of MiB, text with a unit (``"64Gi"``), or ``[request, limit]``."""
+    found = _pair(value, place, "memory", _read_mib)
+    if isinstance(found, tuple):
+        request, limit = found
+        return check_memory_pair(request, limit, place)
+    return found if isinstance(found, int) else None
+
+
+def check_memory_pair(request: int, limit: int, place: Place) -> tuple[int, int] | None:
+    """Return (request, limit) in MiB, refusing a limit below the request."""
+    if limit < request:
+        place.error("bad-memory", f"the limit {limit} MiB is below the request {request} MiB", "write [request, limit]")
+        return None
+    return request, limit
+
+
+def _read_mib(value: object, place: Place) -> int | None:
+    expected = 'expected MiB such as 2048, or text such as "2Gi"'
+    if type(value) is int:
+        number = Decimal(value) * MIB if abs(value) < LARGEST else None
+    else:
+        number = parse_quantity(value) if isinstance(value, str) else None
+    if number is None:
+        got = shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
+        place.error("bad-memory", f"{expected}, got {got}")
+        return None
+    if isinstance(value, str) and value.strip().isdigit():
+        # A bare number means MiB as a number and bytes in Kubernetes: in text, the reader cannot know which was meant.
+        place.error("bad-memory", f"{shown(value)} has no unit", f'write {value.strip()} for MiB, or "{value.strip()}Mi"')
+        return None
+    return mib(number, place, got=shown(value))
+
+
+def mib(number: Decimal, place: Place, *, got: str) -> int | None:
+    """Return bytes as whole MiB, rounded up, refusing what cannot have been meant."""
+    if number <= 0:
+        place.error("bad-memory", f"expected more than zero memory, got {got}")
+        return None
+    if number < MIB:
+        place.error("bad-memory", f"{got} is less than one MiB", 'write a unit, e.g. "512Mi"')
+        return None
+    return math.ceil(number / MIB)
+
+
+def read_timeout(value: object, place: Place) -> int | None:
+    """Read seconds: an int, or text such as ``"6h"``; at most Modal's 24 hours."""
+    seconds = read_seconds(value, place, code="bad-timeout")
+    if seconds is None:
+        return None
+    if seconds > SECONDS_A_DAY:
+        place.error(
+            "timeout-too-long", f"a sandbox lives at most 24h, got {shown(value)}", 'write "24h" or less, or split the task'
+        )
+        return None
+    return seconds
+
+
+def read_seconds(value: object, place: Place, *, code: str) -> int | None:
+    """Read a time above zero, in whole seconds (rounded up)."""
+    seconds: int | None = None
+    if isinstance(value, str):
+        seconds = parse_duration(value)
+    elif type(value) in {int, float} and isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < LARGEST:
+        seconds = math.ceil(value)
+    if seconds is None:
+        got = shown(value) if isinstance(value, (str, float)) else kind_of(value)
+        place.error(code, f'expected seconds or text such as "6h" or "1h30m", got {got}')
+        return None
+    if seconds <= 0:
+        place.error(code, f"expected more than zero seconds, got {shown(value)}")
+        return None
+    return seconds

@@ -1,0 +1,30 @@
+"""What one task needs, resolved: typed values, no layers left. Flows from ``resolve`` into ``lower``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.plan import CpuCores, MemoryMib, SecretPlan, VolumePlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSpec:
+    """``image`` is ``auto`` or a reference; ``gpu`` is empty for a CPU task; ``timeout`` and ``gpu_wait`` are in seconds."""
+
+    image: str
+    registry_secret: str | None
+    entrypoint: tuple[str, ...] | None
+    gpu: GpuRequest
+    gpu_wait: float
+    cpu: CpuCores | None
+    memory: MemoryMib | None
+    env: Mapping[str, str]
+    secrets: tuple[SecretPlan, ...]
+    volumes: tuple[VolumePlan, ...]
+    timeout: int
+    region: tuple[str, ...]
+    cloud: str | None
+    workdir: str | None
+    tags: Mapping[str, str]

@@ -1,0 +1,81 @@
+"""The entry: one task's ``executor_config`` in, a plan or the reasons against one out.
+
+``layers`` gathers, ``merge`` folds, ``resolve`` decides, ``lower`` writes the plan. Pure and total: whatever a DAG author wrote,
+the scheduler gets a ``Translation`` and no exception. ``launch`` runs what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
+from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering
+from modalflow.translation.lower import lower
+from modalflow.translation.merge import Setting, merge, read_native
+from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.report import Place, kind_of
+from modalflow.translation.resolve import PodGpu, resolve
+from modalflow.translation.result import Translation
+from modalflow.translation.serialisable import check_serialisable
+
+DEPENDS_ON_HOST = frozenset({"gpu-without-model", "template-not-found"})
+"""Errors of an executor_config that the scheduler, with its own options and files, may not see."""
+
+
+def translate(
+    executor_config: object, *, context: TaskContext, options: TranslationOptions, templates: TemplateSource
+) -> Translation:
+    """Translate one task. Never raises and changes none of its arguments; ``plan`` is ``None`` exactly when there are errors."""
+    findings: list[Diagnostic] = []
+    try:
+        plan, places = _translate(executor_config, context, options, templates, findings)
+    except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
+        Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
+        plan, places = None, {}
+    failed = any(d.severity is Severity.ERROR for d in findings)
+    return Translation(
+        plan=None if failed else plan,
+        diagnostics=tuple(findings),
+        origins={name: place.origin for name, place in places.items()},
+    )
+
+
+def _translate(
+    config: object,
+    context: TaskContext,
+    options: TranslationOptions,
+    templates: TemplateSource,
+    findings: list[Diagnostic],
+) -> tuple[SandboxPlan | None, dict[str, Place]]:
+    if config is None:
+        config = {}
+    if not isinstance(config, Mapping):
+        place = Place(CONFIG, (), findings)
+        place.error("bad-config", f"expected a dict, got {kind_of(config)}", 'write e.g. {"modal": {"gpu": "A10G"}}')
+        return None, {}
+    layers = Gathering(templates, findings).gather(config, context.queue, options)
+    settings: list[Setting] = []
+    for rank, layer in enumerate(layers):
+        if not layer.is_pod:
+            settings += read_native(layer, rank, findings)
+    pod_gpu = PodGpu()
+    if any(layer.is_pod for layer in layers):
+        Place(CONFIG, (), findings).error("pods-unsupported", "pods are not translated yet")
+    spec, places = resolve(merge(settings), pod_gpu, options, findings)
+    return lower(spec, context, options, places), places
+
+
+def check_executor_config(
+    executor_config: object, *, queue: str, options: TranslationOptions, templates: TemplateSource
+) -> tuple[Diagnostic, ...]:
+    """Return the errors that a DAG author can be told of while the DAG is parsed.
+
+    These are the errors of the ``executor_config`` itself, not of options and templates (which may differ where the scheduler
+    runs), and the values that storing the DAG would turn into text. Never raises.
+    """
+    findings = check_serialisable(executor_config)
+    known = {d.origin.path for d in findings}
+    result = translate(executor_config, context=TaskContext(queue=queue), options=options, templates=templates)
+    own = (d for d in result.errors if d.origin.layer in TASK_LAYERS and d.code not in DEPENDS_ON_HOST)
+    return (*findings, *(d for d in own if not any(d.origin.path.startswith(path) for path in known)))
