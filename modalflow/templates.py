@@ -1,0 +1,194 @@
+"""YAML task templates: found by name in a few folders, read with the line of every key, kept until the file changes.
+
+Flows in: a name that ``translation.layers`` met in options, an ``executor_config`` or another template. Flows out:
+``LoadedTemplate``, or the one finding that says why not. Reads files; never executes what they say (YAML's safe types only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
+from modalflow.translation.inputs import LoadedTemplate
+from modalflow.translation.origins import Origin
+
+SUFFIXES = (".yaml", ".yml")
+LARGEST_FILE = 1_000_000
+"""Bytes. A template is a page of text; anything larger was not meant as one."""
+MOST_NODES = 20_000
+"""Bound on the values of one template after YAML aliases are followed, so that nested aliases cannot fill the memory."""
+DEEPEST = 64
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the templates that come with modalflow: inside a wheel, or beside the package in a checkout."""
+    inside = Path(__file__).parent / "task_templates"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "templates"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parsed:
+    """A file's content, or what is wrong with it and on which line."""
+
+    document: dict[str, object]
+    lines: Lines
+    problem: str = ""
+    problem_line: int | None = None
+
+
+class TemplateFolders:
+    """Templates in ``folders``, searched in order, then in the shipped folder. Implements ``TemplateSource``."""
+
+    def __init__(self, folders: Iterable[str | Path] = ()) -> None:
+        self._folders: Sequence[Path] = (*(Path(folder) for folder in folders), shipped_folder())
+        self._kept: dict[Path, tuple[tuple[int, int], _Parsed]] = {}
+
+    def load(self, name: str, *, asked_by: Origin) -> LoadedTemplate | Diagnostic:
+        """Return the template of that name or absolute path, or the error. Never raises."""
+        try:
+            found = self._find(name, asked_by)
+            if isinstance(found, Diagnostic):
+                return found
+            parsed = self._parse(found)
+        except (OSError, ValueError) as error:
+            return _refuse("template-unreadable", asked_by, f'the template "{name}" cannot be read: {_reason(error)}')
+        known_as = found.stem if Path(name).is_absolute() else name
+        if parsed.problem:
+            place = Origin(layer=f"template {known_as}", path=f"template {known_as}", file=str(found), line=parsed.problem_line)
+            return _refuse("bad-template", place, parsed.problem)
+        return LoadedTemplate(name=known_as, file=str(found), document=parsed.document, lines=parsed.lines)
+
+    def names(self) -> list[str]:
+        """Return the names that ``load`` would find, sorted."""
+        found = {path.stem for folder in self._folders if folder.is_dir() for path in folder.iterdir() if path.suffix in SUFFIXES}
+        return sorted(found)
+
+    def _find(self, name: str, asked_by: Origin) -> Path | Diagnostic:
+        asked = Path(name)
+        if asked.is_absolute():
+            return asked if asked.is_file() else _refuse("template-not-found", asked_by, f'no file "{name}"')
+        if ".." in asked.parts:
+            return _refuse("template-outside", asked_by, f'"{name}" leaves the template folders', "write a name without '..'")
+        for folder in self._folders:
+            for candidate in (name, *(name + suffix for suffix in SUFFIXES)):
+                path = folder / candidate
+                if path.suffix in SUFFIXES and path.is_file():
+                    # A link may lead elsewhere inside its folder (a mounted ConfigMap is made of links), not out of it.
+                    if not path.resolve().is_relative_to(folder.resolve()):
+                        return _refuse("template-outside", asked_by, f'"{name}" is a link that leads out of {folder}')
+                    return path
+        known = self.names()
+        hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+        return _refuse("template-not-found", asked_by, f'no template "{name}"', hint)
+
+    def _parse(self, path: Path) -> _Parsed:
+        status = path.stat()
+        version = status.st_mtime_ns, status.st_size
+        kept = self._kept.get(path)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        if status.st_size > LARGEST_FILE:
+            parsed = _Parsed(document={}, lines={}, problem=f"larger than {LARGEST_FILE} bytes")
+        else:
+            parsed = parse_template(path.read_text(encoding="utf-8"))
+        self._kept[path] = version, parsed
+        return parsed
+
+
+def _refuse(code: str, origin: Origin, message: str, hint: str = "") -> Diagnostic:
+    return Diagnostic(code=code, severity=Severity.ERROR, origin=origin, message=message, hint=hint)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "no valid file name"
+
+
+class _Problem(Exception):
+    """What is wrong with a template, and its 1-based line."""
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def parse_template(text: str) -> _Parsed:
+    """Read one YAML document into plain data and the line of every value."""
+    try:
+        reader = _Reader()
+        document = reader.read_document(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return _Parsed(document={}, lines={}, problem=f"not YAML: {error.problem}", problem_line=mark.line + 1 if mark else None)
+    except yaml.YAMLError:
+        return _Parsed(document={}, lines={}, problem="not YAML: it holds a character that YAML does not allow")
+    except RecursionError:
+        return _Parsed(document={}, lines={}, problem=f"nested more than {DEEPEST} levels deep")
+    except _Problem as problem:
+        return _Parsed(document={}, lines={}, problem=str(problem), problem_line=problem.line)
+    return _Parsed(document=document, lines=reader.lines)
+
+
+class _Reader:
+    """Makes plain data of YAML nodes, as ``yaml.safe_load`` does, and notes lines and duplicate keys on the way."""
+
+    def __init__(self) -> None:
+        self.lines: Lines = {}
+        self._scalars = yaml.constructor.SafeConstructor()
+        self._count = 0
+
+    def read_document(self, node: yaml.Node | None) -> dict[str, object]:
+        """Return the whole document, which must be a mapping."""
+        if not isinstance(node, yaml.MappingNode):
+            raise _Problem("expected a mapping with apiVersion, kind and spec", None)
+        return cast("dict[str, object]", self.read(node, ()))
+
+    def read(self, node: yaml.Node, path: tuple[str | int, ...]) -> object:
+        """Return the value of a node; ``path`` is where it stands in the document."""
+        line = node.start_mark.line + 1
+        self._count += 1
+        if self._count > MOST_NODES or len(path) > DEEPEST:
+            raise _Problem(f"more than {MOST_NODES} values or {DEEPEST} levels", line)
+        self.lines.setdefault(path, line)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[Hashable, object]:
+        own: dict[Hashable, object] = {}
+        merged: dict[Hashable, object] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                    content = self.read(source, path)
+                    if not isinstance(content, dict):
+                        raise _Problem("expected a mapping behind <<", line)
+                    merged = {**content, **merged}
+                continue
+            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, (str, int)):
+                raise _Problem("expected a plain key", line)
+            if key in own:
+                raise _Problem(f'the key "{key}" is there twice', line)
+            self.lines[*path, key] = line
+            own[key] = self.read(value_node, (*path, key))
+        return {**merged, **own}
+
+    def _scalar(self, node: yaml.Node) -> object:
+        try:
+            return self._scalars.construct_object(node)
+        except ValueError as error:
+            raise _Problem(
+                f"not YAML: {node.value!r} is no valid {node.tag.rsplit(':', maxsplit=1)[-1]}", node.start_mark.line + 1
+            ) from error
