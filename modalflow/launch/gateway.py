@@ -90,6 +90,13 @@ class ImageBuildFailed(GatewayError):
 class Gateway(Protocol):
     """What the driver may ask of Modal."""
 
+    async def prepare(self, plan: SandboxPlan) -> None:
+        """Make everything that ``create`` needs and may take long: the App, and the image, built if it must be.
+
+        Cheap when it was done before. Apart from ``create`` so that neither ``create_timeout`` nor a GPU wait counts a build.
+        """
+        ...
+
     async def create(
         self,
         plan: SandboxPlan,
@@ -131,9 +138,13 @@ class Gateway(Protocol):
         ...
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:
-        """Return the last part of stdout and stderr, for the reason of a failure. Never fails the caller: empty if not to be had."""
+        """Return the last part of stdout and stderr, for the reason of a failure. Never fails: empty if not to be had."""
         ...
 
     async def append_log(self, volume: str, path: str, text: str) -> None:
         """Add ``text`` to the file ``path`` of the log Volume (created if missing)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Running sandboxes are left alone."""
         ...

@@ -1,0 +1,253 @@
+"""Does what the lifecycle of one launch asks for, and tells it what came of it.
+
+Each step is one named asyncio task whose result is the next happening; a new step supersedes the one before. ``backend`` owns
+the drivers and lends them what they share: the gateway, the event queue, the slots, the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modalflow.launch import messages as m
+from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchRequest
+from modalflow.launch.gateway import Gateway, GatewayError
+from modalflow.launch.lifecycle import Lifecycle
+from modalflow.launch.outcomes import TAIL_BYTES, redact
+from modalflow.launch.task_log import TaskLog
+from modalflow.launch.transitions import State
+
+log = logging.getLogger(__name__)
+
+WORKLOAD_VARIABLE = "MODALFLOW_WORKLOAD"
+"""Carries the workload where it is handed over as an inline secret; the bootstrap removes it from its environment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the drivers share. All of it is used on the loop's thread only."""
+
+    gateway: Callable[[], Gateway]
+    argv: Sequence[str]
+    emit: Callable[[LaunchEvent], None]
+    request_slot: Callable[[Driver], None]
+    release_slot: Callable[[], None]
+    forget: Callable[[Driver], None]
+    keep: Callable[[asyncio.Task[None]], None]
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+
+
+class Driver:
+    """One launch under way."""
+
+    __slots__ = (
+        "_around",
+        "_inbox",
+        "_request",
+        "_slow",
+        "_source",
+        "_step",
+        "key",
+        "label",
+        "launch_id",
+        "lifecycle",
+        "priority",
+        "task_log",
+    )
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        around: Surroundings,
+        *,
+        launch_id: str,
+        key: object,
+        label: str,
+        priority: int,
+        source: Callable[[], LaunchRequest] | None,
+        task_log: TaskLog | None,
+    ) -> None:
+        """Drive ``lifecycle``. ``source`` gives the request, called when it is first needed; ``None`` if it never can be."""
+        self.lifecycle = lifecycle
+        self.launch_id = launch_id
+        self.key = key
+        self.label = label
+        self.priority = priority
+        self.task_log = task_log
+        self._around = around
+        self._source = source
+        self._request: LaunchRequest | None = None
+        self._inbox: deque[m.Happening] = deque()
+        self._step: asyncio.Task[None] | None = None
+        self._slow: asyncio.Task[None] | None = None
+
+    def feed(self, happening: m.Happening) -> None:
+        """Tell the lifecycle, and do what follows. Never raises: what goes wrong ends this launch."""
+        self._inbox.append(happening)
+        if len(self._inbox) > 1:
+            return  # fed from within the loop below
+        while self._inbox:
+            for command in self._decide(self._inbox[0]):
+                self._perform(command)
+            self._inbox.popleft()
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Drop the step under way without a word (the process ends); the task to wait for, if there is one."""
+        if self._slow is not None:
+            self._slow.cancel()
+        if self._step is None or self._step.done():
+            return None
+        self._step.cancel()
+        return self._step
+
+    @property
+    def creating(self) -> asyncio.Task[None] | None:
+        """The step under way while it may make a sandbox or fill one: worth a short wait before the process ends."""
+        return self._step if self.lifecycle.state in (State.LAUNCHING, State.HANDING_OVER) else None
+
+    def _decide(self, happening: m.Happening) -> list[m.Command]:
+        try:
+            return self.lifecycle.handle(happening, self._around.clock())
+        except Exception as error:
+            log.exception("modalflow: launch %s (%s) met a defect", self.launch_id, self.label)
+            return self._abort(error)
+
+    def _abort(self, error: Exception) -> list[m.Command]:
+        """End a launch whose lifecycle itself failed."""
+        try:
+            return self.lifecycle.handle(m.Broke(message=_sentence(error)), self._around.clock())
+        except Exception:
+            log.exception("modalflow: launch %s (%s) cannot be wound down", self.launch_id, self.label)
+            reason = f"modalflow: internal error: {_sentence(error)}"
+            ended = LaunchEnded(launch_id=self.launch_id, key=self.key, success=False, reason=reason)
+            return [m.Emit(event=ended), m.Forget()]
+
+    def _perform(self, command: m.Command) -> None:
+        match command:
+            case m.Translate():
+                self._inbox.append(self._translate())
+            case m.RequestSlot():
+                self._around.request_slot(self)
+            case m.ReleaseSlot():
+                self._around.release_slot()
+            case m.Emit(event=event):
+                self._around.emit(event)
+            case m.WriteLog(level=level, text=text):
+                if self.task_log and (flush := self.task_log.write(level, text)):
+                    self._around.keep(flush)
+            case m.Forget():
+                self.stop()
+                self._request = self._source = None
+                self._around.forget(self)
+            case _:
+                self._begin(command)
+
+    def _translate(self) -> m.Happening:
+        try:
+            return m.Translated(translation=self._the_request().translate())
+        except Exception as error:
+            log.exception("modalflow: launch %s (%s) cannot be translated", self.launch_id, self.label)
+            return m.Broke(message=_sentence(error))
+
+    def _the_request(self) -> LaunchRequest:
+        if self._request is None:
+            if self._source is None:
+                raise RuntimeError("this launch cannot be made again")
+            self._request = self._source()
+        return self._request
+
+    def _begin(self, step: m.Step) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        if isinstance(step, m.Wait):
+            self._request = self._source = None  # the workload is handed over: keep neither it nor what makes it
+        name = f"modalflow-{type(step).__name__.lower()}-{self.launch_id}"
+        self._step = asyncio.create_task(self._run(step, self._step), name=name)
+        if isinstance(step, m.Create) and step.slow_after is not None:
+            self._slow = asyncio.create_task(self._tell_slow(step.slow_after, step.attempt), name=f"{name}-slow")
+
+    async def _tell_slow(self, seconds: float, attempt: int) -> None:
+        await self._around.sleep(seconds)
+        self.feed(m.CreateSlow(attempt=attempt))
+
+    async def _run(self, step: m.Step, before: asyncio.Task[None] | None) -> None:
+        if before is not None and not before.done() and before is not asyncio.current_task():
+            before.cancel()
+            await asyncio.wait([before])
+        happening = await self._outcome(step)
+        if self._step is asyncio.current_task():
+            self._step = None
+            self.feed(happening)
+
+    async def _outcome(self, step: m.Step) -> m.Happening:
+        try:
+            return await self._carry_out(step, self._around.gateway())
+        except GatewayError as error:
+            return _FAILURES[type(step)](error)
+        except Exception as error:
+            log.exception("modalflow: launch %s (%s) failed at %s", self.launch_id, self.label, type(step).__name__)
+            return m.Broke(message=_sentence(error))
+
+    async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911  one case per step
+        match step:
+            case m.Prepare(plan=plan):
+                await gateway.prepare(plan)
+                return m.Prepared()
+            case m.Create():
+                return await self._create(step, gateway)
+            case m.Find(name=name):
+                return m.LookedUp(status=await gateway.find(name))
+            case m.Check(sandbox_id=sandbox_id):
+                return m.Checked(status=await gateway.status(sandbox_id))
+            case m.Terminate(sandbox_id=sandbox_id):
+                await gateway.terminate(sandbox_id)
+                return m.Terminated()
+            case m.HandOver(sandbox_id=sandbox_id):
+                await gateway.hand_over(sandbox_id, self._the_request().mint_workload().encode())
+                return m.HandedOver()
+            case m.Wait(sandbox_id=sandbox_id):
+                return m.SandboxEnded(end=await gateway.wait(sandbox_id))
+            case m.ReadTail(sandbox_id=sandbox_id):
+                return m.TailRead(text=await gateway.output_tail(sandbox_id, max_bytes=TAIL_BYTES))
+            case m.Pause(seconds=seconds):
+                await self._around.sleep(seconds)
+                return m.PauseOver()
+            case m.Translate():
+                return self._translate()
+
+    async def _create(self, step: m.Create, gateway: Gateway) -> m.Happening:
+        inline = step.plan.handover == "secret"
+        secret_env = {WORKLOAD_VARIABLE: self._the_request().mint_workload()} if inline else {}
+        try:
+            async with asyncio.timeout(step.bound) as scope:
+                sandbox_id = await gateway.create(
+                    step.plan, name=step.name, gpu=step.gpu, argv=self._around.argv, secret_env=secret_env
+                )
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return m.CreateTimedOut()
+        return m.Created(sandbox_id=sandbox_id)
+
+
+_FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {
+    m.Prepare: lambda error: m.PrepareFailed(error=error),
+    m.Create: lambda error: m.CreateFailed(error=error),
+    m.Find: lambda error: m.LookupFailed(error=error),
+    m.Check: lambda error: m.CheckFailed(error=error),
+    m.Terminate: lambda error: m.TerminateFailed(error=error),
+    m.HandOver: lambda error: m.HandOverFailed(error=error),
+    m.Wait: lambda error: m.WaitFailed(error=error),
+    m.ReadTail: lambda _: m.TailRead(text=""),
+    m.Pause: lambda _: m.PauseOver(),
+}
+"""What a step's failure is called."""
+
+
+def _sentence(error: Exception) -> str:
+    return redact(f"{type(error).__name__}: {error}")

@@ -1,0 +1,139 @@
+"""How a launch ended, in one sentence for the user.
+
+Flows in: a ``SandboxEnd`` and the last lines of output. Flows out: the reason that Airflow shows and the task's log keeps.
+The exit codes are the bootstrap's (``modalflow.worker``); a test holds the two lists equal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from modalflow.launch.gateway import EndKind, SandboxEnd
+
+EXIT_REPORTED = 0
+"""The supervisor told Airflow the task's state, whatever it was."""
+EXIT_CRASHED = 1
+EXIT_WORKLOAD_UNREADABLE = 64
+EXIT_NO_WORKLOAD = 65
+EXIT_AIRFLOW_UNUSABLE = 66
+EXIT_START_REFUSED = 67
+EXIT_API_UNREACHABLE = 68
+EXIT_NOT_FOUND = 127
+EXIT_KILLED = 137
+
+_BY_EXIT_CODE: Mapping[int, str] = {
+    EXIT_CRASHED: "the task's process in the sandbox failed before it could report to Airflow (exit code 1)",
+    EXIT_WORKLOAD_UNREADABLE: (
+        "the sandbox could not read its workload (exit code 64); the image's Airflow must be of the scheduler's minor version"
+    ),
+    EXIT_NO_WORKLOAD: "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65)",
+    EXIT_AIRFLOW_UNUSABLE: (
+        "Airflow cannot be imported in the image, or is of another minor version than the scheduler's (exit code 66); "
+        "use an image with the scheduler's Airflow, or image = auto"
+    ),
+    EXIT_START_REFUSED: (
+        "Airflow's API refused to start the task in the sandbox (exit code 67): "
+        "it was started elsewhere, cleared or removed meanwhile"
+    ),
+    EXIT_API_UNREACHABLE: (
+        "the sandbox could not reach Airflow's execution API (exit code 68); check [modal_executor] execution_api_url"
+    ),
+    EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
+    EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",
+}
+
+_BY_KIND: Mapping[EndKind, str] = {
+    EndKind.TERMINATED: "the sandbox was terminated from outside",
+    EndKind.TIMEOUT: "the sandbox reached its timeout and Modal ended it; raise `timeout` (at most 24h)",
+    EndKind.INIT_FAILURE: "Modal could not start the sandbox",
+    EndKind.INTERNAL_FAILURE: "the sandbox failed inside Modal",
+    EndKind.IDLE_TIMEOUT: "Modal ended the sandbox as idle",
+    EndKind.EVICTED: "Modal evicted the sandbox because its host ran short of memory; raise the `memory` request",
+    EndKind.OUT_OF_MEMORY: "the sandbox ran out of memory; raise `memory`",
+}
+
+_EXPLAINED_BY_OUTPUT = frozenset({EndKind.FAILURE, EndKind.INIT_FAILURE, EndKind.INTERNAL_FAILURE})
+
+TAIL_BYTES = 4096
+"""What is read of a failed sandbox's output."""
+TAIL_LINES = 8
+TAIL_CHARACTERS = 900
+"""What is kept of it in the reason: Airflow shows the reason in a list of events, the whole output is in the log."""
+
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){1,2}")
+
+
+def redact(text: str) -> str:
+    """Replace anything that looks like a JSON Web Token: a task's token must not reach a log through an error text."""
+    return _JWT.sub("***", text)
+
+
+def succeeded(end: SandboxEnd) -> bool:
+    """Whether Airflow already has the task's state from the supervisor."""
+    return end.kind is EndKind.SUCCESS and end.exit_code == EXIT_REPORTED
+
+
+def explained_by_output(end: SandboxEnd) -> bool:
+    """Whether the last lines of output would tell more than the exit code does."""
+    return end.kind in _EXPLAINED_BY_OUTPUT and end.exit_code not in (EXIT_NO_WORKLOAD, EXIT_START_REFUSED)
+
+
+def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
+    """One sentence on an end that is not a success, with Modal's own detail and the last lines of output if there are any."""
+    if end.kind in (EndKind.FAILURE, EndKind.SUCCESS):
+        sentence = _BY_EXIT_CODE.get(end.exit_code, f"the task's process in the sandbox ended with exit code {end.exit_code}")
+    else:
+        sentence = _BY_KIND[end.kind]
+    detail = f": {redact(end.detail).strip()}" if end.detail.strip() else ""
+    last = last_lines(tail)
+    output = f"; its last output was: {last}" if last else ""
+    return f"{sentence}{detail} (sandbox {sandbox_id}){output}"
+
+
+def last_lines(tail: str) -> str:
+    """Return the last lines of output, redacted, joined and cut to what fits in a reason."""
+    lines = [line.strip() for line in redact(tail).splitlines() if line.strip()]
+    joined = " | ".join(lines[-TAIL_LINES:])
+    return joined if len(joined) <= TAIL_CHARACTERS else f"…{joined[-TAIL_CHARACTERS:]}"
+
+
+def gone(sandbox_id: str) -> str:
+    """Return the reason of a launch whose sandbox Modal does not know any more."""
+    return f"the sandbox {sandbox_id} is gone: Modal does not know it any more; whether the task finished is unknown"
+
+
+def never_found(launch_id: str) -> str:
+    """Return the reason of a taken-over launch of which Modal knows nothing."""
+    return f"the sandbox is gone: Modal knows none called {launch_id}; whether the task finished is unknown"
+
+
+def unreachable(subject: str, silence: float, error: str) -> str:
+    """Return the reason of a launch that was given up because Modal did not answer for ``silence`` seconds."""
+    return f"Modal has not answered for {silence:.0f} s, so the fate of {subject} is unknown: {error}"
+
+
+def gave_up(error: str, retries: int) -> str:
+    """Return the reason of a launch whose transient failure stayed."""
+    return f"{error}; gave up after {retries + 1} tries ([modal_executor] launch_retries = {retries})"
+
+
+def create_lost(bound: float) -> str:
+    """Return the error of a create that did not return in ``bound`` seconds and left no sandbox."""
+    return f"Modal made no sandbox within {bound:g} s ([modal_executor] create_timeout)"
+
+
+def no_capacity(gpus: str, waited: float) -> str:
+    """Return the reason of a GPU launch whose wait is used up."""
+    return (
+        f"Modal had no free {gpus} within {waited:.0f} s; add another GPU to executor_config "
+        '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later'
+    )
+
+
+def refusal(errors: list[str]) -> str:
+    """Return the first of a refused configuration's errors, and how many more the task's log has."""
+    if not errors:
+        return "the task's configuration was refused without a reason: a defect of modalflow"
+    more = len(errors) - 1
+    return errors[0] + (f" (and {more} more {'error' if more == 1 else 'errors'} in the task's log)" if more else "")
