@@ -11,7 +11,7 @@ Flows out: the task's log file and JSON lines on stdout, one readable line on st
 """
 
 # Imports stand where they are used, because what is not needed is not loaded; and pathlib would be one of them.
-# ruff: noqa: PLC0415, PTH
+# ruff: noqa: PLC0415, PTH103, PTH111, PTH117, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STARTED = time.monotonic()
 
 EXIT_REPORTED = 0
 """The supervisor has told Airflow how the task ended, whatever the end was."""
-EXIT_UNEXPECTED = 1
+EXIT_CRASHED = 1
 """Anything not foreseen; a traceback is on stderr."""
 EXIT_WORKLOAD_UNREADABLE = 64
 EXIT_NO_WORKLOAD = 65
 """Nothing came on stdin within the hand-over timeout."""
-EXIT_NO_AIRFLOW = 66
+EXIT_AIRFLOW_UNUSABLE = 66
 """Airflow cannot be imported here, or is another minor version than the scheduler's."""
-EXIT_REFUSED = 67
+EXIT_START_REFUSED = 67
 """Airflow's API did not let the task start: it runs elsewhere, was cleared or removed, or the token is too old."""
 EXIT_API_UNREACHABLE = 68
 EXIT_SIGTERM = 143
@@ -265,15 +265,15 @@ def import_airflow() -> Any:
             f"Airflow cannot be imported in this image ({type(error).__name__}: {error}); it needs "
             f"apache-airflow=={wanted or '3.*'}; this is Python {sys.version.split()[0]} at {sys.executable}"
         )
-        raise Failure(EXIT_NO_AIRFLOW, text) from error
+        raise Failure(EXIT_AIRFLOW_UNUSABLE, text) from error
     if wanted and wanted.split(".")[:2] != found.split(".")[:2]:
         text = f"this image has Airflow {found}, the scheduler has {wanted}; they must be of the same minor version"
-        raise Failure(EXIT_NO_AIRFLOW, text)
+        raise Failure(EXIT_AIRFLOW_UNUSABLE, text)
     try:
         from airflow.sdk.execution_time import supervisor
     except Exception as error:
         text = f"Airflow {found} in this image has no usable task SDK ({type(error).__name__}: {error})"
-        raise Failure(EXIT_NO_AIRFLOW, text) from error
+        raise Failure(EXIT_AIRFLOW_UNUSABLE, text) from error
     return supervisor
 
 
@@ -283,7 +283,7 @@ def import_ahead() -> None:
         import airflow.dag_processing.dagbag  # noqa: F401
     except Exception as error:
         text = f"Airflow in this image cannot read DAGs ({type(error).__name__}: {error})"
-        raise Failure(EXIT_NO_AIRFLOW, text) from error
+        raise Failure(EXIT_AIRFLOW_UNUSABLE, text) from error
 
 
 def use_launch_id_as_hostname() -> None:
@@ -443,8 +443,9 @@ def api_failure(error: BaseException, server: str) -> Failure | None:
     if status >= SERVER_ERROR:
         return Failure(EXIT_API_UNREACHABLE, f"{api} failed ({status}: {said})")
     if starting:
-        return Failure(EXIT_REFUSED, f"Airflow did not let the task start: {REFUSALS.get(status, 'refused')} ({status}: {said})")
-    return Failure(EXIT_UNEXPECTED, f"{api} refused a report about the task ({status}: {said})")
+        why = REFUSALS.get(status, "it was refused")
+        return Failure(EXIT_START_REFUSED, f"Airflow did not let the task start: {why} ({status}: {said})")
+    return Failure(EXIT_CRASHED, f"{api} refused a report about the task ({status}: {said})")
 
 
 REFUSALS = {
@@ -515,7 +516,7 @@ def main() -> None:
         import traceback
 
         log.say("error", "unexpected end of the sandbox's program:\n" + traceback.format_exc())
-        code = EXIT_UNEXPECTED
+        code = EXIT_CRASHED
     leave(code)
 
 

@@ -1,0 +1,56 @@
+"""The program as text: what the executor sends."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+from modalflow.launch import outcomes
+from modalflow.worker import bootstrap, bootstrap_source
+
+KIB = 1024
+
+
+def test_it_is_small_enough_for_an_argument() -> None:
+    # Modal refuses a command of more than 64 KiB in all, Linux one argument of more than 128 KiB.
+    assert len(bootstrap_source().encode()) < 48 * KIB
+
+
+def test_it_imports_only_the_standard_library_at_its_top() -> None:
+    imported = {
+        name.split(".")[0]
+        for node in ast.parse(bootstrap_source()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert imported <= sys.stdlib_module_names, imported
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    imports = [node for node in ast.walk(ast.parse(bootstrap_source())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not [ast.unparse(node) for node in imports if "modalflow" in ast.unparse(node)]
+
+
+def test_it_is_python_3_10() -> None:
+    ast.parse(bootstrap_source(), feature_version=(3, 10))
+
+
+def test_it_is_the_file_and_no_more() -> None:
+    # Nothing is filled in, so nothing of a deployment or a task can be in it.
+    assert bootstrap.__file__ is not None
+    with open(bootstrap.__file__, encoding="utf-8") as file:  # noqa: PTH123
+        assert bootstrap_source() == file.read()
+
+
+def test_reading_it_does_not_load_it() -> None:
+    code = "import sys, modalflow.worker as w; w.bootstrap_source(); print('modalflow.worker.bootstrap' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_its_exit_codes_are_those_that_launch_explains() -> None:
+    ours = {name: value for name, value in vars(bootstrap).items() if name.startswith("EXIT_") and name != "EXIT_SIGTERM"}
+    theirs = {name: value for name, value in vars(outcomes).items() if name in ours}
+    assert ours == theirs
+    assert sorted(ours.values()) == [0, 1, 64, 65, 66, 67, 68]

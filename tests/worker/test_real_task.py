@@ -1,0 +1,171 @@
+"""Real tasks, supervised in the sandbox's program, against a real execution API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modalflow.worker import bootstrap_source
+from tests.worker.conftest import RunSandbox
+from tests.worker.real_airflow import RealAirflow
+
+LAUNCH_ID = "3f0a6c1e-launch-of-this-test"
+BOUND = 60.0
+
+
+@pytest.fixture
+def env(airflow: RealAirflow, sandbox_home: Path) -> dict[str, str]:
+    return airflow.worker_env(sandbox_home) | {"MODALFLOW_LAUNCH_ID": LAUNCH_ID}
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + BOUND
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_task_runs_to_success_by_environment(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("prints")
+    ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert (ended.code, ended.stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "success"
+    assert airflow.state(workload)["hostname"] == LAUNCH_ID
+    # The lines are in the file of the workload's own path, and on stdout too.
+    assert "hello from the task" in [record["event"] for record in ended.log()]
+    assert "hello from the task" in ended.events
+    assert ended.home.joinpath("logs", workload["log_path"]).exists()
+
+
+def test_a_task_runs_to_success_by_stdin(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("prints")
+    ended = run_sandbox({**env, "MODALFLOW_LOG_PATH": "attempt=7.log"}, stdin=json.dumps(workload).encode())
+    assert (ended.code, ended.stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "success"
+    assert "hello from the task" in [record["event"] for record in ended.log("attempt=7.log")]
+    assert [path.name for path in (ended.home / "logs").rglob("*.log")] == ["attempt=7.log"]
+
+
+def test_a_task_that_fails_is_reported_and_the_exit_code_is_0(
+    airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]
+) -> None:
+    (workload,) = airflow.mint("fails")
+    ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert (ended.code, ended.stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "failed"
+    assert "this task fails" in json.dumps(ended.log())
+
+
+def test_a_second_sandbox_for_the_same_task_is_refused(
+    airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]
+) -> None:
+    (workload,) = airflow.mint("empty")
+    first = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert first.code == 0
+    second = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload), "MODALFLOW_LOG_PATH": "second.log"})
+    assert second.code == 67
+    assert second.stderr.startswith("modalflow: Airflow did not let the task start: it runs or ended elsewhere (409: ")
+    assert "invalid_state" in second.stderr
+    assert [record["event"] for record in second.log("second.log") if record["logger"] == "modalflow"] == [
+        second.stderr.removeprefix("modalflow: ").rstrip("\n")
+    ]
+
+
+def test_a_token_that_is_not_accepted(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("empty")
+    workload["token"] = workload["token"][:-20] + "A" * 20
+    ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert ended.code == 67
+    assert ended.stderr.startswith("modalflow: Airflow did not let the task start: the token was not accepted")
+    assert workload["token"] not in ended.stdout + ended.stderr + json.dumps(ended.log())
+
+
+def test_an_execution_api_that_cannot_be_reached(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("empty")
+    nobody = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:1/a-secret-path/execution/"}
+    ended = run_sandbox(
+        {**env, **nobody, "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1", "MODALFLOW_WORKLOAD": json.dumps(workload)}
+    )
+    text = "the execution API at http://127.0.0.1:1 could not be reached (ConnectError: [Errno 111] Connection refused)"
+    assert (ended.code, ended.stderr) == (68, f"modalflow: {text}\n")
+    assert text in [record["event"] for record in ended.log()]
+
+
+@contextmanager
+def waiting_task(airflow: RealAirflow, env: dict[str, str], gate: Path) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+    """A sandbox whose task runs until ``gate`` exists."""
+    (workload,) = airflow.mint("waits")
+    environment = {**env, "MODALFLOW_WORKLOAD": json.dumps(workload), "TEST_GATE": str(gate)}
+    with subprocess.Popen(
+        [sys.executable, "-c", bootstrap_source()],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            until(lambda: gate.with_suffix(".started").exists() or process.poll() is not None)
+            assert process.poll() is None, process.communicate()
+            yield workload, process
+        finally:
+            gate.touch()
+
+
+def processes_that_show(text: str) -> set[int]:
+    """Process ids with ``text`` in their environment or command line, as anybody of this user can read them."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        for name in ("environ", "cmdline") if entry.name.isdigit() else ():
+            try:
+                shown = entry.joinpath(name).read_bytes()
+            except OSError:  # gone, or not for us
+                continue
+            if text.encode() in shown:
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_no_process_shows_the_token_while_the_task_runs(airflow: RealAirflow, env: dict[str, str], tmp_path: Path) -> None:
+    with waiting_task(airflow, env, tmp_path / "gate") as (workload, process):
+        assert processes_that_show(workload["token"]) == set()
+        # The same search finds what is in the environment of the program and of the task it forked.
+        assert len(processes_that_show(LAUNCH_ID)) == 2
+        assert process.pid in processes_that_show(LAUNCH_ID)
+        open_files = [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert not [target for target in open_files if "memfd" in target]
+        (tmp_path / "gate").touch()
+        stdout, stderr = process.communicate(timeout=BOUND)
+    assert (process.returncode, stderr) == (0, "")
+    assert workload["token"] not in stdout
+
+
+def test_sigterm_is_forwarded_to_the_task(airflow: RealAirflow, env: dict[str, str], tmp_path: Path) -> None:
+    with waiting_task(airflow, env, tmp_path / "gate") as (workload, process):
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        until(lambda: "forwarding to task subprocess" in (process.stdout.readline() if process.stdout else ""))
+        (tmp_path / "gate").touch()
+        _, stderr = process.communicate(timeout=BOUND)
+    # Airflow's handler runs on_kill and returns: a Python task goes on (3.3.2).
+    assert (process.returncode, stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "success"
+
+
+def test_the_supervisor_of_this_airflow_is_one_whose_tail_can_be_skipped() -> None:
+    code = f"""
+source = {bootstrap_source()!r}
+names = {{"__name__": "bootstrap"}}
+exec(source, names)
+from airflow.sdk.execution_time import supervisor
+assert names["skip_tail"](supervisor) is True
+assert supervisor.ActivitySubprocess._service_subprocess.__qualname__ == "skip_tail.<locals>._service_subprocess"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
