@@ -1,0 +1,252 @@
+"""``launch.gateway.Gateway`` with the real client: plans in, Modal calls out, each of them bounded and with our errors.
+
+``parameters``, ``images`` and ``kept`` turn plans into arguments; ``errors`` maps what goes wrong; ``endings`` reads how a
+sandbox ended. Only here does modalflow create or end anything on Modal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Self
+
+from modal import Client, Sandbox, Secret
+from modal import exception as modal_errors
+
+from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, SandboxEnd, SandboxStatus, Unavailable
+from modalflow.modal_gateway.connection import open_client
+from modalflow.modal_gateway.endings import end_of
+from modalflow.modal_gateway.errors import bounded
+from modalflow.modal_gateway.kept import KeptObjects
+from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
+from modalflow.settings import LaunchSettings
+from modalflow.translation.plan import SandboxPlan
+
+BUILD_LIMIT = 3600.0
+"""Seconds that building one image may take: Modal's own builds end within an hour."""
+TAIL_LIMIT = 10.0
+"""Seconds spent on reading a failed sandbox's last output: worth waiting for, but the launch's end waits with it."""
+LOG_VOLUME_VERSION = 2
+"""Version 1 is not made for hundreds of writers."""
+TAG_READS = 16
+"""``get_tags`` calls at the same time while listing."""
+
+
+class ModalGateway:
+    """Talks to Modal with one client, made at the first call. Used on one loop.
+
+    ``client`` is for callers that have one (it is then not closed here); else the environment's or profile's credentials serve.
+    """
+
+    def __init__(self, settings: LaunchSettings, *, client: Client | None = None) -> None:
+        """Keep the settings; nothing is connected yet."""
+        self._settings = settings
+        self._given_client = client
+        self._client: Client | None = None
+        self._kept: KeptObjects | None = None
+        self._opening = asyncio.Lock()
+        self._sandboxes: dict[str, Sandbox] = {}
+
+    async def prepare(self, plan: SandboxPlan) -> None:
+        """Look up or create the App, and build the image."""
+        kept = await self._objects()
+        async with bounded("look up the App", self._settings.rpc_timeout):
+            await kept.app()
+        async with bounded(f"make the image {plan.image.reference or 'of this Airflow'}", BUILD_LIMIT):
+            await kept.image(plan.image)
+
+    async def create(
+        self,
+        plan: SandboxPlan,
+        *,
+        name: str,
+        gpu: str | None,
+        argv: Sequence[str],
+        secret_env: Mapping[str, str],
+    ) -> str:
+        """See ``Gateway.create``. A V1 create is bounded by the caller: it waits for a GPU."""
+        try:
+            return await self._create(plan, name, gpu, argv, secret_env)
+        except NotFound:
+            # Either what the plan names is missing, or what we keep is of a server that was reset. A second try tells.
+            (await self._objects()).forget()
+        await self.prepare(plan)
+        return await self._create(plan, name, gpu, argv, secret_env)
+
+    async def _create(
+        self, plan: SandboxPlan, name: str, gpu: str | None, argv: Sequence[str], secret_env: Mapping[str, str]
+    ) -> str:
+        kept = await self._objects()
+        async with bounded("create the sandbox", None if gpu else self._settings.create_timeout):
+            secrets = [await kept.secret(secret) for secret in plan.secrets]
+            if secret_env:
+                secrets.append(Secret.from_dict(inline_secret(secret_env)))  # last: nothing of the user's may replace it
+            sandbox = await Sandbox.create.aio(
+                *argv,
+                app=await kept.app(),
+                image=await kept.image(plan.image),
+                secrets=secrets,
+                volumes={volume.mount_path: await kept.volume(volume) for volume in plan.volumes},
+                client=self._client,
+                **sandbox_kwargs(plan, gpu, name=name),
+            )
+        self._sandboxes[sandbox.object_id] = sandbox
+        return sandbox.object_id
+
+    async def hand_over(self, sandbox_id: str, payload: bytes) -> None:
+        """Write ``payload`` to stdin and close it. Repeating it is harmless: Modal drops what it has at that offset."""
+        # A handle keeps the offset it reached: a second try must begin anew, so the handle is taken out until this succeeded.
+        sandbox = self._sandboxes.pop(sandbox_id, None) or await self._look_up(sandbox_id, "hand the workload over")
+        async with bounded("hand the workload over", self._settings.rpc_timeout):
+            try:
+                sandbox.stdin.write(payload)
+                sandbox.stdin.write_eof()
+                await sandbox.stdin.drain.aio()
+            except ValueError as error:
+                raise InvalidRequest(f"the sandbox {sandbox_id} takes no input any more: {error}") from error
+        self._sandboxes[sandbox_id] = sandbox
+
+    async def find(self, name: str) -> SandboxStatus | None:
+        """See ``Gateway.find``. Of V1 (GPU) sandboxes Modal finds only running ones by name. Tags are not read."""
+        await self._objects()
+        async with bounded(f"look for the sandbox {name}", self._settings.rpc_timeout):
+            for include_terminated in (True, False):  # the first looks at V2 only, the second at running ones of both
+                try:
+                    sandbox = await Sandbox.from_name.aio(
+                        self._settings.app_name,
+                        name,
+                        environment_name=self._settings.environment,
+                        include_terminated=include_terminated,
+                        client=self._client,
+                    )
+                    await sandbox.poll.aio()
+                except modal_errors.NotFoundError:
+                    continue
+                return SandboxStatus(sandbox_id=sandbox.object_id, name=name, tags={}, end=end_of(sandbox))
+        return None
+
+    async def status(self, sandbox_id: str) -> SandboxStatus | None:
+        """See ``Gateway.status``. Name and tags are not read."""
+        try:
+            sandbox = await self._look_up(sandbox_id, "look at")
+        except NotFound:
+            return None
+        return SandboxStatus(sandbox_id=sandbox_id, name="", tags={}, end=end_of(sandbox))
+
+    async def wait(self, sandbox_id: str) -> SandboxEnd:
+        """Wait for the end, by the client's own long polls of 10 s."""
+        sandbox = self._sandboxes.get(sandbox_id) or await self._look_up(sandbox_id, "wait for")
+        async with bounded(f"wait for the sandbox {sandbox_id}", None):
+            with suppress(modal_errors.SandboxTimeoutError):  # an end like any other, read below
+                await sandbox.wait.aio(raise_on_termination=False)
+        self._sandboxes.pop(sandbox_id, None)
+        end = end_of(sandbox)
+        if end is None:
+            raise Unavailable(f"could not wait for the sandbox {sandbox_id}: Modal gave no result")
+        return end
+
+    async def terminate(self, sandbox_id: str) -> None:
+        """End a sandbox and wait until it has ended. One that Modal does not know has ended."""
+        try:
+            sandbox = await self._look_up(sandbox_id, "end")
+            async with bounded(f"end the sandbox {sandbox_id}", self._settings.rpc_timeout):
+                await sandbox.terminate.aio(wait=True)
+        except NotFound:
+            pass
+        self._sandboxes.pop(sandbox_id, None)
+
+    async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
+        """All running sandboxes of the App with these tags: a call a page, and a call a sandbox for its tags. Without names."""
+        kept = await self._objects()
+        async with bounded("list the running sandboxes", None):
+            async with asyncio.timeout(self._settings.rpc_timeout):
+                app = await kept.app()
+            found = [s async for s in Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)]
+            at_a_time = asyncio.Semaphore(TAG_READS)
+
+            async def read(sandbox: Sandbox) -> SandboxStatus | None:
+                async with at_a_time, asyncio.timeout(self._settings.rpc_timeout):
+                    try:
+                        own = await sandbox.get_tags.aio()
+                    except modal_errors.NotFoundError:
+                        return None  # ended meanwhile
+                return SandboxStatus(sandbox_id=sandbox.object_id, name="", tags=own)
+
+            read_all = await asyncio.gather(*(read(sandbox) for sandbox in found))
+        return [status for status in read_all if status is not None]
+
+    async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:
+        """The last ``max_bytes`` of stdout, then of stderr. Empty when Modal has none or does not answer soon."""
+        kept: list[deque[str]] = [deque(), deque()]
+        try:
+            async with bounded(f"read the output of the sandbox {sandbox_id}", TAIL_LIMIT):
+                sandbox = await self._look_up(sandbox_id, "read the output of")
+                await asyncio.gather(
+                    _keep_last(aiter(sandbox.stdout), kept[0], max_bytes), _keep_last(aiter(sandbox.stderr), kept[1], max_bytes)
+                )
+        except (GatewayError, UnicodeDecodeError):
+            pass  # what was read until then is all there is; the exit code tells the rest
+        return "".join(part for lines in kept for part in lines)
+
+    async def append_log(self, volume: str, path: str, text: str) -> None:
+        """Add ``text`` to the file ``path`` of the log Volume: read, changed, written. The Volume is created if missing."""
+        try:
+            await self._append(volume, path, text)
+        except NotFound:
+            (await self._objects()).forget()  # the server was reset, or the Volume deleted
+        else:
+            return
+        await self._append(volume, path, text)
+
+    async def _append(self, volume: str, path: str, text: str) -> None:
+        kept = await self._objects()
+        async with bounded(f"write to Volume {volume}", self._settings.rpc_timeout):
+            handle = await kept.whole_volume(volume, version=LOG_VOLUME_VERSION, create_if_missing=True)
+            try:
+                before = b"".join([chunk async for chunk in handle.read_file.aio(path)])
+            except FileNotFoundError:
+                before = b""
+            async with handle.batch_upload.aio(force=True) as batch:
+                batch.put_file(io.BytesIO(before + text.encode()), path)
+
+    async def close(self) -> None:
+        """Close the client, if it is ours."""
+        client, self._client, self._kept = self._client, None, None
+        self._sandboxes.clear()
+        if client is not None and client is not self._given_client:
+            async with bounded("close the connection", self._settings.rpc_timeout):
+                await client.close.aio()
+
+    async def __aenter__(self) -> Self:
+        await self._objects()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _objects(self) -> KeptObjects:
+        """Return what is kept of this connection, connecting first if need be."""
+        if self._kept is None:
+            async with self._opening, bounded("connect to Modal", self._settings.rpc_timeout):
+                if self._kept is None:
+                    self._client = self._given_client or await open_client()
+                    self._kept = KeptObjects(self._client, self._settings)
+        return self._kept
+
+    async def _look_up(self, sandbox_id: str, doing: str) -> Sandbox:
+        await self._objects()
+        async with bounded(f"{doing} the sandbox {sandbox_id}", self._settings.rpc_timeout):
+            return await Sandbox.from_id.aio(sandbox_id, client=self._client)
+
+
+async def _keep_last(stream: AsyncIterator[str], kept: deque[str], max_bytes: int) -> None:
+    """Read a stream to its end and keep about the last ``max_bytes`` (characters, which is close enough)."""
+    size = 0
+    async for part in stream:
+        kept.append(part[-max_bytes:])
+        size += len(kept[-1])
+        while size > max_bytes and len(kept) > 1:
+            size -= len(kept.popleft())

@@ -1,0 +1,98 @@
+"""Modal objects that are made once and used by every launch: App, images, Secrets, Volumes.
+
+An object that was looked up costs no further call; each kind of object is loaded by one caller at a time. ``forget`` drops them
+all: the server may have been reset, or somebody deleted and made a Secret again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeVar
+
+from modal import App, Client, Image, Secret, Volume
+
+from modalflow.modal_gateway.images import describe_image
+from modalflow.settings import LaunchSettings
+from modalflow.translation.plan import ImagePlan, SecretPlan, VolumePlan
+
+T = TypeVar("T", App, Image, Secret, Volume)
+
+
+class KeptObjects:
+    """Loads on first need, and keeps. Used on one loop."""
+
+    def __init__(self, client: Client, settings: LaunchSettings) -> None:
+        """Load with ``client`` in the App and environment of ``settings``."""
+        self._client = client
+        self._settings = settings
+        self._kept: dict[Hashable, App | Image | Secret | Volume] = {}
+        self._locks: dict[Hashable, asyncio.Lock] = {}
+
+    def forget(self) -> None:
+        """Drop everything; the next use looks it up again."""
+        self._kept.clear()
+
+    async def app(self) -> App:
+        """The App that the sandboxes belong to, created if missing."""
+        settings = self._settings
+
+        async def load() -> App:
+            return await App.lookup.aio(
+                settings.app_name, client=self._client, environment_name=settings.environment, create_if_missing=True
+            )
+
+        return await self._keep("app", load, App)
+
+    async def image(self, plan: ImagePlan) -> Image:
+        """The image, built if nobody built it before. May take minutes the first time."""
+
+        async def load() -> Image:
+            image = describe_image(plan, self._settings.environment)
+            await image.build.aio(await self.app())
+            return image
+
+        return await self._keep(plan, load, Image)
+
+    async def secret(self, plan: SecretPlan) -> Secret:
+        """A named Secret; ``modal.exception.NotFoundError`` if it, or a key it must have, does not exist."""
+
+        async def load() -> Secret:
+            secret = Secret.from_name(
+                plan.name, environment_name=self._settings.environment, required_keys=list(plan.required_keys)
+            )
+            await secret.hydrate.aio(self._client)
+            return secret
+
+        return await self._keep(plan, load, Secret)
+
+    async def volume(self, plan: VolumePlan) -> Volume:
+        """A named Volume with the mount options of ``plan``; the lookup is shared by all mounts of that Volume."""
+        bare = await self.whole_volume(plan.name, version=plan.version, create_if_missing=plan.create_if_missing)
+        if not plan.read_only and plan.sub_path is None:
+            return bare
+        return bare.with_mount_options(read_only=plan.read_only, sub_path=plan.sub_path)
+
+    async def whole_volume(self, name: str, *, version: int | None, create_if_missing: bool) -> Volume:
+        """A named Volume without mount options."""
+
+        async def load() -> Volume:
+            volume = Volume.from_name(
+                name, environment_name=self._settings.environment, create_if_missing=create_if_missing, version=version
+            )
+            await volume.hydrate.aio(self._client)
+            return volume
+
+        return await self._keep(("volume", name), load, Volume)
+
+    async def _keep(self, key: Hashable, load: Callable[[], Awaitable[T]], kind: type[T]) -> T:
+        kept = self._kept.get(key)
+        if isinstance(kept, kind):
+            return kept
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            kept = self._kept.get(key)
+            if isinstance(kept, kind):
+                return kept
+            loaded = await load()
+            self._kept[key] = loaded
+            return loaded
