@@ -42,18 +42,23 @@ class ConfigurationView:
         found = self.conf.get(section, option, fallback=None, **named)
         return fallback if found is None else str(found)
 
-    def _team_sets(self, section: str, option: str) -> bool:
-        name = f"AIRFLOW__{(self.team or '').upper()}___{section.upper()}__{option.upper()}"
-        in_file = isinstance(self.conf, configparser.RawConfigParser) and configparser.RawConfigParser.has_option(
-            self.conf, f"{self.team}={section}", option
-        )
-        return name in self.environ or in_file
+    def set_options(self, section: str) -> set[str]:
+        """Names of the options that somebody set, for everybody or for this team, in the environment or the file.
 
-    def options_of(self, section: str) -> set[str]:
-        """Names of the options that anybody set or that have a default."""
-        found: set[str] = set()
-        for named in ({}, {"team_name": self.team}) if self.team else ({},):
-            found.update(self.conf.getsection(section, **named) or {})
+        Not ``conf.getsection``: that answers ``None`` for a section that only the environment names (3.3.2).
+        """
+        return {name for team in (None, self.team) for name in self._set_by(section, team)}
+
+    def _team_sets(self, section: str, option: str) -> bool:
+        return option in self._set_by(section, self.team)
+
+    def _set_by(self, section: str, team: str | None) -> set[str]:
+        prefix = f"AIRFLOW__{f'{team.upper()}___' if team else ''}{section.upper()}__"
+        found = {name.removeprefix(prefix).lower() for name in self.environ if name.startswith(prefix)}
+        in_file = f"{team}={section}" if team else section
+        # The base class, because Airflow's own lookups mix in defaults and other sections.
+        if isinstance(self.conf, configparser.RawConfigParser) and configparser.RawConfigParser.has_section(self.conf, in_file):
+            found.update(configparser.RawConfigParser.options(self.conf, in_file))
         return found
 
 
@@ -61,7 +66,7 @@ def load_settings(view: ConfigurationView, *, auto_image: ImagePlan | None = Non
     """Read ``[modal_executor]``. Raises ``SettingsError`` for an option that is unknown or does not parse."""
     known = {option.name for option in OPTIONS}
     texts = {name: view.get(SECTION, name) for name in known}
-    for name in view.options_of(SECTION) - known:
+    for name in view.set_options(SECTION) - known:
         stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
         if stem not in known:
             texts[name] = ""

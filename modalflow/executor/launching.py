@@ -60,6 +60,9 @@ class Backend(Protocol):
     def drain(self) -> list[LaunchEvent]:
         """What happened since the last call."""
 
+    def describe(self) -> str:
+        """State of all launches as text."""
+
     def stop(self, timeout: float) -> None:
         """Stop the loop, at most ``timeout`` seconds from now; sandboxes run on."""
 
@@ -111,11 +114,14 @@ def start_launching(executor: BaseExecutor) -> Launching:
     ):
         if warning:
             log.warning("modalflow: %s", warning)
-    backend = build_backend(settings, build_journal(view))
-    backend.start()
-    return Launching(
-        backend=backend, environment=environment, translate=build_translate(settings), jwt_generator=executor.jwt_generator
+    launching = Launching(
+        backend=build_backend(settings, build_journal(view)),
+        environment=environment,
+        translate=build_translate(settings),
+        jwt_generator=executor.jwt_generator,
     )
+    launching.backend.start()
+    return launching
 
 
 def build_journal(view: ConfigurationView) -> Journal:

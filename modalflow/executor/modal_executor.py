@@ -25,6 +25,7 @@ from modalflow.launch.identity import ExternalId, is_launch_id
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecutorWorkload
     from airflow.executors.workloads.types import WorkloadKey, WorkloadState
+    from airflow.models import Log
     from airflow.models.connection_test import ConnectionTestKey
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
@@ -71,6 +72,7 @@ class ModalExecutor(BaseExecutor):
         super().__init__(*args, **kwargs)
         self._table = LaunchTable()
         self._uncommitted: dict[Hashable, LaunchRequest] = {}
+        self._said: list[Log] = []
         self._launching: Launching | None = None
 
     # -- start and end ------------------------------------------------------------------------------------------------
@@ -147,6 +149,8 @@ class ModalExecutor(BaseExecutor):
         launching = self._launching
         if launching is None:
             return
+        if not self._task_event_logs:
+            self._said.clear()
         if self._uncommitted:
             self._submit_committed(launching)
         for event in launching.backend.drain():
@@ -191,6 +195,10 @@ class ModalExecutor(BaseExecutor):
 
     def _say(self, key: Hashable, event: str, message: str) -> None:
         self.log_task_event(event=event, extra=message, ti_key=cast("WorkloadKey", key))
+        # Airflow 3.3.2 saves these rows from a generator whose rows nobody else holds: they are collected as garbage before
+        # they are written, and the INSERT fails. Held here until the next heartbeat, they arrive.
+        if self._task_event_logs:
+            self._said.append(self._task_event_logs[-1])
 
     @contained
     def change_state(self, key: WorkloadKey, state: WorkloadState, info: Any = None, remove_running: bool = True) -> None:  # noqa: FBT001, FBT002 - Airflow's signature
@@ -266,4 +274,5 @@ class ModalExecutor(BaseExecutor):
     def debug_dump(self) -> None:
         """Add the launches to what SIGUSR2 writes to the scheduler's log."""
         super().debug_dump()  # type: ignore[no-untyped-call]
-        self.log.info("modalflow: %d launches\n\t%s", len(self._table), "\n\t".join(self._table))
+        if self._launching is not None:
+            self.log.info("%s", self._launching.backend.describe())

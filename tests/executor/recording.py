@@ -49,6 +49,9 @@ class RecordingBackend:
         events, self.events = self.events, []
         return events
 
+    def describe(self) -> str:
+        return "\n".join(["modalflow: launches", *(request.launch_id for request in self.submitted)])
+
     def stop(self, timeout: float) -> None:
         self.stopped.append(timeout)
 
