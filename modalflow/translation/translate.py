@@ -14,8 +14,11 @@ from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering
 from modalflow.translation.lower import lower
 from modalflow.translation.merge import Setting, merge, read_native
 from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.pod_fields import PodReader
+from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
+from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
-from modalflow.translation.resolve import PodGpu, resolve
+from modalflow.translation.resolve import resolve
 from modalflow.translation.result import Translation
 from modalflow.translation.serialisable import check_serialisable
 
@@ -56,13 +59,18 @@ def _translate(
         return None, {}
     layers = Gathering(templates, findings).gather(config, context.queue, options)
     settings: list[Setting] = []
+    pod: PodPieces | None = None
     for rank, layer in enumerate(layers):
         if not layer.is_pod:
             settings += read_native(layer, rank, findings)
-    pod_gpu = PodGpu()
-    if any(layer.is_pod for layer in layers):
-        Place(CONFIG, (), findings).error("pods-unsupported", "pods are not translated yet")
-    spec, places = resolve(merge(settings), pod_gpu, options, findings)
+        elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
+            pieces = take_apart(plain, layer.root, rank, findings)
+            pod = pieces if pod is None else reconcile(pod, pieces, findings)
+    reader = PodReader(findings, options.on_unsupported)
+    if pod is not None:
+        reader.read(pod)
+        settings += reader.settings
+    spec, places = resolve(merge(settings), reader.gpu, options, findings)
     return lower(spec, context, options, places), places
 
 

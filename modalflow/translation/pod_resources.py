@@ -1,0 +1,143 @@
+"""A pod's resource requests and limits as Modal cores, MiB and a number of GPUs.
+
+Flows in: the ``resources`` of the main container and of the pod. Flows out: ``Setting``s and the GPU count. Only a limit of
+``nvidia.com/gpu`` allocates a GPU; labels merely choose nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Literal, TypeVar
+
+from modalflow.translation import pod_verdicts as verdicts
+from modalflow.translation.diagnostics import Diagnostic, did_you_mean
+from modalflow.translation.merge import Setting
+from modalflow.translation.pod_merge import Piece
+from modalflow.translation.quantities import VCPUS_A_CORE, check_cpu_pair, check_memory_pair, cores, mib, parse_quantity
+from modalflow.translation.report import Place, kind_of, shown
+
+GPU = "nvidia.com/gpu"
+LARGEST_DISK = Decimal(512) * 1024**3
+"""Bytes. A sandbox's disk without asking (modal.com/docs/guide/resources, 2026-09)."""
+
+T = TypeVar("T")
+
+_SIDES: tuple[Literal["limits", "requests"], ...] = ("limits", "requests")
+
+
+class Resources:
+    """Collects quantities; a container's stand above the pod's own."""
+
+    def __init__(self, findings: list[Diagnostic]) -> None:
+        self._findings = findings
+        self._found: dict[str, dict[str, Piece]] = {"limits": {}, "requests": {}}
+        self._gpu: tuple[int, Piece] | None = None
+
+    def read(self, piece: Piece) -> None:
+        """Read one ``resources`` value; of two, the container's (whose path is longer) wins quantity by quantity."""
+        if not isinstance(piece.value, dict):
+            self._place(piece).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
+            return
+        for side, content in piece.value.items():
+            part = piece._replace(value=content, path=(*piece.path, side))
+            if side == "claims":
+                verdicts.apply(verdicts.SPEC["resourceClaims"], content, self._place(part), "error")
+            elif side not in _SIDES:
+                hint = did_you_mean(side, (*_SIDES, "claims")) if isinstance(side, str) else ""
+                self._place(part).error("unknown-field", "Kubernetes has no such field", hint)
+            elif not isinstance(content, dict):
+                self._place(part).error("bad-pod", f"expected a mapping, got {kind_of(content)}")
+            else:
+                for name, value in content.items():
+                    self._take(side, name, part._replace(value=value, path=(*part.path, name)))
+
+    def _place(self, piece: Piece) -> Place:
+        return piece.place(self._findings)
+
+    def _take(self, side: str, name: str, piece: Piece) -> None:
+        known = self._found[side].get(name)
+        if known is None:
+            self._found[side][name] = piece
+            return
+        weak, strong = sorted((known, piece), key=lambda p: len(p.path))
+        self._found[side][name] = strong
+        self._place(weak).notice("overruled-resource", f"the container's own {name} holds")
+
+    def settings(self) -> list[Setting]:
+        """Return ``cpu`` and ``memory``, and report every other resource."""
+        found = [
+            self._both("cpu", self._cores, check_cpu_pair),
+            self._both("memory", self._mib, check_memory_pair),
+        ]
+        self._count_gpus()
+        for side in _SIDES:
+            for name, piece in self._found[side].items():
+                if name not in {"cpu", "memory", GPU}:
+                    self._report_other(name, piece)
+        return [setting for setting in found if setting is not None]
+
+    def gpu_count(self) -> tuple[int, Piece] | None:
+        """Return the GPUs asked for and where, ``None`` if nothing was said. Valid after ``settings``."""
+        return self._gpu
+
+    def _both(
+        self, name: str, convert: Callable[[Piece], T | None], check: Callable[[T, T, Place], tuple[T, T] | None]
+    ) -> Setting | None:
+        """Combine request and limit: a limit alone is its own request, as in Kubernetes; a request alone has no limit."""
+        limit, request = self._found["limits"].get(name), self._found["requests"].get(name)
+        piece = request or limit
+        if piece is None:
+            return None
+        most = convert(limit) if limit is not None else None
+        least = convert(request) if request is not None else most
+        if least is None or (limit is not None and most is None):
+            return None
+        value = least if most is None else check(least, most, self._place(piece))
+        return None if value is None else Setting(key=name, value=value, place=self._place(piece), rank=piece.rank)
+
+    def _quantity(self, piece: Piece, example: str) -> Decimal | None:
+        number = parse_quantity(piece.value)
+        if number is None:
+            got = shown(piece.value) if isinstance(piece.value, (str, float)) else kind_of(piece.value)
+            self._place(piece).error("bad-quantity", f'expected a quantity such as "{example}", got {got}')
+        return number
+
+    def _cores(self, piece: Piece) -> float | None:
+        number = self._quantity(piece, "500m")
+        return None if number is None else cores(number / VCPUS_A_CORE, self._place(piece), got=f"{shown(piece.value)} vCPU")
+
+    def _mib(self, piece: Piece) -> int | None:
+        number = self._quantity(piece, "2Gi")
+        return None if number is None else mib(number, self._place(piece), got=shown(piece.value))
+
+    def _count_gpus(self) -> None:
+        limit, request = self._found["limits"].get(GPU), self._found["requests"].get(GPU)
+        if limit is None:
+            if request is not None:
+                self._place(request).error("gpu-request-alone", "only a limit gives a task a GPU", f'write it as limits["{GPU}"]')
+            return
+        number = self._quantity(limit, "1")
+        if number is None:
+            return
+        if number < 0 or number != int(number):
+            self._place(limit).error("bad-gpu-count", f"expected a whole number of GPUs, got {shown(limit.value)}")
+            return
+        if request is not None and parse_quantity(request.value) != number:
+            message = f"the request {shown(request.value)} differs from the limit {shown(limit.value)}"
+            self._place(request).error("bad-gpu-count", message, "write the limit alone")
+            return
+        self._gpu = int(number), limit
+
+    def _report_other(self, name: object, piece: Piece) -> None:
+        place = self._place(piece)
+        if name == "ephemeral-storage":
+            number = self._quantity(piece, "10Gi")
+            if number is not None and number > LARGEST_DISK:
+                place.error("refused-field", "a sandbox's disk has at most 512 GiB", "use a Modal Volume")
+            elif number is not None:
+                place.notice("no-effect", "has no effect: a sandbox's disk has 512 GiB")
+            return
+        table = verdicts.DEVICES.items()
+        verdict = next((v for prefix, v in table if isinstance(name, str) and name.startswith(prefix)), verdicts.OTHER_DEVICE)
+        verdicts.apply(verdict, piece.value, place, "error")

@@ -1,0 +1,234 @@
+"""What becomes of each pod field that modalflow does not translate: the support matrix as data.
+
+``pod_fields`` reads the fields that have a meaning on Modal and looks every other one up here. A field in neither is unknown to
+Kubernetes. Fields: kubernetes client 36; reasons: Modal's documentation, 2026-09.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from modalflow.translation.report import Place
+
+
+class Loss(StrEnum):
+    """What dropping a field costs.
+
+    ``NONE``: nothing, a notice. ``SMALL``: the task runs, with a warning. ``UNTRANSLATED``: refused, or a warning under
+    ``on_unsupported = warn``. ``REFUSED``: data, hardware, security or the result would change; always an error.
+    """
+
+    NONE = "none"
+    SMALL = "small"
+    UNTRANSLATED = "untranslated"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``harmless`` lists values that ask for what Modal does anyway; they are a notice whatever the loss."""
+
+    loss: Loss
+    reason: str
+    hint: str = ""
+    harmless: tuple[object, ...] = ()
+
+
+def _none(reason: str) -> Verdict:
+    return Verdict(Loss.NONE, reason)
+
+
+def _small(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
+    return Verdict(Loss.SMALL, reason, hint, harmless)
+
+
+def _later(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
+    return Verdict(Loss.UNTRANSLATED, f"not supported yet: {reason}", hint, harmless)
+
+
+def _refused(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
+    return Verdict(Loss.REFUSED, reason, hint, harmless)
+
+
+_OURS = _none("modalflow names and labels its sandboxes itself")
+
+METADATA: Mapping[str, Verdict] = {
+    "name": _OURS,
+    "generateName": _OURS,
+    "namespace": _small(
+        "Modal has no namespaces", "choose the environment with [modal_executor] environment", harmless=("default",)
+    ),
+    "uid": _OURS,
+    "ownerReferences": _OURS,
+    "finalizers": _OURS,
+    "managedFields": _OURS,
+    "creationTimestamp": _OURS,
+    "deletionTimestamp": _OURS,
+    "deletionGracePeriodSeconds": _OURS,
+    "generation": _OURS,
+    "resourceVersion": _OURS,
+    "selfLink": _OURS,
+}
+
+SPEC: Mapping[str, Verdict] = {
+    "automountServiceAccountToken": _small("a sandbox has no Kubernetes identity", "remove it", harmless=(False,)),
+    "dnsConfig": _later("name servers of a sandbox cannot be set"),
+    "dnsPolicy": _small("name servers of a sandbox cannot be set", harmless=("ClusterFirst", "Default")),
+    "enableServiceLinks": _none("there are no Services"),
+    "ephemeralContainers": _none("for debugging only"),
+    "hostAliases": _later("entries of /etc/hosts"),
+    "hostIPC": _refused("a sandbox shares nothing with a host", "remove it", harmless=(False,)),
+    "hostNetwork": _refused(
+        "a sandbox has no host network", "make what the task reaches there public, or use a Proxy", harmless=(False,)
+    ),
+    "hostPID": _refused("a sandbox shares nothing with a host", "remove it", harmless=(False,)),
+    "hostUsers": _none("a sandbox is isolated from the host's users"),
+    "hostname": _small("a sandbox's host name is modalflow's own"),
+    "hostnameOverride": _small("a sandbox's host name is modalflow's own"),
+    "setHostnameAsFQDN": _small("a sandbox's host name is modalflow's own", harmless=(False,)),
+    "subdomain": _small("a sandbox's host name is modalflow's own"),
+    "imagePullSecrets": _later("pull secrets", 'write {"modal": {"registry_secret": NAME_OF_A_MODAL_SECRET}}'),
+    "nodeName": _refused("there is no such node", "remove it"),
+    "os": _refused("sandboxes run Linux", "remove it", harmless=({"name": "linux"},)),
+    "overhead": _none("set by Kubernetes"),
+    "preemptionPolicy": _none("Modal has no pod priority"),
+    "priority": _none("Modal has no pod priority"),
+    "priorityClassName": _small("Modal has no pod priority"),
+    "readinessGates": _none("nothing waits for a task to be ready"),
+    "resourceClaims": _refused("device claims are not translated", 'write {"modal": {"gpu": MODEL}}'),
+    "restartPolicy": _small("Airflow retries tasks", harmless=("Never",)),
+    "runtimeClassName": _later("runtime classes", harmless=("nvidia", "gvisor")),
+    "schedulerName": _small("Modal schedules sandboxes", harmless=("default-scheduler",)),
+    "schedulingGates": _small("Modal schedules sandboxes"),
+    "schedulingGroup": _small("Modal schedules sandboxes one by one"),
+    "serviceAccount": _small("a sandbox has no Kubernetes identity: cloud calls made by it are refused", harmless=("default",)),
+    "serviceAccountName": _small(
+        "a sandbox has no Kubernetes identity: cloud calls made by it are refused", harmless=("default",)
+    ),
+    "shareProcessNamespace": _none("a sandbox has one container"),
+    "terminationGracePeriodSeconds": _small("a task that Airflow revokes is ended at once"),
+    "tolerations": _none("Modal has no taints"),
+    "topologySpreadConstraints": _none("each task has a sandbox of its own"),
+}
+
+CONTAINER: Mapping[str, Verdict] = {
+    "args": _refused("arguments replace Airflow's own command, so the task would never run", "move them into the task"),
+    "envFrom": _later("variables from Secrets and ConfigMaps", 'write {"modal": {"secrets": [NAME]}}'),
+    "imagePullPolicy": _small("Modal keeps the image it pulled first", "change the tag to pull anew", harmless=("IfNotPresent",)),
+    "lifecycle": _later("lifecycle hooks"),
+    "livenessProbe": _small("Airflow's own heartbeat watches the task"),
+    "ports": _none("a task serves nobody"),
+    "readinessProbe": _none("nothing waits for a task to be ready"),
+    "resizePolicy": _none("a sandbox is not resized"),
+    "restartPolicy": _none("Airflow retries tasks"),
+    "restartPolicyRules": _none("Airflow retries tasks"),
+    "startupProbe": _none("nothing waits for a task to start"),
+    "stdin": _none("a task reads nothing there"),
+    "stdinOnce": _none("a task reads nothing there"),
+    "terminationMessagePath": _none("modalflow keeps the reason of each end"),
+    "terminationMessagePolicy": _none("modalflow keeps the reason of each end"),
+    "tty": _small("a task has no terminal", harmless=(False,)),
+    "volumeDevices": _refused("a sandbox has no block devices", 'write {"modal": {"volumes": {PATH: NAME}}}'),
+}
+
+_ISOLATED = _none("a sandbox is isolated at least as well")
+_USER = _small("a task runs as the image's user", "set USER in the image")
+
+SECURITY_CONTEXT: Mapping[str, Verdict] = {
+    "allowPrivilegeEscalation": _none("a sandbox is isolated from the host either way"),
+    "appArmorProfile": _ISOLATED,
+    "fsGroup": _small("files on a Modal Volume have no group of their own"),
+    "fsGroupChangePolicy": _small("files on a Modal Volume have no group of their own"),
+    "privileged": _refused("a sandbox is never privileged", "remove it", harmless=(False,)),
+    "procMount": _refused("a sandbox's /proc cannot be chosen", "remove it", harmless=("Default",)),
+    "readOnlyRootFilesystem": _small("a sandbox's file system can be written", harmless=(False,)),
+    "runAsGroup": _USER,
+    "runAsNonRoot": _refused(
+        "modalflow cannot promise the image's user", "set USER in the image and remove this", harmless=(False,)
+    ),
+    "runAsUser": _USER,
+    "seLinuxChangePolicy": _ISOLATED,
+    "seLinuxOptions": _ISOLATED,
+    "seccompProfile": _ISOLATED,
+    "supplementalGroups": _small("a task runs with the image's groups"),
+    "supplementalGroupsPolicy": _small("a task runs with the image's groups"),
+    "sysctls": _refused("kernel settings of a sandbox cannot be changed", "remove them"),
+    "windowsOptions": _refused("sandboxes run Linux", "remove it"),
+}
+CAPABILITIES: Mapping[str, Verdict] = {
+    "add": _refused("a sandbox gets no further capabilities", "remove it"),
+    "drop": _ISOLATED,
+}
+
+AFFINITY: Mapping[str, Verdict] = {
+    "podAffinity": _small("each task has a sandbox of its own, near no other"),
+    "podAntiAffinity": _none("each task has a sandbox of its own"),
+}
+PREFERRED_NODES = _small("preferences among nodes are not supported yet", 'write fallbacks as {"modal": {"gpu": [...]}}')
+REQUIRED_NODES = _refused(
+    "only a single term of In expressions is supported yet", 'write {"modal": {"gpu": ...}}, or a nodeSelector'
+)
+
+SIDECAR = _refused("containers beside the task's are not supported yet", "start it in the task, or bake it into the image")
+INIT_CONTAINER = _refused("init containers are not supported yet", "bake what it prepares into the image or a Volume")
+
+ENV_SOURCES: Mapping[str, Verdict] = {
+    "secretKeyRef": _later("a variable from a Kubernetes Secret", 'write {"modal": {"secrets": [NAME]}}'),
+    "configMapKeyRef": _later("a variable from a ConfigMap", 'write its value, or {"modal": {"secrets": [NAME]}}'),
+    "fieldRef": _later("a variable from the pod's own fields", "write its value"),
+    "resourceFieldRef": _later("a variable from the pod's resources", "write its value"),
+    "fileKeyRef": _later("a variable from a file", "write its value"),
+}
+
+EMPTY_DIR = _later("scratch volumes", "use a folder of the sandbox's disk, e.g. under /tmp")
+VOLUME = _refused("Kubernetes volumes are not supported yet", 'write {"modal": {"volumes": {PATH: NAME_OF_A_MODAL_VOLUME}}}')
+UNMOUNTED = _none("declared, but not mounted by the task's container")
+
+NODE_LABELS: Mapping[str, Verdict] = {
+    **dict.fromkeys(
+        ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
+        _refused("Modal's machines are amd64", "build the image for amd64", harmless=("amd64",)),
+    ),
+    **dict.fromkeys(
+        ("kubernetes.io/os", "beta.kubernetes.io/os"), _refused("sandboxes run Linux", "remove it", harmless=("linux",))
+    ),
+    **dict.fromkeys(
+        ("karpenter.sh/capacity-type", "eks.amazonaws.com/capacityType", "cloud.google.com/gke-provisioning"),
+        _small("GPU sandboxes can be preempted, others cannot; this cannot be chosen", harmless=("spot", "SPOT")),
+    ),
+    **dict.fromkeys(
+        ("cloud.google.com/gke-spot", "cloud.google.com/gke-preemptible", "kubernetes.azure.com/scalesetpriority"),
+        _none("GPU sandboxes can be preempted, others cannot"),
+    ),
+    "kubernetes.io/hostname": _refused("there is no such node", "remove it"),
+}
+OTHER_LABEL = _small("chooses nothing that Modal has")
+
+DEVICES: Mapping[str, Verdict] = {
+    "nvidia.com/mig-": _refused("Modal rents whole GPUs, no slices", 'write {"modal": {"gpu": "T4"}} or a larger one'),
+    "amd.com/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "gpu.intel.com/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "google.com/tpu": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "aws.amazon.com/neuron": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "habana.ai/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "hugepages-": _refused("a sandbox has no huge pages", "remove it"),
+}
+OTHER_DEVICE = _refused("Modal has no such device", "remove it")
+
+
+def apply(verdict: Verdict, value: object, place: Place, on_unsupported: Literal["error", "warn"]) -> None:
+    """Report one field by its verdict."""
+    if any(value is known if isinstance(known, bool) else value == known for known in verdict.harmless):
+        place.notice("no-effect", "this is how a sandbox is anyway")
+    elif verdict.loss is Loss.NONE:
+        place.notice("no-effect", f"has no effect: {verdict.reason}")
+    elif verdict.loss is Loss.SMALL:
+        place.warn("dropped", f"is not honoured: {verdict.reason}", verdict.hint)
+    elif verdict.loss is Loss.UNTRANSLATED and on_unsupported == "warn":
+        place.warn("unsupported", verdict.reason, verdict.hint)
+    else:
+        code = "unsupported" if verdict.loss is Loss.UNTRANSLATED else "refused-field"
+        place.error(code, verdict.reason, verdict.hint)

@@ -1,0 +1,96 @@
+"""A pod as plain data with Kubernetes' own names, whatever form it came in.
+
+Flows in: a ``V1Pod`` object, or a dict (a YAML template, or a ``pod_override`` written as a dict; camelCase or snake_case). Flows
+out: nested dicts, lists and scalars, ``None`` left out. ``kubernetes`` is not imported: its objects describe themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from modalflow.translation.report import Place, kind_of, shown
+
+DEEPEST = 32
+"""Nesting beyond which a pod is taken for one that holds itself; the API's own types are 12 levels deep."""
+
+FREE_MAPS = frozenset({"labels", "annotations", "nodeSelector", "limits", "requests", "matchLabels", "overhead"})
+"""Fields whose keys are the user's own words, not names of the API."""
+
+_IRREGULAR = {
+    "host_ipc": "hostIPC",
+    "host_pid": "hostPID",
+    "set_hostname_as_fqdn": "setHostnameAsFQDN",
+}
+_SNAKE = re.compile(r"_([a-z0-9])", re.ASCII)
+
+PlainPod = dict[str, Any]
+
+
+class _TooDeep(Exception):
+    """The pod is nested beyond ``DEEPEST``."""
+
+
+class _BadKey(Exception):
+    """A mapping has a key that is no text."""
+
+
+def is_model(value: object) -> bool:
+    """Tell whether a value is one of the kubernetes client's objects."""
+    return isinstance(getattr(type(value), "attribute_map", None), dict)
+
+
+def read_pod_form(content: object, place: Place) -> PlainPod | None:
+    """Return the pod as plain data; anything that is no pod is reported."""
+    if is_model(content):
+        name = type(content).__name__
+        if name != "V1Pod":
+            place.error("bad-pod", f"expected a V1Pod, got a {name}", "write V1Pod(spec=V1PodSpec(containers=[...]))")
+            return None
+    elif not isinstance(content, dict):
+        place.error("bad-pod", f"expected a kubernetes.client.models.V1Pod or a dict, got {kind_of(content)}")
+        return None
+    try:
+        pod: PlainPod = _plain(content, "", 0)
+    except _TooDeep:
+        place.error("bad-pod", f"nested more than {DEEPEST} levels deep, or holding itself")
+        return None
+    except _BadKey as error:
+        place.error("bad-pod", f"the key {shown(error.args[0])} is no text", "write it in quotes")
+        return None
+    return pod
+
+
+def _plain(value: Any, name: str, depth: int) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool:
+        return value
+    if depth > DEEPEST:
+        raise _TooDeep
+    attributes = getattr(kind, "attribute_map", None)
+    if attributes is not None:
+        return {
+            key: _plain(child, key, depth + 1)
+            for attribute, key in attributes.items()
+            if (child := getattr(value, attribute)) is not None
+        }
+    if isinstance(value, dict):
+        free = name in FREE_MAPS
+        found = {}
+        for key, child in value.items():
+            if not isinstance(key, str):
+                raise _BadKey(key)
+            if child is not None:
+                field = key if free else field_name(key)
+                found[field] = _plain(child, "" if free else field, depth + 1)
+        return found
+    if isinstance(value, (list, tuple)):
+        return [_plain(child, "", depth + 1) for child in value]
+    return value
+
+
+def field_name(key: str) -> str:
+    """Return a field's name as Kubernetes spells it: ``node_selector`` becomes ``nodeSelector``."""
+    if "_" not in key:
+        return key
+    return _IRREGULAR.get(key) or _SNAKE.sub(lambda match: match.group(1).upper(), key)
