@@ -152,6 +152,9 @@ OPTIONS: tuple[Option, ...] = (
                        "read-only. Empty: the image holds the DAGs at the configured path."),
     Option(name="logs_volume", default="modalflow-logs", read=_text, expects="a Modal Volume name",
            description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
+    Option(name="base_logging_config_class", read=_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
+           description="Logging configuration that modalflow's own (`[logging] logging_config_class`) extends; a remote log that "
+                       "its module has stays in use. Empty: Airflow's."),
     Option(name="worker_env", read=_json_object, expects="a JSON object", example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
            description="Further environment for Airflow inside sandboxes, beside the documented allow-list. Never put a "
                        "database URL or a signing key here: tasks could read it."),

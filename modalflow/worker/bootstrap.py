@@ -11,7 +11,7 @@ Flows out: the task's log file and JSON lines on stdout, one readable line on st
 """
 
 # Imports stand where they are used, because what is not needed is not loaded; and pathlib would be one of them.
-# ruff: noqa: PLC0415, PTH103, PTH111, PTH117, PTH118, PTH120, PTH123
+# ruff: noqa: PLC0415, PTH103, PTH110, PTH111, PTH116, PTH117, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 STARTED = time.monotonic()
@@ -54,6 +54,7 @@ FLUSH_MILLISECONDS = 5_000
 """Longest time that metrics may take to leave at the end; without an exporter it is none."""
 PIPE_BYTES = 16 * 1024
 """What a pipe surely holds without a reader (macOS); Linux has memfd and no such bound."""
+COPY_BYTES = 256 * 1024
 SERVER_ERROR = 500
 HOSTNAME_MODULE = "_modalflow_sandbox"
 
@@ -67,15 +68,19 @@ class Failure(Exception):
 
 
 class Log:
-    """What the bootstrap itself has to say: readable on stderr, and a JSON line in the task's own log file.
+    """The task's log file: what the bootstrap itself has to say goes there, and all of it is copied to stdout.
 
-    Lines said before the file is known are kept and written once it is. ``secret`` is cut out of every line.
+    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form.
+    ``secret`` is cut out of every line. The copy is byte for byte: Airflow merges the lines of several sources and drops
+    what is equal, and its own second logger for stdout gives the lines of ``print`` another timestamp (3.3.2).
     """
 
     def __init__(self) -> None:
         self.path: str | None = None
         self.secret = ""
         self._kept: list[str] = []
+        self._start = 0
+        self._file: Any = None
 
     def say(self, level: str, text: str) -> None:
         """Write one line at ``level`` (error, warning, info)."""
@@ -88,9 +93,22 @@ class Log:
         self._write()
 
     def goes_to(self, path: str) -> None:
-        """Name the task's log file, absolute."""
+        """Name the task's log file, absolute. What earlier sandboxes of the same try wrote there is not copied."""
         self.path = path
+        with contextlib.suppress(FileNotFoundError):
+            self._start = os.stat(path).st_size
         self._write()
+
+    def copy(self) -> None:
+        """Copy to stdout what was appended since the last time. Lines are whole: this process alone writes the file."""
+        if self._file is None:
+            if self.path is None or not os.path.exists(self.path):
+                return
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - open to the end of the program
+            self._file.seek(self._start)
+        while part := self._file.read(COPY_BYTES):
+            sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
 
     def _write(self) -> None:
         if self.path is None or not self._kept:
@@ -309,8 +327,10 @@ def use_launch_id_as_hostname() -> None:
         conf.set("core", "hostname_callable", HOSTNAME_MODULE + ".hostname")
 
 
-def skip_tail(supervisor: Any) -> bool:
-    """Make the supervisor notice the end of its child at once; tell whether that could be done.
+def skip_tail(supervisor: Any, after: Callable[[], None]) -> bool:
+    """Make the supervisor notice the end of its child at once, and call ``after`` each time that it has served the child.
+
+    Tell whether that could be done.
 
     Airflow's supervisor (3.3.2), when all pipes of the child are closed but the child is not yet reaped, sleeps in
     ``select`` for up to ``[workers] min_heartbeat_interval`` (5 s): nothing is left that could wake it. Waiting for the
@@ -328,7 +348,10 @@ def skip_tail(supervisor: Any) -> bool:
             with contextlib.suppress(self._process.TimeoutExpired, self._process.ProcessNotFound):
                 self._process.wait(timeout=max(0.01, max_wait_time))
             max_wait_time = 0
-        return original(self, max_wait_time, *args, **kwargs)
+        try:
+            return original(self, max_wait_time, *args, **kwargs)
+        finally:
+            after()
 
     watched._service_subprocess = _service_subprocess
     return True
@@ -344,6 +367,7 @@ def execution_api_url() -> str:
 
 def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None:
     """Run one workload to its end under Airflow's supervisor; every foreseen end that is not a report is a ``Failure``."""
+    copied = skip_tail(supervisor, log.copy) and log_path is not None
     from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
 
@@ -352,7 +376,7 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None
     server = execution_api_url()
     try:
         if workload["type"] == "ExecuteTask":
-            run_task(workload, log_path, supervisor, server)
+            run_task(workload, log_path, supervisor, server, to_stdout=not copied)
         else:
             run_other(workload, log_path, server)
     except Exception as error:
@@ -362,8 +386,8 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None
         raise failure from error
 
 
-def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str) -> None:
-    """Supervise a task.
+def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str, *, to_stdout: bool) -> None:
+    """Supervise a task; ``to_stdout`` has Airflow write its lines there too, where the copy of the log file does not.
 
     The task SDK's own models are enough for that and are loaded already; the executor's would bring more of the ORM.
     """
@@ -387,7 +411,7 @@ def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, se
         **arguments,
         server=server,
         log_path=log_path,
-        subprocess_logs_to_stdout=True,
+        subprocess_logs_to_stdout=to_stdout,
         sentry_integration=workload.get("sentry_integration") or "",
     )
 
@@ -496,7 +520,6 @@ def work() -> None:
             log_path = workload["log_path"]
             prepare_log(log_path, home)
     use_launch_id_as_hostname()
-    skip_tail(supervisor)
     run(workload, log_path, supervisor)
 
 
@@ -526,6 +549,7 @@ def leave(code: int) -> NoReturn:
     Files are not synced here: the log Volume is mounted with background commits, and Modal commits it once more when
     the sandbox ends.
     """
+    log.copy()
     if "logging" in sys.modules:
         sys.modules["logging"].shutdown()
     metrics = sys.modules.get("opentelemetry.metrics")

@@ -54,7 +54,8 @@ def _write_dags(folder: Path) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 
-    DagBundlesManager().sync_bundles_to_db()
+    manager: Any = DagBundlesManager  # has no annotations
+    manager().sync_bundles_to_db()
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     if bag.import_errors:
         raise SystemExit(str(bag.import_errors))
@@ -96,6 +97,8 @@ def _mint(dag_id: str, task_id: str, count: int) -> list[dict[str, Any]]:
             )
             session.flush()
             ti = run.get_task_instance(task_id, session=session)
+            if ti is None:
+                raise SystemExit(f"{dag_id} has no task {task_id}")
             ti.state = TaskInstanceState.QUEUED
             ti.queued_dttm = now
             ti.try_number = 1

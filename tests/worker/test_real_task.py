@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from modalflow.modal_gateway.logs import SUPERVISOR_LOGGERS
 from modalflow.worker import bootstrap_source
 from tests.worker.conftest import RunSandbox
 from tests.worker.real_airflow import RealAirflow
@@ -40,10 +41,12 @@ def test_a_task_runs_to_success_by_environment(airflow: RealAirflow, run_sandbox
     assert (ended.code, ended.stderr) == (0, "")
     assert airflow.state(workload)["state"] == "success"
     assert airflow.state(workload)["hostname"] == LAUNCH_ID
-    # The lines are in the file of the workload's own path, and on stdout too.
+    lines = ended.home.joinpath("logs", workload["log_path"]).read_text().splitlines()
     assert "hello from the task" in [record["event"] for record in ended.log()]
-    assert "hello from the task" in ended.events
-    assert ended.home.joinpath("logs", workload["log_path"]).exists()
+    # stdout has the very same lines, beside those of the supervisor itself.
+    assert set(lines) < set(ended.stdout.splitlines())
+    assert [line for line in ended.stdout.splitlines() if line in lines] == lines
+    assert {json.loads(line)["logger"] for line in ended.stdout.splitlines() if line not in lines} == set(SUPERVISOR_LOGGERS)
 
 
 def test_a_task_runs_to_success_by_stdin(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
@@ -164,7 +167,7 @@ source = {bootstrap_source()!r}
 names = {{"__name__": "bootstrap"}}
 exec(source, names)
 from airflow.sdk.execution_time import supervisor
-assert names["skip_tail"](supervisor) is True
+assert names["skip_tail"](supervisor, print) is True
 assert supervisor.ActivitySubprocess._service_subprocess.__qualname__ == "skip_tail.<locals>._service_subprocess"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -54,10 +54,12 @@ def supervisor() -> Any:
 @pytest.mark.parametrize("end", [None, StillRunning, Gone])
 def test_with_all_pipes_closed_it_waits_for_the_process(end: type[Exception] | None) -> None:
     module = supervisor()
-    assert bootstrap.skip_tail(module)
+    served: list[str] = []
+    assert bootstrap.skip_tail(module, lambda: served.append("after"))
     watched = module.WatchedSubprocess(Child(end), [])
     assert watched._service_subprocess(5.0, raise_on_timeout=True) == "serviced True"
     assert (watched._process.waits, watched.selects) == ([5.0], [0])
+    assert served == ["after"]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +68,12 @@ def test_with_all_pipes_closed_it_waits_for_the_process(end: type[Exception] | N
 )
 def test_otherwise_it_waits_as_airflow_does(open_sockets: list[str], exit_code: int | None) -> None:
     module = supervisor()
-    assert bootstrap.skip_tail(module)
+    served: list[str] = []
+    assert bootstrap.skip_tail(module, lambda: served.append("after"))
     watched = module.WatchedSubprocess(Child(), open_sockets, exit_code)
     assert watched._service_subprocess(5.0) == "serviced False"
     assert (watched._process.waits, watched.selects) == ([], [5.0])
+    assert served == ["after"]
 
 
 def test_another_supervisor_is_left_alone_and_it_is_said(
@@ -81,7 +85,7 @@ def test_another_supervisor_is_left_alone_and_it_is_said(
         def _service_subprocess(self) -> None: ...
 
     original = WatchedSubprocess._service_subprocess
-    assert not bootstrap.skip_tail(types.SimpleNamespace(WatchedSubprocess=WatchedSubprocess))
+    assert not bootstrap.skip_tail(types.SimpleNamespace(WatchedSubprocess=WatchedSubprocess), lambda: None)
     assert WatchedSubprocess._service_subprocess is original
     assert capsys.readouterr().err == (
         "modalflow: this Airflow's supervisor is not the one whose last wait modalflow can shorten; it runs as it is\n"

@@ -1,0 +1,205 @@
+"""Task logs as Modal has them: the files of the log Volume, and what a running sandbox has printed.
+
+For processes that show or keep logs: the API server, the triggerer. Flows in: a log path or a sandbox id. Flows out: lines, and
+only ``GatewayError`` when something is wrong. Everything is plain functions, bounded in time, callable from any thread;
+``provider.remote_task_log`` and ``provider.task_logs`` call them. Tasks write their logs to the Volume's mount themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import IO, Any, TypeVar
+
+from modal import Client, Sandbox, Volume
+from modal.exception import NotFoundError
+
+from modalflow.launch.gateway import Unavailable
+from modalflow.modal_gateway.connection import open_client
+from modalflow.modal_gateway.errors import bounded
+from modalflow.settings import LaunchSettings
+
+T = TypeVar("T")
+
+IN_MEMORY = 4 * 1024 * 1024
+"""Bytes of one log file that are kept in memory; a larger one goes through a temporary file. Modal's blocks are 8 MiB."""
+LOG_VOLUME_VERSION = 2
+FIRST_OUTPUT = 2.0
+"""Seconds that a running sandbox has to answer with the first of its output."""
+NEXT_OUTPUT = 0.25
+"""Seconds without more output after which we have all that there is now: the stream of a running sandbox does not end."""
+ALL_OUTPUT = 5.0
+"""Seconds for all of it; the page that shows a log asks again every few seconds."""
+SUPERVISOR_LOGGERS = frozenset({"supervisor", "airflow.sdk.api.client"})
+"""Loggers of Airflow's supervisor itself (3.3.2). Its lines are on stdout but not in the task's log file, and must not show
+while a task runs: the page counts lines, and would skip as many once the file alone is shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogFile:
+    """One file of the log Volume, already here. ``lines`` may be called once."""
+
+    path: str
+    content: IO[bytes]
+
+    def lines(self) -> Iterator[str]:
+        """Yield its lines without their ends; bytes that are not UTF-8 are replaced."""
+        with self.content as content:
+            content.seek(0)
+            for line in content:
+                yield line.decode(errors="replace").rstrip("\n")
+
+
+class LogAccess:
+    """Modal as one process reads logs from it: one connection, opened on first need and anew after a failure or a fork."""
+
+    def __init__(self, settings: LaunchSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._pid = 0
+
+    def files(self, log_path: str) -> list[LogFile]:
+        """Return the files of the log Volume whose names begin with ``log_path``, that one first; none if there are none.
+
+        That is how Airflow's own reader looks on disk: ``<log_path>``, ``<log_path>.modalflow.log``,
+        ``<log_path>.trigger.<n>.log``. Raises ``GatewayError``.
+        """
+        path = PurePosixPath(log_path)
+        return self._run(f"read the log {path}", self._settings.rpc_timeout, lambda client: self._files(client, path))
+
+    def output(self, sandbox_id: str) -> list[str]:
+        """Return the log lines that a running sandbox has printed so far, as Modal still has them. Raises ``GatewayError``."""
+        limit = ALL_OUTPUT + self._settings.rpc_timeout
+        return log_lines(self._run(f"read the output of {sandbox_id}", limit, lambda client: _output(client, sandbox_id)))
+
+    def write(self, log_path: str, content: bytes) -> None:
+        """Put one whole file on the log Volume, which is created if missing. Raises ``GatewayError``."""
+        doing = f"write the log {log_path}"
+        self._run(doing, self._settings.rpc_timeout, lambda client: self._write(client, log_path, content))
+
+    async def _volume(self, client: Client, *, create: bool = False) -> Volume:
+        volume = Volume.from_name(
+            self._settings.logs_volume or "",
+            environment_name=self._settings.environment,
+            create_if_missing=create,
+            version=LOG_VOLUME_VERSION if create else None,
+        )
+        await volume.hydrate.aio(client)
+        return volume
+
+    async def _files(self, client: Client, log_path: PurePosixPath) -> list[LogFile]:
+        try:
+            volume = await self._volume(client)
+            entries = await volume.listdir.aio(str(log_path.parent))
+        except (NotFoundError, FileNotFoundError):  # nothing ran yet in this folder, or at all
+            return []
+        names = sorted(PurePosixPath(entry.path).name for entry in entries if entry.type.name == "FILE")
+        paths = [str(log_path.parent / name) for name in names if name.startswith(log_path.name)]
+        return [file for path in paths if (file := await _file(volume, path)) is not None]
+
+    async def _write(self, client: Client, log_path: str, content: bytes) -> None:
+        volume = await self._volume(client, create=True)
+        async with volume.batch_upload.aio(force=True) as batch:
+            batch.put_file(BytesIO(content), log_path)
+
+    def _run(self, doing: str, seconds: float, make: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        async def run(client: Client) -> T:
+            async with bounded(doing, seconds):
+                return await make(client)
+
+        try:
+            return in_thread(run(self._connected()))
+        except Unavailable:
+            with self._lock:
+                self._client = None
+            raise
+
+    def _connected(self) -> Client:
+        async def connect() -> Client:
+            async with bounded("connect to Modal", self._settings.rpc_timeout):
+                return await open_client()
+
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                self._client, self._pid = in_thread(connect()), os.getpid()
+            return self._client
+
+
+def in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own in a thread of its own, and wait for it: the caller may be on a loop itself."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(asyncio.run(coroutine))
+        except BaseException as error:  # the caller gets it from the future
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="modalflow-logs").start()
+    return done.result()
+
+
+async def _file(volume: Volume, path: str) -> LogFile | None:
+    """Fetch one file block by block; ``None`` if it is gone."""
+    content: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - LogFile.lines closes it
+    try:
+        async for block in volume.read_file.aio(path):
+            content.write(block)
+    except FileNotFoundError:
+        content.close()
+        return None
+    except BaseException:
+        content.close()
+        raise
+    return LogFile(path=path, content=content)
+
+
+async def _output(client: Client, sandbox_id: str) -> str:
+    sandbox = await Sandbox.from_id.aio(sandbox_id, client=client)
+    try:
+        return "".join([part async for part in available(aiter(sandbox.stdout))])
+    finally:
+        detach: Any = sandbox.detach  # its stub has no types (modal 1.6.4)
+        await detach.aio()
+
+
+@cache
+def log_access(settings: LaunchSettings) -> LogAccess:
+    """Return the process's access to Modal's logs for these settings."""
+    return LogAccess(settings)
+
+
+async def available(stream: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield what a stream has now: until it ends, pauses for ``NEXT_OUTPUT`` seconds, or ``ALL_OUTPUT`` have gone by."""
+    wait = FIRST_OUTPUT
+    with suppress(TimeoutError, StopAsyncIteration):
+        async with asyncio.timeout(ALL_OUTPUT):
+            while True:
+                part = await asyncio.wait_for(anext(stream), wait)
+                wait = NEXT_OUTPUT
+                yield part
+
+
+def log_lines(output: str) -> list[str]:
+    """Return the lines of a sandbox's stdout that are in the task's log file too: whole JSON records of the task."""
+    lines = output.split("\n")[:-1]
+    return [line for line in lines if _is_of_the_task(line)]
+
+
+def _is_of_the_task(line: str) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("logger") not in SUPERVISOR_LOGGERS
