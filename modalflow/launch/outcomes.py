@@ -21,6 +21,7 @@ EXIT_START_REFUSED = 67
 EXIT_API_UNREACHABLE = 68
 EXIT_NOT_FOUND = 127
 EXIT_KILLED = 137
+EXIT_SIGTERM = 143
 
 _BY_EXIT_CODE: Mapping[int, str] = {
     EXIT_CRASHED: "the task's process in the sandbox failed before it could report to Airflow (exit code 1)",
@@ -41,6 +42,7 @@ _BY_EXIT_CODE: Mapping[int, str] = {
     ),
     EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
     EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",
+    EXIT_SIGTERM: "the task's process was asked to stop in the sandbox (SIGTERM, exit code 143): the sandbox was being ended",
 }
 
 _BY_KIND: Mapping[EndKind, str] = {

@@ -1,0 +1,529 @@
+"""The lifecycle of one launch, told event by event: no loop, no clock, no gateway."""
+
+from __future__ import annotations
+
+import pytest
+
+from modalflow.launch import messages as m
+from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchNotice, LaunchStarted
+from modalflow.launch.gateway import (
+    CapacityExhausted,
+    EndKind,
+    GatewayError,
+    ImageBuildFailed,
+    InvalidRequest,
+    NameTaken,
+    NotFound,
+    RateLimited,
+    SandboxEnd,
+    SandboxStatus,
+    Unauthenticated,
+    Unavailable,
+)
+from modalflow.launch.lifecycle import SLOW_CREATE, UNREACHABLE_LIMIT, Adoption, Lifecycle, Rules
+from modalflow.launch.transitions import InvalidTransition, State
+from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.result import Translation
+from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, refused
+
+KEY = "key"
+DOWN = Unavailable("could not create the sandbox: Modal did not answer within 30 s")
+SUCCESS = SandboxEnd(kind=EndKind.SUCCESS, exit_code=0)
+RULES = Rules(create_timeout=120.0, retries=2, jitter=lambda: 0.0)
+
+
+class Launch:
+    """A lifecycle and the time of its story."""
+
+    def __init__(self, adoption: Adoption | None = None) -> None:
+        self.life = Lifecycle(LAUNCH, KEY, RULES, adoption=adoption)
+        self.now = 1000.0
+
+    def tell(self, happening: m.Happening, after: float = 0.0) -> list[m.Command]:
+        self.now += after
+        return self.life.handle(happening, self.now)
+
+    def prepared(self, plan: SandboxPlan) -> list[m.Command]:
+        """Up to the answer to ``Prepared``."""
+        assert self.tell(m.Taken()) == [m.Translate()]
+        assert self.tell(m.Translated(translation=Translation(plan=plan))) == [m.Prepare(plan=plan)]
+        return self.tell(m.Prepared())
+
+    def launching(self, plan: SandboxPlan) -> list[m.Command]:
+        """Up to the first create."""
+        commands = self.prepared(plan)
+        return commands if plan.gpu_candidates else self.tell(m.SlotGranted())
+
+    def running(self, plan: SandboxPlan = CPU) -> None:
+        self.launching(plan)
+        self.tell(m.Created(sandbox_id="sb-1"))
+        if plan.handover == "stdin":
+            self.tell(m.HandedOver())
+        assert self.life.state is State.RUNNING
+
+
+def create(plan: SandboxPlan, attempt: int = 1, gpu: str | None = None, bound: float = 120.0) -> m.Create:
+    name = LAUNCH if attempt == 1 else f"{LAUNCH}.{attempt}"
+    slow = SLOW_CREATE if gpu else None
+    return m.Create(plan=plan, name=name, attempt=attempt, gpu=gpu, bound=bound, slow_after=slow)
+
+
+def started(sandbox_id: str = "sb-1") -> m.Emit:
+    return m.Emit(event=LaunchStarted(launch_id=LAUNCH, key=KEY, sandbox_id=sandbox_id))
+
+
+def ended(reason: str = "", *, log: bool = True) -> list[m.Command]:
+    event: LaunchEvent = LaunchEnded(launch_id=LAUNCH, key=KEY, success=not reason, reason=reason)
+    line: list[m.Command] = [m.WriteLog(level="error", text=reason)] if reason and log else []
+    return [*line, m.Emit(event=event), m.Forget()]
+
+
+def waiting_for(gpu: str) -> list[m.Command]:
+    text = f"waiting for {gpu}"
+    event = LaunchNotice(launch_id=LAUNCH, key=KEY, event="waiting-for-gpu", message=text)
+    return [m.WriteLog(level="info", text=text), m.Emit(event=event)]
+
+
+def found(end: SandboxEnd | None = None, sandbox_id: str = "sb-1") -> m.LookedUp:
+    return m.LookedUp(status=SandboxStatus(sandbox_id=sandbox_id, name=LAUNCH, tags={}, end=end))
+
+
+NOTHING = m.LookedUp(status=None)
+
+
+class TestTheUsualWay:
+    def test_cpu_takes_a_slot_and_gives_it_back_when_the_sandbox_exists(self) -> None:
+        launch = Launch()
+        assert launch.prepared(CPU) == [m.RequestSlot()]
+        assert launch.tell(m.SlotGranted()) == [create(CPU)]
+        assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.ReleaseSlot(), started(), m.Wait(sandbox_id="sb-1")]
+        assert launch.tell(m.SandboxEnded(end=SUCCESS)) == ended()
+
+    def test_a_gpu_takes_no_slot_and_gets_its_workload_on_stdin(self) -> None:
+        launch = Launch()
+        assert launch.prepared(GPU) == [create(GPU, gpu="A10G", bound=480.0)]
+        assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.HandOver(sandbox_id="sb-1")]
+        assert launch.tell(m.HandedOver()) == [started(), m.Wait(sandbox_id="sb-1")]
+
+    def test_an_image_with_an_entrypoint_gets_its_workload_on_stdin(self) -> None:
+        launch = Launch()
+        launch.launching(CPU_STDIN)
+        assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.ReleaseSlot(), m.HandOver(sandbox_id="sb-1")]
+
+
+class TestRefusal:
+    def test_the_first_error_is_the_reason_and_all_are_logged(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        *logged, emitted, forget = launch.tell(
+            m.Translated(translation=refused("unknown GPU 'H1000'", "unknown key 'cpus'", "no"))
+        )
+        assert [line.text for line in logged if isinstance(line, m.WriteLog)] == [
+            "executor_config.modal.gpu: unknown GPU 'H1000'",
+            "executor_config.modal.gpu: unknown key 'cpus'",
+            "executor_config.modal.gpu: no",
+        ]
+        reason = "executor_config.modal.gpu: unknown GPU 'H1000' (and 2 more errors in the task's log)"
+        assert [emitted, forget] == ended(reason, log=False)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            InvalidRequest("could not create the sandbox: Modal refused the parameters: memory"),
+            Unauthenticated("could not create the sandbox: Modal refused the credentials"),
+            NotFound("could not create the sandbox: Modal does not know it: Secret hf"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_a_permanent_error_of_create_ends_at_once(self, error: GatewayError) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        log, *rest = ended(str(error))
+        assert launch.tell(m.CreateFailed(error=error)) == [log, m.ReleaseSlot(), *rest]
+
+    def test_an_image_that_does_not_build_ends_the_launch(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        error = ImageBuildFailed("could not make the image: no such package")
+        assert launch.tell(m.PrepareFailed(error=error)) == ended("could not make the image: no such package")
+
+
+class TestTransientErrors:
+    def test_a_rate_limit_is_waited_out_for_as_long_as_modal_says(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        assert launch.tell(m.CreateFailed(error=RateLimited("slow down", retry_after=7.0))) == [m.Pause(seconds=7.0)]
+        assert launch.tell(m.PauseOver(), after=7.0) == [create(CPU)]
+
+    def test_pauses_grow_and_end_with_the_error_and_the_option(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        limited = m.CreateFailed(error=RateLimited("slow down"))
+        pauses = []
+        for _ in range(RULES.retries):
+            (pause,) = launch.tell(limited)
+            assert isinstance(pause, m.Pause)
+            pauses.append(pause.seconds)
+            launch.tell(m.PauseOver(), after=pause.seconds)
+        assert pauses == [0.25, 0.5]
+        log, *rest = ended("slow down; gave up after 3 tries ([modal_executor] launch_retries = 2)")
+        assert launch.tell(limited) == [log, m.ReleaseSlot(), *rest]
+
+    def test_preparing_is_repeated_too(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        assert launch.tell(m.PrepareFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.Prepare(plan=CPU)]
+
+
+class TestUnknownOutcomes:
+    """A create that failed, was cut off or met a taken name: the name of that attempt decides, nothing else is created."""
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [m.CreateFailed(error=DOWN), m.CreateFailed(error=NameTaken("taken")), m.CreateTimedOut()],
+        ids=["unavailable", "name taken", "timed out"],
+    )
+    def test_a_found_sandbox_is_gone_on_with(self, outcome: m.Happening) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        assert launch.tell(outcome) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.ReleaseSlot(), started(), m.Wait(sandbox_id="sb-1")]
+
+    def test_a_found_sandbox_without_its_workload_gets_it(self) -> None:
+        launch = Launch()
+        launch.launching(CPU_STDIN)
+        launch.tell(m.CreateFailed(error=DOWN))
+        assert launch.tell(found()) == [m.ReleaseSlot(), m.HandOver(sandbox_id="sb-1")]
+
+    def test_a_found_end_is_the_end(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        assert launch.tell(found(SUCCESS)) == [m.ReleaseSlot(), *ended()]
+
+    def test_none_found_creates_under_the_same_name(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateTimedOut())
+        assert launch.tell(NOTHING) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [create(CPU)]
+
+    def test_an_ended_sandbox_without_a_workload_is_replaced_under_the_next_name(self) -> None:
+        launch = Launch()
+        launch.launching(CPU_STDIN)
+        launch.tell(m.CreateFailed(error=DOWN))
+        assert launch.tell(found(SandboxEnd(kind=EndKind.FAILURE, exit_code=65))) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [create(CPU_STDIN, attempt=2)]
+
+    def test_a_lost_create_that_stays_lost_ends_with_the_option(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        for _ in range(RULES.retries):
+            launch.tell(m.CreateTimedOut())
+            launch.tell(NOTHING)
+            launch.tell(m.PauseOver())
+        launch.tell(m.CreateTimedOut())
+        sentence = "Modal made no sandbox within 120 s ([modal_executor] create_timeout)"
+        log, *rest = ended(f"{sentence}; gave up after 3 tries ([modal_executor] launch_retries = 2)")
+        assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
+
+    def test_modal_away_while_resolving_is_asked_again_until_the_limit(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver(), after=0.25) == [m.Find(name=LAUNCH)]
+        log, *rest = ended(f"Modal has not answered for 600 s, so the fate of launch {LAUNCH} is unknown: {DOWN}")
+        assert launch.tell(m.LookupFailed(error=DOWN), after=UNREACHABLE_LIMIT - 0.25) == [log, m.ReleaseSlot(), *rest]
+
+
+class TestGpuCandidates:
+    def test_each_gets_its_share_and_the_next_starts_after_the_one_before_is_gone(self) -> None:
+        launch = Launch()
+        assert launch.launching(GPUS) == [create(GPUS, gpu="H100:2", bound=50.0)]
+        assert launch.tell(m.CreateTimedOut(), after=50.0) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        told = waiting_for("A100-80GB:2")
+        assert launch.tell(m.Terminated(), after=2.0) == [*told, create(GPUS, attempt=2, gpu="A100-80GB:2", bound=48.0)]
+        assert launch.tell(m.CreateTimedOut(), after=48.0) == [m.Find(name=f"{LAUNCH}.2")]
+        assert launch.tell(NOTHING) == ended(
+            "Modal had no free H100:2, A100-80GB:2 within 100 s; add another GPU to executor_config "
+            '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later'
+        )
+
+    def test_a_refusal_at_once_goes_on_at_once_and_round_again_with_a_pause(self) -> None:
+        launch = Launch()
+        launch.launching(GPUS)
+        none_free = m.CreateFailed(error=CapacityExhausted("Insufficient capacity"))
+        told = waiting_for("A100-80GB:2")
+        assert launch.tell(none_free, after=1.0) == [*told, create(GPUS, attempt=2, gpu="A100-80GB:2", bound=99.0)]
+        assert launch.tell(none_free, after=1.0) == [m.Pause(seconds=0.25)]
+        told = waiting_for("H100:2")
+        assert launch.tell(m.PauseOver(), after=1.0) == [*told, create(GPUS, attempt=3, gpu="H100:2", bound=48.5)]
+
+    def test_a_create_that_does_not_return_soon_is_told(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        assert launch.tell(m.CreateSlow(attempt=1), after=2.0) == waiting_for("A10G")
+
+    def test_a_late_word_of_slowness_is_ignored(self) -> None:
+        launch = Launch()
+        launch.running(GPU)
+        assert launch.tell(m.CreateSlow(attempt=1)) == []
+
+    def test_an_interrupted_create_is_cleared_and_tried_again_on_the_same_gpu(self) -> None:
+        launch = Launch()
+        launch.launching(GPUS)
+        launch.tell(m.CreateFailed(error=DOWN), after=10.0)
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [create(GPUS, attempt=2, gpu="H100:2", bound=40.0)]
+
+    def test_a_name_that_an_earlier_scheduler_took_is_gone_on_with(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.CreateFailed(error=NameTaken("taken")))
+        assert launch.tell(found()) == [m.HandOver(sandbox_id="sb-1")]
+
+    def test_a_sandbox_that_cannot_be_ended_forbids_the_next(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(found())
+        for _ in range(RULES.retries):
+            (pause,) = launch.tell(m.TerminateFailed(error=DOWN))
+            assert isinstance(pause, m.Pause)
+            assert launch.tell(m.PauseOver()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.TerminateFailed(error=DOWN)) == ended(
+            f"could not end the sandbox sb-1 of an earlier attempt: {DOWN}"
+        )
+
+
+class TestHandOver:
+    def test_a_transient_failure_is_repeated(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.Created(sandbox_id="sb-1"))
+        assert launch.tell(m.HandOverFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.HandOver(sandbox_id="sb-1")]
+
+    def test_for_good_the_sandbox_is_ended_before_the_launch(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.Created(sandbox_id="sb-1"))
+        for _ in range(RULES.retries):
+            launch.tell(m.HandOverFailed(error=DOWN))
+            launch.tell(m.PauseOver())
+        assert launch.tell(m.HandOverFailed(error=DOWN)) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == ended(f"the workload could not be handed to the sandbox sb-1: {DOWN}")
+
+    def test_a_sandbox_that_takes_no_input_is_waited_for(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.Created(sandbox_id="sb-1"))
+        assert launch.tell(m.HandOverFailed(error=NotFound("gone"))) == [m.Wait(sandbox_id="sb-1")]
+
+
+class TestEnds:
+    def test_a_failure_is_explained_by_its_last_output(self) -> None:
+        launch = Launch()
+        launch.running()
+        end = SandboxEnd(kind=EndKind.FAILURE, exit_code=66)
+        assert launch.tell(m.SandboxEnded(end=end)) == [m.ReadTail(sandbox_id="sb-1")]
+        assert launch.tell(m.TailRead(text="Traceback\nModuleNotFoundError: airflow\n")) == ended(
+            "Airflow cannot be imported in the image, or is of another minor version than the scheduler's (exit code 66); use an "
+            "image with the scheduler's Airflow, or image = auto (sandbox sb-1); its last output was: Traceback | "
+            "ModuleNotFoundError: airflow"
+        )
+
+    def test_an_end_that_output_does_not_explain_is_told_at_once(self) -> None:
+        launch = Launch()
+        launch.running()
+        end = SandboxEnd(kind=EndKind.TIMEOUT, exit_code=124)
+        reason = "the sandbox reached its timeout and Modal ended it; raise `timeout` (at most 24h) (sandbox sb-1)"
+        assert launch.tell(m.SandboxEnded(end=end)) == ended(reason)
+
+    def test_a_sandbox_that_modal_does_not_know_is_lost(self) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.WaitFailed(error=NotFound("no"))) == ended(
+            "the sandbox sb-1 is gone: Modal does not know it any more; whether the task finished is unknown"
+        )
+
+    def test_modal_away_does_not_lose_a_task(self) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.WaitFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.Check(sandbox_id="sb-1")]
+        assert launch.tell(m.CheckFailed(error=DOWN), after=300.0) == [m.Pause(seconds=0.5)]
+        launch.tell(m.PauseOver(), after=299.0)
+        alive = SandboxStatus(sandbox_id="sb-1", name="", tags={})
+        assert launch.tell(m.Checked(status=alive)) == [m.Wait(sandbox_id="sb-1")]
+        assert launch.tell(m.WaitFailed(error=DOWN), after=300.0) == [m.Pause(seconds=0.25)]  # a new silence, counted anew
+
+    def test_modal_away_for_too_long_ends_the_launch(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.WaitFailed(error=DOWN))
+        launch.tell(m.PauseOver())
+        assert launch.tell(m.CheckFailed(error=DOWN), after=UNREACHABLE_LIMIT) == ended(
+            f"Modal has not answered for 600 s, so the fate of the sandbox sb-1 is unknown: {DOWN}"
+        )
+
+    def test_the_end_met_while_checking_counts(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.WaitFailed(error=DOWN))
+        launch.tell(m.PauseOver())
+        status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SUCCESS)
+        assert launch.tell(m.Checked(status=status)) == ended()
+
+
+class TestRevoke:
+    """Ends the sandbox, if there is one, and is silent."""
+
+    def test_before_anything_was_made(self) -> None:
+        launch = Launch()
+        launch.prepared(CPU)
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.Forget()]
+
+    def test_while_running(self) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]
+
+    def test_while_a_cpu_create_is_under_way_it_is_let_return(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        assert launch.tell(m.Revoked(reason="cleared")) == []
+        assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.ReleaseSlot(), m.Forget()]
+
+    def test_while_a_gpu_create_is_under_way_it_is_cut_off_and_looked_for(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]
+
+    def test_a_create_that_failed_meanwhile_leaves_nothing(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.Revoked(reason="cleared"))
+        assert launch.tell(m.CreateFailed(error=RateLimited("no"))) == [m.ReleaseSlot(), m.Forget()]
+
+    def test_during_a_pause_between_tries(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=RateLimited("no")))
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.ReleaseSlot(), m.Forget()]
+
+    def test_after_the_end_it_is_ignored(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.SandboxEnded(end=SUCCESS))
+        assert launch.tell(m.Revoked(reason="cleared")) == []
+
+
+class TestDefects:
+    def test_a_defect_before_a_sandbox_exists_ends_the_launch(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended("modalflow: internal error: KeyError: 'x'")
+
+    def test_a_defect_while_running_ends_the_sandbox_first(self) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Broke(message="again")) == ended("modalflow: internal error: KeyError: 'x'")
+
+    def test_a_defect_in_create_looks_for_the_sandbox(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Find(name=LAUNCH)]
+        log, *rest = ended("modalflow: internal error: KeyError: 'x'")
+        assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
+
+    def test_the_impossible_is_refused_with_the_story(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        launch.now += 1.5
+        with pytest.raises(InvalidTransition) as refusal:
+            launch.tell(m.HandedOver())
+        assert str(refusal.value) == (
+            f"launch {LAUNCH}: HandedOver cannot happen while translating; so far: +0.0s accepted: Taken"
+        )  # fmt: skip
+        assert launch.life.state is State.TRANSLATING
+
+
+class TestAdoption:
+    def test_a_running_sandbox_whose_id_was_committed_is_watched(self) -> None:
+        launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=False))
+        running = SandboxStatus(sandbox_id="sb-1", name="", tags={})
+        assert launch.tell(m.Listed(status=running)) == [m.Wait(sandbox_id="sb-1")]
+
+    def test_one_whose_id_was_not_committed_is_reported(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=False))
+        running = SandboxStatus(sandbox_id="sb-1", name="", tags={})
+        assert launch.tell(m.Listed(status=running)) == [started(), m.Wait(sandbox_id="sb-1")]
+
+    @pytest.mark.parametrize(
+        ("plan", "then"),
+        [(CPU, [started(), m.Wait(sandbox_id="sb-1")]), (GPU, [m.HandOver(sandbox_id="sb-1")])],
+        ids=["secret: it has its workload", "stdin: it gets its workload"],
+    )
+    def test_one_that_was_queued_goes_on_as_its_plan_says(self, plan: SandboxPlan, then: list[m.Command]) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        running = SandboxStatus(sandbox_id="sb-1", name="", tags={})
+        assert launch.tell(m.Listed(status=running)) == [m.Translate()]
+        assert launch.tell(m.Translated(translation=Translation(plan=plan))) == then
+
+    def test_one_that_ended_meanwhile_is_found_by_id(self) -> None:
+        launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=False))
+        assert launch.tell(m.Listed(status=None)) == [m.Check(sandbox_id="sb-1")]
+        status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SUCCESS)
+        assert launch.tell(m.Checked(status=status)) == ended()
+
+    def test_one_that_ended_meanwhile_is_found_by_name(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        assert launch.tell(m.Listed(status=None)) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found(SUCCESS)) == ended()
+
+    def test_one_that_was_never_made_is_launched(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(NOTHING) == [m.Translate()]
+        assert launch.tell(m.Translated(translation=Translation(plan=CPU))) == [m.Prepare(plan=CPU)]
+        launch.tell(m.Prepared())
+        assert launch.tell(m.SlotGranted()) == [create(CPU)]
+
+    def test_one_that_is_gone_and_was_still_queued_is_launched_as_the_next_attempt(self) -> None:
+        launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(m.Checked(status=None)) == [m.Translate()]
+        launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        launch.tell(m.Prepared())
+        assert launch.tell(m.SlotGranted()) == [create(CPU, attempt=2)]
+
+    def test_one_that_is_gone_and_ran_has_ended(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=False))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(NOTHING) == ended(
+            f"the sandbox is gone: Modal knows none called {LAUNCH}; whether the task finished is unknown"
+        )
+
+    def test_modal_away_is_asked_again(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.Find(name=LAUNCH)]
+        assert launch.tell(NOTHING) == [m.Translate()]
+
+    def test_revoked_before_the_listing_it_is_looked_for_and_ended(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]

@@ -1,0 +1,141 @@
+"""Identity, backoff, candidates and outcomes: pure and small."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modalflow.worker
+from modalflow.launch import outcomes
+from modalflow.launch.backoff import LONGEST, pause_before
+from modalflow.launch.candidates import SHORTEST_TRY, Candidates, Try
+from modalflow.launch.gateway import EndKind, SandboxEnd
+from modalflow.launch.identity import ExternalId, attempt_name, is_launch_id, parse_attempt_name, parse_external_id
+from tests.launch.plans import LAUNCH
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(("attempt", "name"), [(1, LAUNCH), (2, f"{LAUNCH}.2"), (13, f"{LAUNCH}.13")])
+    def test_names_of_attempts(self, attempt: int, name: str) -> None:
+        assert attempt_name(LAUNCH, attempt) == name
+        assert parse_attempt_name(name) == (LAUNCH, attempt)
+        assert len(name) <= 64, "Modal's limit"
+
+    def test_attempts_count_from_one(self) -> None:
+        with pytest.raises(ValueError, match=r"^attempt: expected 1 or more, got 0$"):
+            attempt_name(LAUNCH, 0)
+
+    @pytest.mark.parametrize("name", ["", "x", f"{LAUNCH}.", f"{LAUNCH}.1", f"{LAUNCH}.-2", f"{LAUNCH}.x", f"{LAUNCH}x"])
+    def test_other_names_are_not_ours(self, name: str) -> None:
+        assert parse_attempt_name(name) is None
+
+    @pytest.mark.parametrize("text", ["", "celery-task-1", LAUNCH.upper(), LAUNCH.replace("-", ""), f"{{{LAUNCH}}}"])
+    def test_other_ids_are_not_launch_ids(self, text: str) -> None:
+        assert not is_launch_id(text)
+
+    @pytest.mark.parametrize(
+        ("text", "parsed"),
+        [
+            (LAUNCH, ExternalId(launch_id=LAUNCH)),
+            (f"{LAUNCH}/sb-1", ExternalId(launch_id=LAUNCH, sandbox_id="sb-1")),
+        ],
+    )
+    def test_external_ids_in_both_forms(self, text: str, parsed: ExternalId) -> None:
+        assert parse_external_id(text) == parsed
+        assert str(parsed) == text
+
+    @pytest.mark.parametrize("text", [None, "", "x", f"{LAUNCH}/", f"{LAUNCH}/pod-1", "arn:aws:ecs/sb-1"])
+    def test_other_external_ids_are_not_ours(self, text: str | None) -> None:
+        assert parse_external_id(text) is None
+
+
+class TestBackoff:
+    def test_it_doubles_and_is_cut_off(self) -> None:
+        assert [pause_before(n, jitter=0.0) for n in (1, 2, 3, 4, 50)] == [0.25, 0.5, 1.0, 2.0, LONGEST / 2]
+
+    @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 3600))
+    def test_it_is_bounded_and_honours_what_modal_asks(self, repetition: int, jitter: float, asked: float | None) -> None:
+        pause = pause_before(repetition, jitter=jitter, retry_after=asked)
+        assert (asked or 0.25) <= pause or pause >= 0.25
+        assert pause <= max(LONGEST, asked or 0.0)
+
+
+class TestCandidates:
+    def test_a_single_one_gets_all(self) -> None:
+        assert Candidates(("A10G",), 480.0).next(0.0) == Try(gpu="A10G", bound=480.0)
+
+    def test_what_one_does_not_use_the_others_share(self) -> None:
+        candidates = Candidates(("H100", "A100", "L40S"), 90.0)
+        assert candidates.next(0.0) == Try(gpu="H100", bound=30.0)
+        assert candidates.next(10.0) == Try(gpu="A100", bound=40.0)
+        assert candidates.next(50.0) == Try(gpu="L40S", bound=40.0)
+        assert candidates.next(90.0) is None
+
+    def test_each_is_tried_at_least_once(self) -> None:
+        candidates = Candidates(("H100", "A100"), 0.0)
+        assert [candidates.next(5.0 * n) for n in range(3)] == [
+            Try(gpu="H100", bound=SHORTEST_TRY),
+            Try(gpu="A100", bound=SHORTEST_TRY),
+            None,
+        ]
+
+    def test_again_is_the_same_one_for_the_rest_of_its_share(self) -> None:
+        candidates = Candidates(("H100", "A100"), 100.0)
+        candidates.next(0.0)
+        assert candidates.again(20.0) == Try(gpu="H100", bound=30.0)
+        assert candidates.again(49.5) == Try(gpu="A100", bound=50.5)
+
+    @given(st.floats(0, 1e4), st.lists(st.floats(0, 1e3), max_size=50), st.integers(1, 5))
+    def test_tries_never_outlast_the_budget_by_more_than_the_shortest_try_each(
+        self, budget: float, used: list[float], count: int
+    ) -> None:
+        candidates, now = Candidates(tuple(f"G{n}" for n in range(count)), budget), 0.0
+        for seconds in used:
+            following = candidates.next(now)
+            if following is None:
+                break
+            now += min(seconds, following.bound)
+        assert now <= budget + count * SHORTEST_TRY + 1e-6
+
+
+class TestOutcomes:
+    @pytest.mark.parametrize("kind", [kind for kind in EndKind if kind is not EndKind.SUCCESS])
+    def test_every_kind_of_end_has_a_sentence(self, kind: EndKind) -> None:
+        sentence = outcomes.reason(SandboxEnd(kind=kind, exit_code=3, detail="why"), sandbox_id="sb-1")
+        assert sentence.endswith(": why (sandbox sb-1)")
+        assert "\n" not in sentence
+
+    def test_only_exit_zero_is_a_success(self) -> None:
+        assert outcomes.succeeded(SandboxEnd(kind=EndKind.SUCCESS, exit_code=0))
+        assert not outcomes.succeeded(SandboxEnd(kind=EndKind.FAILURE, exit_code=1))
+        assert not outcomes.succeeded(SandboxEnd(kind=EndKind.TERMINATED, exit_code=137))
+
+    def test_an_unknown_exit_code_is_named(self) -> None:
+        end = SandboxEnd(kind=EndKind.FAILURE, exit_code=3)
+        assert outcomes.reason(end, sandbox_id="sb-1") == (
+            "the task's process in the sandbox ended with exit code 3 (sandbox sb-1)"
+        )  # fmt: skip
+
+    def test_a_token_in_the_output_is_not_repeated(self) -> None:
+        tail = "Authorization: Bearer eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl\n"
+        end = SandboxEnd(kind=EndKind.FAILURE, exit_code=1, detail="eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiIxIn0.x")
+        sentence = outcomes.reason(end, sandbox_id="sb-1", tail=tail)
+        assert "eyJ" not in sentence
+        assert sentence.endswith(": *** (sandbox sb-1); its last output was: Authorization: Bearer ***")
+
+    def test_the_last_lines_are_kept_and_cut(self) -> None:
+        assert outcomes.last_lines("\n".join(str(n) for n in range(20))) == "12 | 13 | 14 | 15 | 16 | 17 | 18 | 19"
+        assert len(outcomes.last_lines("x" * 5000)) == outcomes.TAIL_CHARACTERS + 1
+
+    def test_the_exit_codes_are_the_bootstraps(self) -> None:
+        bootstrap = Path(modalflow.worker.__file__ or "").with_name("bootstrap.py").read_text(encoding="utf-8")
+        theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap, re.MULTILINE)}
+        ours = {
+            outcomes.EXIT_REPORTED, outcomes.EXIT_CRASHED, outcomes.EXIT_WORKLOAD_UNREADABLE, outcomes.EXIT_NO_WORKLOAD,
+            outcomes.EXIT_AIRFLOW_UNUSABLE, outcomes.EXIT_START_REFUSED, outcomes.EXIT_API_UNREACHABLE, outcomes.EXIT_SIGTERM,
+        }  # fmt: skip
+        assert theirs == ours
