@@ -98,14 +98,17 @@ class Place:
         self.findings.append(Diagnostic(code=code, severity=severity, origin=self.origin, message=message, hint=hint))
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _key(key: PathKey) -> str:
-    return json.dumps(key, ensure_ascii=False) if type(key) in {str, int} else shown(key)
+    return _quoted(key) if type(key) is str else str(key) if type(key) is int else shown(key)
 
 
 def shown(value: object) -> str:
     """Render a user's value for an error text: JSON where it is plain data, else the type's name. Never calls user code."""
     if type(value) in {str, int, float, bool, type(None)}:
-        text = json.dumps(value, ensure_ascii=False) if type(value) in {str, int, float} else str(value)
+        text = _quoted(value) if type(value) is str else str(value)
     elif type(value) in {list, tuple, dict}:
         return kind_of(value)
     else:

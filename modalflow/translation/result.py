@@ -6,12 +6,36 @@ diagnostics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
+
+
+class LazyOrigins(Mapping[str, Origin]):
+    """Origins that are spelled out when asked for: a scheduler that only launches never pays for the texts."""
+
+    __slots__ = ("_names", "_spell")
+
+    def __init__(self, names: Collection[str], spell: Callable[[str], Origin]) -> None:
+        self._names = names
+        self._spell = spell
+
+    def __getitem__(self, name: str) -> Origin:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._spell(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
-from modalflow.translation.result import Translation
+from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
 
 DEPENDS_ON_HOST = frozenset({"gpu-without-model", "template-not-found"})
@@ -40,7 +40,7 @@ def translate(
     return Translation(
         plan=None if failed else plan,
         diagnostics=tuple(findings),
-        origins={name: place.origin for name, place in places.items()},
+        origins=LazyOrigins(places, lambda name: places[name].origin),
     )
 
 
