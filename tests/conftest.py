@@ -27,7 +27,7 @@ def _isolate() -> None:
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
-        "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.ModalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.ModalExecutor,LocalExecutor",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__FERNET_KEY": "",
         "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,

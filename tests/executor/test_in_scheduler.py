@@ -39,7 +39,7 @@ def stored_dag(airflow_database: None) -> str:
 
     folder = Path(settings.DAGS_FOLDER)
     (folder / "adopting.py").write_text(DAG_FILE)
-    DagBundlesManager().sync_bundles_to_db()
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     assert bag.import_errors == {}
     sync_bag_to_db(bag, "dags-folder", bundle_version=None)
@@ -65,7 +65,7 @@ def scheduler(executor: ModalExecutor, session: Any) -> Any:
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 
     executor.name = ExecutorName("modalflow.executor.ModalExecutor")
-    job = Job(job_type="SchedulerJob", state=JobState.RUNNING)
+    job = Job(job_type="SchedulerJob", state=JobState.RUNNING)  # type: ignore[no-untyped-call]
     session.add(job)
     session.commit()
     runner = SchedulerJobRunner(job=job, executors=[executor])
@@ -97,7 +97,7 @@ def abandoned(session: Any, run: Any, task_id: str, *, state: TaskInstanceState,
     """A task instance of a scheduler that is gone."""
     from airflow.jobs.job import Job
 
-    gone = Job(job_type="SchedulerJob", state=JobState.FAILED)
+    gone = Job(job_type="SchedulerJob", state=JobState.FAILED)  # type: ignore[no-untyped-call]
     session.add(gone)
     session.flush()
     ti = run.get_task_instance(task_id, session=session)

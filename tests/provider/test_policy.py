@@ -24,11 +24,6 @@ class Work(BaseOperator):
         self.x = x
 
 
-@pytest.fixture(autouse=True)
-def fresh_site() -> None:
-    policy._site.cache_clear()
-
-
 def work(**kwargs: Any) -> Work:
     with DAG("models", schedule=None):
         return Work(task_id="train", **kwargs)

@@ -1,0 +1,115 @@
+"""A translation as rows that people read: each field of the launch, its value, and who decided it.
+
+In: ``Translation``. Out: rows for ``command_explain``, as a table or as JSON. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from modalflow.translation.origins import Origin
+from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib, SandboxPlan, VolumePlan
+from modalflow.translation.result import Translation
+
+UNSET = "Modal's default"
+OURS = "built-in defaults"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One field: name, value as text, and the origin as text."""
+
+    field: str
+    value: str
+    decided_by: str
+
+
+def rows_of(translation: Translation) -> list[Row]:
+    """Rows of the plan, in the order people ask; empty if the task is refused."""
+    plan = translation.plan
+    if plan is None:
+        return []
+    return [
+        _row(field, value, translation.origins, without)
+        for field, value, without in (*_hardware(plan), *_placement(plan), *_contents(plan))
+    ]
+
+
+def as_json(translation: Translation, *, dag_id: str, task_id: str) -> dict[str, object]:
+    """The same as plain data."""
+    return {
+        "dag_id": dag_id,
+        "task_id": task_id,
+        "runs": translation.plan is not None,
+        "fields": [asdict(row) for row in rows_of(translation)],
+        "diagnostics": [
+            {"severity": str(found.severity), "code": found.code, "text": str(found)} for found in translation.diagnostics
+        ],
+    }
+
+
+def _row(field: str, value: str, origins: Mapping[str, Origin], without: str) -> Row:
+    origin = origins.get("gpu_candidates" if field == "gpu" else field)
+    return Row(field=field, value=value, decided_by=str(origin) if origin else without)
+
+
+_Field = tuple[str, str, str]
+"""Name, value, and who decided it where nobody did."""
+
+
+def _hardware(plan: SandboxPlan) -> Iterator[_Field]:
+    yield "backend", plan.backend, "GPU tasks are V1 sandboxes, others V2"
+    yield "gpu", ", then ".join(plan.gpu_candidates) or "none", UNSET
+    if plan.gpu_candidates:
+        yield "gpu_wait", f"{plan.gpu_wait:g} s over all candidates", OURS
+    yield "cpu", _cpu(plan.cpu), UNSET
+    yield "memory", _memory(plan.memory), UNSET
+    yield "timeout", f"{plan.timeout} s", OURS
+
+
+def _placement(plan: SandboxPlan) -> Iterator[_Field]:
+    if plan.region:
+        yield "region", ", ".join(plan.region), OURS
+    if plan.cloud:
+        yield "cloud", plan.cloud, OURS
+
+
+def _contents(plan: SandboxPlan) -> Iterator[_Field]:
+    yield "image", _image(plan.image), OURS
+    if plan.image.entrypoint is not None:
+        yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
+    if plan.workdir:
+        yield "workdir", plan.workdir, OURS
+    for name, value in plan.env.items():
+        yield f"env.{name}", value, OURS
+    for secret in plan.secrets:
+        keys = f"; must have {', '.join(secret.required_keys)}" if secret.required_keys else ""
+        yield f"secrets.{secret.name}", f"its variables{keys}", OURS
+    for volume in plan.volumes:
+        yield f"volumes.{volume.mount_path}", _volume(volume), OURS
+    for name, value in plan.tags.items():
+        yield f"tags.{name}", value, OURS
+
+
+def _image(image: ImagePlan) -> str:
+    if image.reference is not None:
+        return image.reference
+    return f"debian_slim, Python {image.python_version}, {len(image.packages)} Airflow distributions of this host"
+
+
+def _cpu(cpu: CpuCores | None) -> str:
+    if cpu is None:
+        return "0.125 cores"
+    return f"{cpu[0]:g} to {cpu[1]:g} cores" if isinstance(cpu, tuple) else f"{cpu:g} cores ({cpu * 2:g} vCPU)"
+
+
+def _memory(memory: MemoryMib | None) -> str:
+    if memory is None:
+        return "128 MiB"
+    return f"{memory[0]} to {memory[1]} MiB" if isinstance(memory, tuple) else f"{memory} MiB"
+
+
+def _volume(volume: VolumePlan) -> str:
+    folder = f"/{volume.sub_path}" if volume.sub_path else ""
+    return f"{volume.name}{folder}{', read-only' if volume.read_only else ''}"

@@ -1,0 +1,16 @@
+"""The policy reads options once per process; each test here has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from modalflow.provider import policy
+
+
+@pytest.fixture(autouse=True)
+def fresh_site() -> Iterator[None]:
+    policy._site.cache_clear()
+    yield
+    policy._site.cache_clear()
