@@ -1,1 +1,34 @@
-"""The embedded Modal: a control plane that the unmodified modal client talks to. Knows nothing of modalflow's other rooms."""
+"""The embedded Modal: a control plane on this machine that the unmodified ``modal`` client talks to.
+
+Flows in: gRPC and HTTP from any Modal client whose ``MODAL_SERVER_URL`` points here. Flows out: answers, and real local
+processes. State lives in ``store``, behaviour in ``sandboxes``, ``processes`` and ``mounts``, the wire in ``services`` and
+``command_router``; ``server`` composes them and is the module to read next.
+
+Nothing is loaded until a name is asked for, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+    from modalflow.emulator.server import Emulator
+    from modalflow.emulator.thread import EmulatorThread
+
+__all__ = ["Emulator", "EmulatorConfig", "EmulatorConfigError", "EmulatorThread"]
+
+_HOMES = {
+    "Emulator": "modalflow.emulator.server",
+    "EmulatorConfig": "modalflow.emulator.config",
+    "EmulatorConfigError": "modalflow.emulator.config",
+    "EmulatorThread": "modalflow.emulator.thread",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,82 @@
+"""Who may call: tokens of the control plane, and the signed tokens that it hands out for the command router and the block store.
+
+Flows in: metadata of a call. Flows out: the token id (= workspace) it may act for. The signing key follows from the
+credentials, so what a client holds stays valid over a restart with the same ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Mapping
+
+from modalflow.emulator.config import EmulatorConfig
+
+AUTH_TOKEN_SECONDS = 1200
+ROUTER_TOKEN_SECONDS = 3600
+
+
+class RefusedError(Exception):
+    """The caller is not who it should be; the text is fit for the wire."""
+
+
+class Authority:
+    """Checks and mints."""
+
+    def __init__(self, config: EmulatorConfig) -> None:
+        self.any_token = config.any_token
+        self.token_id = config.token_id or "ak-" + secrets.token_hex(11)
+        self.token_secret = config.token_secret or "as-" + secrets.token_hex(22)
+        self._key = hashlib.sha256(f"modalflow emulator\0{self.token_id}\0{self.token_secret}".encode()).digest()
+
+    def token_of(self, metadata: Mapping[str, object]) -> str:
+        """Return the caller's token id. ``RefusedError`` unless it is one that is accepted."""
+        token_id = _text(metadata.get("x-modal-token-id"))
+        token_secret = _text(metadata.get("x-modal-token-secret"))
+        if not token_id or not token_secret:
+            raise RefusedError("Token missing. Could not authenticate client.")
+        if self.any_token:
+            return token_id
+        right = hmac.compare_digest(token_id.encode(), self.token_id.encode())
+        if not (hmac.compare_digest(token_secret.encode(), self.token_secret.encode()) and right):
+            raise RefusedError("Invalid token: this emulator accepts only the one it was started with")
+        return token_id
+
+    def mint(self, workspace: str, *, seconds: int, **claims: str) -> str:
+        """Return a JWT for that workspace. The client reads ``exp`` only."""
+        head = _encode({"alg": "HS256", "typ": "JWT"})
+        body = _encode({**claims, "ws": workspace, "exp": time.time() + seconds})
+        return f"{head}.{body}.{self.signature(f'{head}.{body}')}"
+
+    def workspace_of(self, jwt: str) -> str:
+        """Return the workspace of a JWT of ours. ``RefusedError`` if it is forged or too old."""
+        signed, _, signature = jwt.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self.signature(signed).encode()):
+            raise RefusedError("Invalid command router token")
+        body = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+        if body["exp"] < time.time():
+            raise RefusedError("Command router token has expired")
+        return str(body["ws"])
+
+    def bearer(self, metadata: Mapping[str, object]) -> str:
+        """Return the workspace of an ``authorization: Bearer`` header. ``RefusedError`` without a good one."""
+        kind, _, jwt = _text(metadata.get("authorization")).partition(" ")
+        if kind.lower() != "bearer" or not jwt:
+            raise RefusedError("Command router token missing")
+        return self.workspace_of(jwt)
+
+    def signature(self, text: str) -> str:
+        """Return the signature of ``text`` in URL-safe characters."""
+        return base64.urlsafe_b64encode(hmac.digest(self._key, text.encode(), "sha256")).rstrip(b"=").decode()
+
+
+def _encode(part: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

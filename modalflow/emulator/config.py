@@ -1,0 +1,84 @@
+"""How an emulator is set up: one frozen value, checked where it is made.
+
+Flows in: the command line, a fixture or a test. Flows out: ``EmulatorConfig``, read by ``server``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalflow.emulator.gpus import UnknownGpuError, canonical
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class EmulatorConfigError(ValueError):
+    """A setting that cannot be used; the text names it, its value and what to write."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmulatorConfig:
+    """Settings of one emulator.
+
+    ``port``: of the control plane, 0 takes a free one. ``host``: loopback unless ``allow_remote``. ``gpus``: devices in stock by
+    Modal's names (``None``: unlimited, ``{}``: none). ``latency``: seconds added to every RPC. ``state_dir``: keeps apps, named
+    Secrets and Volumes across restarts; ``None`` keeps all in a temporary folder that goes with the emulator. ``python``: the
+    interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
+    ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
+    workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
+    """
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    allow_remote: bool = False
+    gpus: Mapping[str, int] | None = None
+    latency: float = 0.0
+    state_dir: Path | None = None
+    python: Path | None = None
+    token_id: str | None = None
+    token_secret: str | None = None
+    any_token: bool = False
+    record_calls: bool = False
+
+    def __post_init__(self) -> None:
+        if self.host not in LOOPBACK and not self.allow_remote:
+            raise EmulatorConfigError(
+                f"host: {self.host!r} is not loopback; whoever reaches the emulator can run commands here. "
+                "Write 127.0.0.1, or allow it explicitly (allow_remote)"
+            )
+        if self.host not in LOOPBACK and self.any_token:
+            raise EmulatorConfigError(f"any_token: refused on {self.host!r}; it accepts everybody and is for 127.0.0.1 only")
+        if not 0 <= self.port <= 65535:
+            raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
+        if self.latency < 0:
+            raise EmulatorConfigError(f"latency: expected seconds of at least 0, got {self.latency}")
+        if (self.token_id is None) != (self.token_secret is None):
+            raise EmulatorConfigError("token_id and token_secret: give both, or neither for random ones")
+
+    def stock(self) -> dict[str, int] | None:
+        """Return ``gpus`` by canonical type; spellings of one type add up. ``EmulatorConfigError`` for an unknown type."""
+        if self.gpus is None:
+            return None
+        found: dict[str, int] = {}
+        for name, count in self.gpus.items():
+            try:
+                type_ = canonical(name)
+            except UnknownGpuError as error:
+                raise EmulatorConfigError(f"gpus: {error}") from error
+            if count < 0:
+                raise EmulatorConfigError(f"gpus: {name}: expected a count of at least 0, got {count}")
+            found[type_] = found.get(type_, 0) + count
+        return found
+
+
+def parse_gpus(text: str) -> dict[str, int]:
+    """Read ``A10G=2,H100=8``; the empty string is an empty stock. ``EmulatorConfigError`` for anything else."""
+    stock: dict[str, int] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, count = part.partition("=")
+        if not equals or not count.strip().isdigit():
+            raise EmulatorConfigError(f"gpus: expected TYPE=COUNT such as A10G=2,H100=8; got {part!r}")
+        stock[name.strip()] = stock.get(name.strip(), 0) + int(count)
+    return stock

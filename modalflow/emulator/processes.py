@@ -1,0 +1,294 @@
+"""Local processes for sandboxes and execs: started and killed through the spawner, their stdio kept in memory.
+
+Flows in: argv, environment and working folder of one process. Flows out: a ``Process`` with its ``Output``, its stdin and its end.
+The other side of the socket is ``spawner``; ``sandboxes`` is the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalflow.emulator.output import STDERR, STDOUT, Output, Stream
+
+_SPAWNER = Path(__file__).with_name("spawner.py")
+_DRAIN_SECONDS = 0.5
+
+
+class StdinClosedError(Exception):
+    """The process no longer reads: it ended, closed its stdin, or was told that no more would come."""
+
+
+class StdinOffsetError(Exception):
+    """A write at an offset past what has been written: bytes are missing in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: ``code`` as a shell would say it (128 + n for signal n), and the ``signal`` if it was one.
+
+    ``error`` tells why it could not be started at all.
+    """
+
+    code: int
+    signal: int = 0
+    error: str = ""
+
+
+class _OutputPipe(asyncio.Protocol):
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.end()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class Process:
+    """One process, from the request on: it may not have started yet."""
+
+    def __init__(self, key: str, spawner: Spawner, stdin_fd: int, output: Output) -> None:
+        loop = asyncio.get_running_loop()
+        self.key = key
+        self.output = output
+        self.exited: asyncio.Future[Exit] = loop.create_future()
+        self.pid: int | None = None
+        self._spawner = spawner
+        self._stdin_fd: int | None = stdin_fd
+        self._stdin_lock = asyncio.Lock()
+        self.stdin_offset = 0
+        self.stdin_closed = False
+
+    async def write_stdin(self, offset: int, data: bytes, *, eof: bool) -> None:
+        """Write ``data`` that belongs at byte ``offset`` of stdin; what was written already is skipped, so a retry is harmless."""
+        async with self._stdin_lock:
+            if offset > self.stdin_offset:
+                raise StdinOffsetError(f"stdin is at byte {self.stdin_offset}, got data for byte {offset}")
+            fresh = data[self.stdin_offset - offset :]
+            if fresh:
+                await self._write(fresh)
+                self.stdin_offset += len(fresh)
+            if eof:
+                self.close_stdin()
+
+    async def _write(self, data: bytes) -> None:
+        if self._stdin_fd is None or self.exited.done():
+            raise StdinClosedError("the process no longer reads its stdin")
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._stdin_fd, view) :]
+            except BlockingIOError:
+                await self._writable()
+            except BrokenPipeError as error:
+                self.close_stdin()
+                raise StdinClosedError("the process closed its stdin") from error
+
+    async def _writable(self) -> None:
+        """Return when the pipe takes more, or the process has ended."""
+        loop = asyncio.get_running_loop()
+        fd = self._stdin_fd
+        if fd is None:
+            raise StdinClosedError("the process no longer reads its stdin")
+        ready = loop.create_future()
+        loop.add_writer(fd, lambda: ready.done() or ready.set_result(None))
+        try:
+            await asyncio.wait([ready, self.exited], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_writer(fd)
+        if self.exited.done():
+            raise StdinClosedError("the process has ended")
+
+    def close_stdin(self) -> None:
+        """No more will be written; the process reads end of file."""
+        self.stdin_closed = True
+        if self._stdin_fd is not None:
+            os.close(self._stdin_fd)
+            self._stdin_fd = None
+
+    def kill(self) -> None:
+        """SIGKILL to the process and its group. No effect after its end."""
+        if not self.exited.done():
+            self._spawner.request({"op": "kill", "key": self.key})
+
+
+class Spawner:
+    """The emulator's end of the spawner process."""
+
+    def __init__(self) -> None:
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._processes: dict[str, tuple[Process, asyncio.Future[None]]] = {}
+        self._backlog: list[tuple[bytes, list[int]]] = []
+        self._keys = itertools.count()
+        self._finishing: set[asyncio.Future[None]] = set()
+
+    async def start(self) -> None:
+        """Start the spawner process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # The environment is empty: nothing of the emulator's may leak into what it starts.
+            self._popen = subprocess.Popen(  # noqa: S603, ASYNC220 -- once, at start
+                [sys.executable, "-I", "-S", str(_SPAWNER), str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={},
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._control = ours
+        asyncio.get_running_loop().add_reader(ours, self._receive)
+
+    async def stop(self) -> None:
+        """Kill every process and return when the spawner is gone."""
+        if self._control is None or self._popen is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        loop.remove_writer(self._control)
+        for _, fds in self._backlog:
+            _close_all(fds)
+        self._backlog.clear()
+        self._control.close()
+        self._control = None
+        await asyncio.to_thread(self._popen.wait)
+        self._all_lost()
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
+    ) -> Process:
+        """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end with code 127 or 126."""
+        stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
+        stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
+        stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
+        order = os.memfd_create("order", os.MFD_CLOEXEC)
+        _write_all(order, json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode())
+        os.set_blocking(stdin_write, False)
+        process = Process(f"{scope}.{next(self._keys)}", self, stdin_write, output)
+        loop = asyncio.get_running_loop()
+        pipes = []
+        for fd, stream in ((stdout_read, STDOUT), (stderr_read, STDERR)):
+            _, pipe = await loop.connect_read_pipe(
+                lambda stream=stream: _OutputPipe(process.output.streams[stream]),  # type: ignore[misc]
+                os.fdopen(fd, "rb", buffering=0),
+            )
+            pipes.append(pipe.closed)
+        drained = asyncio.gather(*pipes)
+        self._processes[process.key] = (process, drained)
+        self.request(
+            {"op": "spawn", "key": process.key, "scope": scope, "main": main},
+            [order, stdin_read, stdout_write, stderr_write],
+        )
+        return process
+
+    def request(self, message: Mapping[str, object], fds: list[int] | None = None) -> None:
+        """Send one request; the descriptors are closed here once they are on their way."""
+        self._backlog.append((json.dumps(message).encode(), fds or []))
+        self._flush()
+
+    def _flush(self) -> None:
+        control = self._control
+        if control is None:
+            for _, fds in self._backlog:
+                _close_all(fds)
+            self._backlog.clear()
+            return
+        loop = asyncio.get_running_loop()
+        while self._backlog:
+            data, fds = self._backlog[0]
+            try:
+                socket.send_fds(control, [data], fds)
+            except BlockingIOError:
+                loop.add_writer(control, self._flush)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._lost()
+                return
+            self._backlog.pop(0)
+            _close_all(fds)
+        loop.remove_writer(control)
+
+    def _receive(self) -> None:
+        control = self._control
+        while control is not None and control is self._control:
+            try:
+                data = control.recv(65536)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self._lost()
+                return
+            self._handle(json.loads(data))
+
+    def _handle(self, event: dict[str, object]) -> None:
+        key = str(event["key"])
+        process, drained = self._processes[key]
+        if "pid" in event:
+            process.pid = int(str(event["pid"]))
+            return
+        del self._processes[key]
+        if "error" in event:
+            code = 127 if event["errno"] == 2 else 126  # noqa: PLR2004 -- ENOENT, as a shell
+            end = Exit(code, error=str(event["error"]))
+        else:
+            raw = int(str(event["code"]))
+            end = Exit(raw) if raw >= 0 else Exit(128 - raw, signal=-raw)
+        finishing = asyncio.ensure_future(self._finish(process, drained, end))
+        self._finishing.add(finishing)
+        finishing.add_done_callback(self._finishing.discard)
+
+    async def _finish(self, process: Process, drained: asyncio.Future[None], end: Exit) -> None:
+        """Tell the end once all output is in. A daemon that an exec left behind may hold its pipes open: that is not waited for."""
+        await asyncio.wait([drained], timeout=_DRAIN_SECONDS)
+        self._ended(process, end)
+
+    def _ended(self, process: Process, end: Exit) -> None:
+        process.output.end()
+        if not process.exited.done():
+            process.exited.set_result(end)
+        process.close_stdin()
+
+    def _lost(self) -> None:
+        """The spawner died under us: nothing can be started any more, and what ran is dead or about to be."""
+        if self._control is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._control)
+            loop.remove_writer(self._control)
+            self._control.close()
+            self._control = None
+        self._flush()
+        self._all_lost()
+
+    def _all_lost(self) -> None:
+        processes, self._processes = self._processes, {}
+        for process, drained in processes.values():
+            with contextlib.suppress(asyncio.InvalidStateError):
+                drained.cancel()
+            self._ended(process, Exit(137, signal=9, error="the emulator's process spawner is gone"))
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,339 @@
+"""The life of a sandbox: queue for a GPU, mount, start, end, commit, clean up.
+
+Flows in: a checked ``Sandbox`` with its secrets, terminations, timeouts. Flows out: the sandbox's state in the store, its
+processes, and Volumes committed before the end is told. The protocol in front of it is ``services.sandboxes``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.blobs import BlobStore
+from modalflow.emulator.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
+from modalflow.emulator.gpus import GpuRequest
+from modalflow.emulator.image_layers import ImageSettings
+from modalflow.emulator.mounts import Mount
+from modalflow.emulator.output import Output
+from modalflow.emulator.processes import Exit, Process, Spawner
+from modalflow.emulator.store import Sandbox, Workspace
+
+Status = api_pb2.GenericResult
+
+REGION = "local"
+CLOUD_PROVIDER = "CLOUD_PROVIDER_LOCAL"
+
+
+@dataclass(eq=False)
+class Machine:
+    """The running side of one sandbox."""
+
+    workspace: Workspace
+    sandbox: Sandbox
+    root: Path
+    secrets: Sequence[Mapping[str, str]]
+    gpu: GpuRequest | None
+    mounts: list[Mount] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    rewriter: PathRewriter | None = None
+    output: Output = field(default_factory=Output)
+    process: Process | None = None
+    execs: dict[str, Exec] = field(default_factory=dict)
+    stdin_index: int = 0
+    """Number of the last V1 stdin message."""
+    verdict: api_pb2.GenericResult.GenericStatus.ValueType | None = None
+    """Why we ended it, if we did."""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+    """The main process was asked for, or never will be."""
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_waiting: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, timeout: float) -> api_pb2.GenericResult | None:
+        """Return the result, or ``None`` if it has not ended within ``timeout`` seconds."""
+        if timeout > 0 and not self.finished.is_set():
+            waiting = asyncio.ensure_future(self.finished.wait())
+            await asyncio.wait([waiting], timeout=timeout)
+            waiting.cancel()
+        return self.sandbox.result
+
+
+@dataclass(eq=False)
+class Exec:
+    """A further process in a running sandbox."""
+
+    process: Process
+    verdict_timeout: bool = False
+
+
+class Sandboxes:
+    """All machines of one emulator."""
+
+    def __init__(
+        self, *, folder: Path, spawner: Spawner, blobs: BlobStore, toolbox: Toolbox, volume_changed: Callable[[], None]
+    ) -> None:
+        self._folder = folder
+        self._spawner = spawner
+        self._blobs = blobs
+        self.toolbox = toolbox
+        self._volume_changed = volume_changed
+        self._machines: dict[str, Machine] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def machine(self, sandbox: Sandbox) -> Machine:
+        """Return the machine of a sandbox that is in the store."""
+        return self._machines[sandbox.sandbox_id]
+
+    def machine_of_task(self, task_id: str) -> Machine | None:
+        """Return the machine by task id, whatever its workspace: for ``sync``, which has no token."""
+        return next((one for one in self._machines.values() if one.sandbox.task_id == task_id), None)
+
+    # -- start
+
+    def launch(
+        self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
+    ) -> Machine:
+        """Take a sandbox in and begin its life. Returns at once."""
+        machine = Machine(workspace, sandbox, self._folder / sandbox.sandbox_id, secrets, gpu)
+        self._machines[sandbox.sandbox_id] = machine
+        workspace.add_sandbox(sandbox)
+        if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
+            sandbox.scheduled = True
+        task = asyncio.create_task(self._live(machine), name=f"sandbox {sandbox.sandbox_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if sandbox.scheduled:
+            machine.started.set()
+        return machine
+
+    async def _live(self, machine: Machine) -> None:
+        try:
+            await self._wait_for_place(machine)
+            end = Exit(137) if machine.verdict is not None else await self._run(machine)
+        except OSError as error:
+            end = Exit(1, error=f"the sandbox could not be set up: {error}")
+            machine.verdict = machine.verdict or Status.GENERIC_STATUS_INIT_FAILURE
+        finally:
+            machine.secrets = ()
+        await self._finish(machine, end)
+
+    async def _wait_for_place(self, machine: Machine) -> None:
+        if not machine.sandbox.scheduled:
+            waiting = [asyncio.ensure_future(machine.started.wait()), asyncio.ensure_future(machine.stop_waiting.wait())]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+    async def _run(self, machine: Machine) -> Exit:
+        sandbox = machine.sandbox
+        sandbox.started_at = time.time()
+        cwd = await self._furnish(machine)
+        image = self._image(machine)
+        assert machine.rewriter is not None  # noqa: S101 -- set by _furnish
+        argv = machine.rewriter.argv(command_of(image, sandbox.definition.entrypoint_args))
+        if machine.verdict is not None:  # terminated while it was being furnished
+            return Exit(137)
+        process = await self._spawner.spawn(
+            argv, env=machine.env, cwd=cwd, scope=sandbox.task_id, main=True, output=machine.output
+        )
+        machine.process = process
+        machine.running.set()
+        if machine.verdict is not None:
+            process.kill()
+        limit = sandbox.definition.timeout_secs or None
+        done, _ = await asyncio.wait([process.exited], timeout=limit)
+        if not done:
+            machine.verdict = machine.verdict or Status.GENERIC_STATUS_TIMEOUT
+            process.kill()
+        return await process.exited
+
+    def _image(self, machine: Machine) -> ImageSettings:
+        image = machine.workspace.images.get(machine.sandbox.definition.image_id)
+        return image.settings if image else ImageSettings()
+
+    async def _furnish(self, machine: Machine) -> Path:
+        """Make the private root, mount Volumes, compose the environment; return the working folder."""
+        definition, image, root = machine.sandbox.definition, self._image(machine), machine.root
+        rewriter = machine.rewriter = PathRewriter(root, [mount.mount_path for mount in definition.volume_mounts])
+        workdir = definition.workdir or image.workdir
+        cwd = rewriter.folder(workdir) if workdir else root / HOME
+        for folder in (root / HOME, root / "tmp", cwd):
+            folder.mkdir(parents=True, exist_ok=True)
+        machine.mounts = [self._mount(machine, mount) for mount in definition.volume_mounts]
+        folders = frozenset(mount.folder for mount in machine.mounts)
+        for mount in sorted(machine.mounts, key=lambda one: len(one.mount_path)):
+            mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
+            await mount.materialise()
+        machine.env = compose_env(
+            image=image,
+            secrets=machine.secrets,
+            own=self._own_env(machine),
+            toolbox=self.toolbox,
+            rewriter=rewriter,
+            root=root,
+        )
+        return cwd
+
+    def _mount(self, machine: Machine, wanted: api_pb2.VolumeMount) -> Mount:
+        assert machine.rewriter is not None  # noqa: S101 -- set by _furnish
+        volume = machine.workspace.volumes[wanted.volume_id]
+        return Mount(
+            volume_id=wanted.volume_id,
+            mount_path=posixpath.normpath(wanted.mount_path),
+            folder=machine.rewriter.folder(wanted.mount_path),
+            tree=volume.tree,
+            base=wanted.sub_path,
+            read_only=wanted.read_only,
+            syncs=volume.version == api_pb2.VOLUME_FS_VERSION_V2,
+            blobs=self._blobs,
+            committed=self._volume_changed,
+        )
+
+    @staticmethod
+    def _own_env(machine: Machine) -> dict[str, str]:
+        sandbox = machine.sandbox
+        own = {
+            "MODAL_SANDBOX_ID": sandbox.sandbox_id,
+            "MODAL_TASK_ID": sandbox.task_id,
+            "MODAL_REGION": REGION,
+            "MODAL_CLOUD_PROVIDER": CLOUD_PROVIDER,
+            "MODAL_IMAGE_ID": sandbox.definition.image_id,
+            "MODAL_ENVIRONMENT": machine.workspace.apps[sandbox.app_id].environment,
+            "MODAL_EMULATOR_ROOT": str(machine.root),
+        }
+        if machine.gpu:
+            own["MODAL_EMULATOR_GPU"] = f"{machine.gpu.label}:{machine.gpu.count}"
+        return own
+
+    # -- end
+
+    def terminate(self, machine: Machine) -> None:
+        """End a sandbox now, wherever in its life it is. No effect on a finished one."""
+        if machine.sandbox.result is not None or machine.verdict is not None:
+            return
+        machine.verdict = Status.GENERIC_STATUS_TERMINATED
+        machine.stop_waiting.set()
+        if machine.process is not None:
+            machine.process.kill()
+
+    async def _finish(self, machine: Machine, end: Exit) -> None:
+        sandbox = machine.sandbox
+        machine.output.end()
+        failure = await self._commit_all(machine)
+        await asyncio.to_thread(shutil.rmtree, machine.root, True)
+        machine.env = {}
+        for starting in machine.workspace.gpus.release(sandbox.sandbox_id):
+            self._schedule(self._machines[starting])
+        machine.workspace.finish_sandbox(sandbox, self._result(machine, end, failure))
+        machine.finished.set()
+        machine.running.set()
+        for old in machine.workspace.forgettable():
+            machine.workspace.forget_sandbox(old)
+            del self._machines[old.sandbox_id]
+
+    @staticmethod
+    def _schedule(machine: Machine) -> None:
+        machine.sandbox.scheduled = True
+        machine.started.set()
+
+    @staticmethod
+    async def _commit_all(machine: Machine) -> str:
+        """Commit every mount; return what went wrong, if anything did."""
+        problems = []
+        for mount in machine.mounts:
+            try:
+                await mount.commit()
+            except OSError as error:
+                problems.append(f"Volume at {mount.mount_path} could not be committed: {error}")
+        return "; ".join(problems)
+
+    @staticmethod
+    def _result(machine: Machine, end: Exit, failure: str) -> api_pb2.GenericResult:
+        if machine.verdict == Status.GENERIC_STATUS_TIMEOUT:
+            return Status(status=machine.verdict, exitcode=124, exception="Sandbox timed out")
+        if machine.verdict == Status.GENERIC_STATUS_TERMINATED:
+            return Status(status=machine.verdict, exitcode=137, exception="Sandbox was terminated")
+        if machine.verdict is not None:
+            return Status(status=machine.verdict, exitcode=end.code, exception=end.error)
+        if failure:
+            return Status(status=Status.GENERIC_STATUS_INTERNAL_FAILURE, exitcode=end.code, exception=failure)
+        status = Status.GENERIC_STATUS_FAILURE if end.code else Status.GENERIC_STATUS_SUCCESS
+        return Status(status=status, exitcode=end.code, exception=end.error)
+
+    # -- while it runs
+
+    async def running_process(self, machine: Machine) -> Process | None:
+        """Return the main process once it was asked for; ``None`` if the sandbox ended without one."""
+        await machine.running.wait()
+        return machine.process
+
+    async def execute(
+        self,
+        machine: Machine,
+        exec_id: str,
+        argv: Sequence[str],
+        *,
+        secrets: Sequence[Mapping[str, str]],
+        workdir: str,
+        timeout: float | None,
+    ) -> Exec:
+        """Start a further process in a running sandbox; the same ``exec_id`` is started once."""
+        known = machine.execs.get(exec_id)
+        if known is not None:
+            return known
+        assert machine.rewriter is not None  # noqa: S101 -- the caller has a running process
+        rewriter = machine.rewriter
+        env = dict(machine.env)
+        for secret in secrets:
+            env.update({name: rewriter.text(value) for name, value in secret.items()})
+        folder = workdir or machine.sandbox.definition.workdir or self._image(machine).workdir
+        cwd = rewriter.folder(folder) if folder else machine.root / HOME
+        process = await self._spawner.spawn(
+            rewriter.argv(argv), env=env, cwd=cwd, scope=machine.sandbox.task_id, main=False, output=Output()
+        )
+        started = machine.execs[exec_id] = Exec(process)
+        if timeout:
+            task = asyncio.create_task(self._limit(started, timeout), name=f"exec {exec_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return started
+
+    @staticmethod
+    async def _limit(started: Exec, timeout: float) -> None:
+        done, _ = await asyncio.wait([started.process.exited], timeout=timeout)
+        if not done:
+            started.verdict_timeout = True
+            started.process.kill()
+
+    async def sync(self, machine: Machine, paths: Sequence[str]) -> bool:
+        """Commit the version 2 Volumes at or around ``paths`` (all if there are none); whether there was one."""
+        chosen = [mount for mount in machine.mounts if mount.syncs and self._concerns(machine, mount, paths)]
+        for mount in chosen:
+            await mount.commit()
+        return bool(chosen)
+
+    @staticmethod
+    def _concerns(machine: Machine, mount: Mount, paths: Sequence[str]) -> bool:
+        assert machine.rewriter is not None  # noqa: S101 -- it has mounts
+        for path in paths:
+            here = Path(path)
+            inside = here if here.is_relative_to(machine.root) else machine.rewriter.folder(path)
+            if inside.is_relative_to(mount.folder) or mount.folder.is_relative_to(inside):
+                return True
+        return not paths
+
+    async def stop(self) -> None:
+        """End every sandbox and return when all is committed and cleaned up."""
+        for machine in self._machines.values():
+            self.terminate(machine)
+        if self._tasks:
+            await asyncio.wait(self._tasks)

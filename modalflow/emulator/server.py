@@ -1,0 +1,234 @@
+"""The emulator put together: folders, processes, servers, and what a client must be told to find it.
+
+Flows in: an ``EmulatorConfig``. Flows out: a control plane and command router on one port, a block store on another, and the
+environment that points a Modal client at them. ``thread`` runs it from synchronous code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpclib.server
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.events import RecvRequest, listen
+
+from modalflow.emulator.auth import Authority, RefusedError
+from modalflow.emulator.blobs import BlobStore
+from modalflow.emulator.block_store import BlockStore
+from modalflow.emulator.command_router import CommandRouterService
+from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.environment import Toolbox, environment_bin
+from modalflow.emulator.faults import Faults
+from modalflow.emulator.persistence import load, save
+from modalflow.emulator.processes import Spawner
+from modalflow.emulator.sandboxes import Sandboxes
+from modalflow.emulator.services import ControlPlaneService
+from modalflow.emulator.store import Store, Workspace
+from modalflow.emulator.sync_requests import SyncRequests
+from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, Recorder, bare_name
+
+ISOLATION = (
+    "each sandbox is a process group with an empty environment and its own HOME, TMPDIR, working folder and Volume copies; "
+    "it shares this machine's file system, network, users and resources, and is killed with the emulator"
+)
+"""What holds and what does not, in one sentence for the start message."""
+
+
+class Core:
+    """What the services share: state, behaviour and authority of one emulator."""
+
+    def __init__(self, config: EmulatorConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.state_dir = config.state_dir
+        self.store = Store(config.stock())
+        self.authority = Authority(config)
+        self.recorder = Recorder(config.record_calls)
+        self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
+        self.blobs = BlobStore((config.state_dir or folder) / "blobs")
+        self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
+        self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
+        self.spawner = Spawner()
+        self.sync = SyncRequests(folder)
+        self.sandboxes = Sandboxes(
+            folder=folder / "sandboxes",
+            spawner=self.spawner,
+            blobs=self.blobs,
+            toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
+            volume_changed=self.state_changed,
+        )
+        self.port = 0
+        self._saving: asyncio.TimerHandle | None = None
+
+    def router_url(self, *, javascript: bool) -> str:
+        """Return the command router's address. The JavaScript client wants ``https`` and then dials loopback in clear text."""
+        return f"{'https' if javascript else 'http'}://{_url_host(self.config.host)}:{self.port}"
+
+    def state_changed(self) -> None:
+        """Have the state written soon, if it is kept at all; many changes at once are written once."""
+        if self.state_dir is not None and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(0.2, self.save)
+
+    def save(self) -> None:
+        """Write the state now."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        if self.state_dir is not None:
+            save(self.store, self.state_dir)
+
+
+class Emulator:
+    """One emulator on the running loop: ``async with Emulator(config) as emulator``."""
+
+    def __init__(self, config: EmulatorConfig | None = None) -> None:
+        self.config = config or EmulatorConfig()
+        self.faults = Faults(self.config.latency)
+        self._core: Core | None = None
+        self._server: grpclib.server.Server | None = None
+        self._folder: Path | None = None
+
+    @property
+    def core(self) -> Core:
+        """State and behaviour, while it runs."""
+        if self._core is None:
+            raise RuntimeError("the emulator is not running; use it as a context manager")
+        return self._core
+
+    async def start(self) -> None:
+        """Start. ``OSError`` if the port is taken, ``EmulatorConfigError`` if the configuration cannot be used."""
+        if sys.platform != "linux":
+            raise EmulatorConfigError(f"the emulator needs Linux (process sub-reaping, memory files); this is {sys.platform}")
+        self._folder = Path(tempfile.mkdtemp(prefix="modal-emulator-"))
+        try:
+            await self._start(self._folder)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, folder: Path) -> None:
+        if self.config.state_dir is not None:
+            self.config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        core = self._core = Core(self.config, folder)
+        (folder / "sandboxes").mkdir()
+        if self.config.state_dir is not None:
+            load(core.store, self.config.state_dir)
+        core.sync.install()
+        await core.spawner.start()
+        core.sync.start(core.sandboxes)
+        await core.block_store.start()
+        server = grpclib.server.Server(
+            [ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec()
+        )
+        listen(server, RecvRequest, self._admit)
+        # SO_REUSEADDR (the default of asyncio on Linux): a restart may take the port while old connections linger.
+        await server.start(self.config.host, self.config.port)
+        self._server = server
+        core.port = server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # noqa: SLF001
+
+    async def stop(self) -> None:
+        """Stop: sandboxes are terminated and committed, processes killed, the temporary folder removed."""
+        core, server, folder = self._core, self._server, self._folder
+        self._server = None
+        if server is not None:
+            server.close()  # no wait_closed: since Python 3.12 it waits for clients that keep their channel open
+        if core is not None:
+            await core.sandboxes.stop()
+            await core.sync.stop()
+            await core.spawner.stop()
+            await core.block_store.stop()
+            core.save()
+        self._core = None
+        if folder is not None:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+        self._folder = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    # -- the seam in front of the handlers
+
+    async def _admit(self, event: RecvRequest) -> None:
+        """Let a call in: who is it, and does a fault await it."""
+        metadata: Any = event.metadata
+        router = event.method_name.startswith("/modal.task_command_router.")
+        try:
+            workspace = self._workspace_of(metadata, router=router)
+        except RefusedError as error:
+            raise GRPCError(Status.UNAUTHENTICATED, str(error)) from error
+        if not router and "x-modal-client-version" not in metadata:
+            raise GRPCError(Status.FAILED_PRECONDITION, "x-modal-client-version is missing")
+        metadata.popall(WORKSPACE_KEY, None)
+        metadata[WORKSPACE_KEY] = workspace
+        event.method_func = self.faults.wrap(bare_name(event.method_name), event.method_func)
+
+    def _workspace_of(self, metadata: Mapping[str, object], *, router: bool) -> str:
+        authority = self.core.authority
+        return authority.bearer(metadata) if router else authority.token_of(metadata)
+
+    # -- for those who use it
+
+    @property
+    def port(self) -> int:
+        """Port of the control plane."""
+        return self.core.port
+
+    @property
+    def url(self) -> str:
+        """``MODAL_SERVER_URL``."""
+        return f"http://{_url_host(self.config.host)}:{self.port}"
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace of the emulator's own token: the state as it is now, for tests to look at."""
+        return self.core.store.workspace(self.core.authority.token_id)
+
+    def calls(self, method: str) -> list[Message]:
+        """Requests of that RPC so far, as they were on the wire, if ``record_calls`` is set."""
+        calls: list[RecordedCall] = list(self.core.recorder.calls)
+        return [call.request for call in calls if call.method == method]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point a Modal client here."""
+        no_proxy = [part for part in os.environ.get("NO_PROXY", "").split(",") if part]
+        hosts = ",".join(dict.fromkeys([*no_proxy, "127.0.0.1", "localhost", self.config.host]))
+        return {
+            "MODAL_SERVER_URL": self.url,
+            "MODAL_TOKEN_ID": self.core.authority.token_id,
+            "MODAL_TOKEN_SECRET": self.core.authority.token_secret,
+            # A file that does not exist: the user's own profile must not mix in.
+            "MODAL_CONFIG_PATH": str(self.core.folder / "no-modal.toml"),
+            "NO_PROXY": hosts,
+            "no_proxy": hosts,
+        }
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _python_bin(config: EmulatorConfig, tools: Path) -> Path:
+    """Return the folder that plays the image's ``bin``. An interpreter called only ``python3`` gets a ``python`` beside ``sync``."""
+    try:
+        folder = environment_bin(config.python or Path(sys.executable))
+    except FileNotFoundError as error:
+        raise EmulatorConfigError(str(error)) from error
+    if not (folder / "python").exists():
+        tools.mkdir(exist_ok=True)
+        shim = tools / "python"
+        shim.write_text(f'#!/bin/sh\nexec "{folder}/python3" "$@"\n')
+        shim.chmod(0o755)
+    return folder

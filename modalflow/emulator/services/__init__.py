@@ -1,0 +1,28 @@
+"""The control plane, one mixin per family of RPCs, composed into ``ControlPlane``.
+
+Flows in: requests, through ``wire``. Flows out: changes of the store, and answers. A mixin may call ``core`` (store, sandboxes,
+blobs, authority) but no other mixin.
+"""
+
+from __future__ import annotations
+
+from modal_proto.api_grpc import ModalClientBase
+
+from modalflow.emulator.services.apps import Apps
+from modalflow.emulator.services.auth import Auth
+from modalflow.emulator.services.images import Images
+from modalflow.emulator.services.logs import Logs
+from modalflow.emulator.services.sandbox_calls import SandboxCalls
+from modalflow.emulator.services.sandbox_create import SandboxCreation
+from modalflow.emulator.services.secrets import Secrets
+from modalflow.emulator.services.uploads import Uploads
+from modalflow.emulator.services.volumes import Volumes
+from modalflow.emulator.wire import complete
+
+
+class ControlPlane(Auth, Apps, Images, Secrets, Uploads, Volumes, SandboxCreation, SandboxCalls, Logs):
+    """All that is served of ``modal.client.ModalClient``."""
+
+
+ControlPlaneService = complete(ControlPlane, ModalClientBase)
+"""``ControlPlane`` with every other RPC answering UNIMPLEMENTED."""

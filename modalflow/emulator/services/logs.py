@@ -1,0 +1,172 @@
+"""Output of sandboxes through the control plane: V1 streams, and the log pages that work while they run and after."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import groupby
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpclib import Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.output import STDERR, STDOUT, LogLine
+from modalflow.emulator.services.sandbox_calls import find
+from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.wire import Call, Service, fail, streaming, unary
+
+_FDS = {
+    api_pb2.FILE_DESCRIPTOR_UNSPECIFIED: (STDOUT, STDERR),
+    api_pb2.FILE_DESCRIPTOR_STDOUT: (STDOUT,),
+    api_pb2.FILE_DESCRIPTOR_STDERR: (STDERR,),
+    api_pb2.FILE_DESCRIPTOR_INFO: (),
+}
+_DESCRIPTOR = {STDOUT: api_pb2.FILE_DESCRIPTOR_STDOUT, STDERR: api_pb2.FILE_DESCRIPTOR_STDERR}
+_FOLLOW_SECONDS = 0.1
+"""How often a followed App's output is looked at; many sandboxes may be behind it."""
+
+
+class Logs(Service):
+    """SandboxGetLogs, AppFetchLogs, AppCountLogs, AppGetLogs."""
+
+    @streaming
+    async def SandboxGetLogs(self, request: api_pb2.SandboxGetLogsRequest, call: Call) -> AsyncIterator[api_pb2.TaskLogsBatch]:
+        """Stream one output of a V1 sandbox as text, from ``last_entry_id`` (a byte offset) on, for ``timeout`` seconds.
+
+        An entry id never points into a character: the client continues there after an interruption.
+        """
+        sandbox = find(call.workspace, request.sandbox_id)
+        fds = _FDS[request.file_descriptor] or (STDOUT,)
+        stream = self.core.sandboxes.machine(sandbox).output.streams[fds[0]]
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        offset = int(request.last_entry_id or 0)
+        deadline = time.monotonic() + (request.timeout or float("inf"))
+        while time.monotonic() < deadline:
+            waiting = asyncio.ensure_future(stream.wait_beyond(offset))
+            left = deadline - time.monotonic()
+            await asyncio.wait([waiting], timeout=None if left == float("inf") else left)
+            waiting.cancel()
+            for chunk in stream.available(offset):
+                offset = chunk.offset + len(chunk.data)
+                text = decoder.decode(chunk.data)
+                pending = len(decoder.getstate()[0])
+                yield _batch(sandbox, [LogLine(fds[0], text, chunk.time_ns)], str(offset - pending))
+            if stream.ended and offset >= stream.size:
+                if cut := decoder.decode(b"", final=True):
+                    yield _batch(sandbox, [LogLine(fds[0], cut, time.time_ns())], str(offset))
+                yield api_pb2.TaskLogsBatch(task_id=sandbox.task_id, entry_id=str(offset), eof=True)
+                return
+
+    @unary
+    async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, call: Call) -> api_pb2.AppFetchLogsResponse:
+        """Return the newest ``limit`` lines of a time range, the oldest of them first."""
+        found = self._lines(call.workspace, request)
+        low, high = _ns(request, "since", 0), _ns(request, "until", time.time_ns() + 1_000_000_000)
+        found = [(sandbox, line) for sandbox, line in found if low <= line.time_ns < high]
+        if request.limit:
+            found = found[-request.limit :]
+        return api_pb2.AppFetchLogsResponse(batches=list(_batches(found)))
+
+    @unary
+    async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, call: Call) -> api_pb2.AppCountLogsResponse:
+        """Count the lines of a time range by buckets of ``bucket_secs``, aligned to the epoch."""
+        width = (request.bucket_secs or 60) * 1_000_000_000
+        low, high = _ns(request, "since", 0), _ns(request, "until", time.time_ns() + 1)
+        buckets: dict[int, api_pb2.AppCountLogsResponse.LogBucket] = {}
+        for _, line in self._lines(call.workspace, request):
+            if not low <= line.time_ns < high:
+                continue
+            start = line.time_ns // width * width
+            bucket = buckets.setdefault(
+                start, api_pb2.AppCountLogsResponse.LogBucket(bucket_start_at=Timestamp(seconds=start // 1_000_000_000))
+            )
+            if line.fd == STDOUT:
+                bucket.stdout_logs += 1
+            else:
+                bucket.stderr_logs += 1
+        return api_pb2.AppCountLogsResponse(app_id=request.app_id, buckets=[buckets[start] for start in sorted(buckets)])
+
+    @streaming
+    async def AppGetLogs(self, request: api_pb2.AppGetLogsRequest, call: Call) -> AsyncIterator[api_pb2.TaskLogsBatch]:
+        """Follow an App, or one of its sandboxes, line by line for ``timeout`` seconds."""
+        last = int(request.last_entry_id or 0)
+        deadline = time.monotonic() + request.timeout
+        while True:
+            ended = self._all_ended(call.workspace, request)
+            fresh = [
+                (sandbox, line)
+                for sandbox, line in self._lines(call.workspace, request)
+                if line.time_ns > last and (line.text.endswith("\n") or sandbox.result is not None)
+            ]
+            for batch in _batches(fresh):
+                yield batch
+            last = max([last, *(line.time_ns for _, line in fresh)])
+            if ended:
+                yield api_pb2.TaskLogsBatch(entry_id=str(last), app_done=True)
+                return
+            if time.monotonic() >= deadline:
+                return
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    def _chosen(self, workspace: Workspace, request: _LogRequest) -> list[Sandbox]:
+        if request.app_id not in workspace.apps:
+            fail(Status.NOT_FOUND, f"App '{request.app_id}' not found")
+        if request.function_id or request.function_call_id:
+            return []
+        return [
+            sandbox
+            for sandbox in workspace.sandboxes.values()
+            if sandbox.app_id == request.app_id
+            and request.task_id in ("", sandbox.task_id)
+            and request.sandbox_id in ("", sandbox.sandbox_id)
+        ]
+
+    def _all_ended(self, workspace: Workspace, request: api_pb2.AppGetLogsRequest) -> bool:
+        one = bool(request.task_id or request.sandbox_id)
+        return one and all(sandbox.result is not None for sandbox in self._chosen(workspace, request))
+
+    def _lines(self, workspace: Workspace, request: _LogRequest) -> list[tuple[Sandbox, LogLine]]:
+        fds = _FDS[request.file_descriptor if isinstance(request, api_pb2.AppGetLogsRequest) else request.source]
+        found = [
+            (sandbox, line)
+            for sandbox in self._chosen(workspace, request)
+            for line in self.core.sandboxes.machine(sandbox).output.lines(fds)
+            if request.search_text in line.text
+        ]
+        return sorted(found, key=lambda pair: pair[1].time_ns)
+
+
+_LogRequest = api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest | api_pb2.AppGetLogsRequest
+
+
+def _ns(request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest, field: str, default: int) -> int:
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return default
+    stamp: Timestamp = getattr(request, field)
+    return stamp.ToNanoseconds()
+
+
+def _batches(found: Sequence[tuple[Sandbox, LogLine]]) -> Iterator[api_pb2.TaskLogsBatch]:
+    for sandbox, group in groupby(found, key=lambda pair: pair[0]):
+        lines = [line for _, line in group]
+        yield _batch(sandbox, lines, str(lines[-1].time_ns))
+
+
+def _batch(sandbox: Sandbox, lines: Sequence[LogLine], entry_id: str) -> api_pb2.TaskLogsBatch:
+    return api_pb2.TaskLogsBatch(
+        task_id=sandbox.task_id,
+        sandbox_id=sandbox.sandbox_id,
+        entry_id=entry_id,
+        items=[
+            api_pb2.TaskLogs(
+                data=line.text,
+                file_descriptor=_DESCRIPTOR[line.fd],
+                timestamp=line.time_ns / 1_000_000_000,
+                timestamp_ns=line.time_ns,
+                container_id=sandbox.task_id,
+            )
+            for line in lines
+        ],
+    )

@@ -1,0 +1,99 @@
+"""Secrets: named ones, and the unnamed ones that V1 sandboxes get their environment by."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.store import DEFAULT_ENVIRONMENT, Secret, Workspace
+from modalflow.emulator.wire import Call, Service, create, fail, unary
+
+_UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
+_CREATES = (
+    api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING,
+    api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS,
+    api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS,
+)
+
+
+class Secrets(Service):
+    """Secret*."""
+
+    @create
+    async def SecretGetOrCreate(self, request: api_pb2.SecretGetOrCreateRequest, call: Call) -> api_pb2.SecretGetOrCreateResponse:
+        """Find or make a Secret, as the creation type says."""
+        secret = _found_or_made(call.workspace, request)
+        missing = [key for key in request.required_keys if key not in secret.values]
+        if missing:
+            fail(Status.FAILED_PRECONDITION, f"Secret '{secret.name}' is missing required keys: {', '.join(missing)}")
+        if secret.name:
+            self.core.state_changed()
+        return api_pb2.SecretGetOrCreateResponse(secret_id=secret.secret_id, metadata=_metadata(secret))
+
+    @unary
+    async def SecretList(self, request: api_pb2.SecretListRequest, call: Call) -> api_pb2.SecretListResponse:
+        """List named Secrets, the newest first, without values."""
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        before = request.pagination.created_before or float("inf")
+        found = [
+            one
+            for one in reversed(call.workspace.secrets.values())
+            if one.name and one.environment == environment and one.created_at < before
+        ]
+        return api_pb2.SecretListResponse(
+            environment_name=environment,
+            items=[
+                api_pb2.SecretListItem(
+                    label=one.name,
+                    created_at=one.created_at,
+                    environment_name=environment,
+                    secret_id=one.secret_id,
+                    metadata=_metadata(one),
+                )
+                for one in found[: request.pagination.max_objects or 100]
+            ],
+        )
+
+    @unary
+    async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, call: Call) -> Empty:
+        """Delete a Secret."""
+        if call.workspace.secrets.pop(request.secret_id, None) is None:
+            fail(Status.NOT_FOUND, f"Secret '{request.secret_id}' not found")
+        self.core.state_changed()
+        return Empty()
+
+
+def _found_or_made(workspace: Workspace, request: api_pb2.SecretGetOrCreateRequest) -> Secret:
+    kind = request.object_creation_type
+    environment = request.environment_name or DEFAULT_ENVIRONMENT
+    if kind in _UNNAMED:
+        return _add(workspace, "", environment, dict(request.env_dict))
+    known = workspace.secret_named(environment, request.deployment_name)
+    if known is None:
+        if kind not in _CREATES:
+            fail(Status.NOT_FOUND, f"Secret '{request.deployment_name}' not found in environment '{environment}'")
+        return _add(workspace, request.deployment_name, environment, dict(request.env_dict))
+    if kind == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
+        fail(Status.ALREADY_EXISTS, f"Secret '{request.deployment_name}' already exists in environment '{environment}'")
+    if kind == api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS:
+        known.values = dict(request.env_dict)
+    return known
+
+
+def _add(workspace: Workspace, name: str, environment: str, values: dict[str, str]) -> Secret:
+    secret = Secret(secret_id=new_id("st"), name=name, environment=environment, values=values, created_at=time.time())
+    workspace.secrets[secret.secret_id] = secret
+    return secret
+
+
+def _metadata(secret: Secret) -> api_pb2.SecretMetadata:
+    return api_pb2.SecretMetadata(
+        name=secret.name,
+        keys=sorted(secret.values),
+        environment_name=secret.environment,
+        creation_info=api_pb2.CreationInfo(created_at=secret.created_at),
+    )

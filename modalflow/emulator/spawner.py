@@ -1,0 +1,267 @@
+"""The process that starts every sandbox's processes and outlives none of them.
+
+Run as ``python -I -S spawner.py FD PARENT_PID`` by ``processes``, one per emulator; standard library only, imported by nobody.
+A small process that does nothing else can start another in about a millisecond, is the parent that can wait for and kill it
+without a race on process ids, and, being their sub-reaper, inherits every daemon that a sandbox leaves behind. When the emulator
+goes, however it goes, the socket ends and this process kills all of its descendants before it exits.
+
+Flows in, one datagram a request (JSON, with descriptors): ``spawn`` (a memory file with argv, env and cwd, then stdin, stdout
+and stderr), ``kill``. Flows out, one datagram an event: started, failed, exited. A sandbox's environment is only ever in the
+memory file, this process's heap while it starts the child, and the child.
+"""
+
+import array
+import ctypes
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MARK = "MODAL_TASK_ID"
+
+
+class Child(NamedTuple):
+    """A process that was asked for: ``scope`` is the task id of its sandbox, ``main`` whether the sandbox ends with it."""
+
+    key: str
+    scope: str
+    main: bool
+    popen: "subprocess.Popen[bytes]"
+
+
+class ProcessRow(NamedTuple):
+    """One line of ``/proc``."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+
+
+def die_with_parent() -> None:
+    """Run in the child before exec: the kernel kills it when this process goes."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def process_table(first: int) -> list[ProcessRow]:
+    """All processes with an id of at least ``first`` that are not zombies."""
+    rows = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- Path objects for each of hundreds of entries are the cost here
+        if not name.isdigit() or int(name) < first:
+            continue
+        try:
+            text = Path("/proc", name, "stat").read_text(errors="replace")
+        except OSError:  # it ended meanwhile
+            continue
+        fields = text.rpartition(")")[2].split()
+        if fields[0] not in "ZX":
+            rows.append(ProcessRow(int(name), int(fields[1]), int(fields[2]), int(fields[3])))
+    return rows
+
+
+def kill_quietly(pid: int) -> None:
+    """SIGKILL, where "it is gone already" is as good."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def kill_group_quietly(pgid: int) -> None:
+    """SIGKILL to a group, where "it is gone already" is as good."""
+    try:
+        os.killpg(pgid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def carries_mark(pid: int, scope: str) -> bool:
+    """Whether the process was started with the task id ``scope`` in its environment."""
+    try:
+        return f"{_MARK}={scope}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+class Spawner:
+    """The loop. One per process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.children: dict[int, Child] = {}
+        self.newest = 0
+
+    # -- requests
+
+    def receive(self) -> bool:
+        """Serve one request; ``False`` when the emulator is gone."""
+        # Descriptors must be close-on-exec from the first instant, or the next child would inherit another's stdout.
+        data, ancillary, _flags, _ = self.control.recvmsg(4096, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return False
+        fds = array.array("i")
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        request = json.loads(data)
+        if request["op"] == "spawn":
+            try:
+                self.spawn(request["key"], request["scope"], request["main"], list(fds))
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        elif request["op"] == "kill":
+            self.kill(request["key"])
+        return True
+
+    def spawn(self, key: str, scope: str, main: bool, fds: list[int]) -> None:  # noqa: FBT001
+        """Start one process in a session of its own and say so."""
+        os.lseek(fds[0], 0, os.SEEK_SET)
+        with os.fdopen(os.dup(fds[0]), "rb") as file:
+            order = json.loads(file.read())
+        try:
+            popen = subprocess.Popen(  # noqa: S603
+                order["argv"],
+                env=order["env"],
+                cwd=order["cwd"],
+                stdin=fds[1],
+                stdout=fds[2],
+                stderr=fds[3],
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 -- this process has one thread
+            )
+        except OSError as error:
+            self.send({"key": key, "error": f"{order['argv'][0]}: {error.strerror}", "errno": error.errno})
+            return
+        except ValueError as error:  # a NUL in argv or env
+            self.send({"key": key, "error": str(error), "errno": errno.EINVAL})
+            return
+        self.children[popen.pid] = Child(key, scope, main, popen)
+        self.newest = popen.pid
+        self.send({"key": key, "pid": popen.pid})
+
+    def kill(self, key: str) -> None:
+        """Kill the process of that key with its group; the rest of a sandbox follows when its main process is seen to end."""
+        for pid, child in self.children.items():
+            if child.key == key:
+                kill_group_quietly(pid)
+
+    def send(self, event: dict[str, object]) -> None:
+        """Tell the emulator; if it is gone, the main loop notices."""
+        try:
+            self.control.send(json.dumps(event).encode())
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED):
+                raise
+
+    # -- ends
+
+    def reap(self) -> None:
+        """Take in every child that ended: ours are reported, adopted ones only buried."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            child = self.children.get(ended.si_pid)
+            if child is None:
+                os.waitpid(ended.si_pid, 0)
+                continue
+            # While it is a zombie its id, and so its group's id, cannot be given to anybody else.
+            self.kill_rest(ended.si_pid, child)
+            del self.children[ended.si_pid]
+            _, status = os.waitpid(ended.si_pid, 0)
+            child.popen.returncode = os.waitstatus_to_exitcode(status)
+            self.send({"key": child.key, "code": child.popen.returncode})
+
+    def kill_rest(self, leader: int, child: Child) -> None:
+        """Kill everything of a sandbox whose main process has ended. What an exec leaves running stays, as in a container."""
+        if not child.main:
+            return
+        kill_group_quietly(leader)
+        for pid, other in self.children.items():
+            if other.scope == child.scope and pid != leader:
+                kill_group_quietly(pid)
+        me = os.getpid()
+        # Process ids grow until they wrap; before that, nothing of this sandbox is older than its main process.
+        first = leader if self.newest >= leader else 0
+        for _ in range(50):
+            strays = [
+                row.pid
+                for row in process_table(first)
+                if row.parent == me
+                and row.pid not in self.children
+                and (leader in (row.group, row.session) or carries_mark(row.pid, child.scope))
+            ]
+            if not strays:
+                return
+            for pid in strays:
+                kill_quietly(pid)
+
+    def kill_everything(self) -> None:
+        """Kill all descendants: of a killed parent the children come to us, so repeat until there are none."""
+        for pid in self.children:
+            kill_group_quietly(pid)
+        me = os.getpid()
+        while True:
+            mine = [row.pid for row in process_table(0) if row.parent == me]
+            if not mine:
+                return
+            for pid in mine:
+                kill_quietly(pid)
+            self.bury()
+
+    def bury(self) -> None:
+        """Reap whatever ended, reporting nothing."""
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+
+    def run(self) -> None:
+        """Serve until the emulator is gone, then leave nothing behind."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN | select.POLLHUP)
+        poll.register(wake_read, select.POLLIN)
+        try:
+            while True:
+                ready = dict(poll.poll())
+                if wake_read in ready:
+                    os.read(wake_read, 4096)
+                    self.reap()
+                if self.control.fileno() in ready and not self.receive():
+                    return
+        finally:
+            self.kill_everything()
+
+
+def main() -> None:
+    """Set this process up and run the loop; SIGTERM (also sent by the kernel when the parent's thread goes) ends it."""
+    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for the emulator, which then ends us
+    if os.getppid() != parent:  # it went before the kernel was told to watch it
+        return
+    os.set_inheritable(fd, False)  # noqa: FBT003
+    Spawner(socket.socket(fileno=fd)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The emulator's state, and nothing else: no processes, no files of sandboxes, no wire.
+
+Flows in: what services decide. Flows out: the objects that they answer from. One ``Workspace`` per token; everything that one
+token makes is invisible to every other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+from modal_proto import api_pb2
+
+from modalflow.emulator.gpus import GpuInventory
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.image_layers import ImageSettings
+from modalflow.emulator.volume_tree import VolumeTree
+
+DEFAULT_ENVIRONMENT = "main"
+REMEMBERED_ANSWERS = 10_000
+"""Answers kept for retries of creates, by idempotency key. The client retries within seconds."""
+REMEMBERED_SANDBOXES = 20_000
+"""Finished sandboxes that can still be asked for by id."""
+
+
+@dataclass(kw_only=True, slots=True)
+class App:
+    """An App, deployed or not. ``name`` is empty for an ephemeral one."""
+
+    app_id: str
+    name: str
+    environment: str
+    created_at: float
+    stopped_at: float | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Secret:
+    """A Secret; ``name`` is empty if it belongs to one call or app."""
+
+    secret_id: str
+    name: str
+    environment: str
+    values: dict[str, str]
+    created_at: float
+
+
+@dataclass(kw_only=True, slots=True)
+class Volume:
+    """A Volume and its committed content."""
+
+    volume_id: str
+    name: str
+    environment: str
+    version: int
+    created_at: float
+    tree: VolumeTree = field(default_factory=VolumeTree)
+
+
+@dataclass(kw_only=True, slots=True)
+class Image:
+    """A recorded image: one layer with its definition, and the settings that follow from it and its base."""
+
+    image_id: str
+    definition: api_pb2.Image
+    settings: ImageSettings
+    builder_version: str
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Sandbox:
+    """What the control plane knows of a sandbox. ``scheduled``: it left the queue; ``result``: it ended."""
+
+    sandbox_id: str
+    task_id: str
+    v2: bool
+    app_id: str
+    definition: api_pb2.Sandbox
+    tags: dict[str, str]
+    created_at: float
+    name: str = ""
+    scheduled: bool = False
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    result: api_pb2.GenericResult | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Workspace:
+    """Everything that belongs to one token."""
+
+    name: str
+    gpus: GpuInventory
+    apps: dict[str, App] = field(default_factory=dict)
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    environments: dict[str, str] = field(default_factory=lambda: {DEFAULT_ENVIRONMENT: new_id("en")})
+    sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    tasks: dict[str, Sandbox] = field(default_factory=dict)
+    running_names: dict[tuple[str, str], Sandbox] = field(default_factory=dict)
+    uploads: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
+    """Whole uploads (``MountPutFile``) by SHA-256: the blocks they were cut into, and the size in bytes."""
+    answers: OrderedDict[str, Message] = field(default_factory=OrderedDict)
+    _last_created: float = 0.0
+
+    # -- apps, secrets, volumes
+
+    def app_named(self, environment: str, name: str) -> App | None:
+        """Return the App of that name that was not stopped."""
+        for app in self.apps.values():
+            if app.name == name and app.environment == environment and app.stopped_at is None:
+                return app
+        return None
+
+    def secret_named(self, environment: str, name: str) -> Secret | None:
+        """Return the Secret of that name."""
+        return next((one for one in self.secrets.values() if one.name == name and one.environment == environment), None)
+
+    def volume_named(self, environment: str, name: str) -> Volume | None:
+        """Return the Volume of that name."""
+        return next((one for one in self.volumes.values() if one.name == name and one.environment == environment), None)
+
+    # -- sandboxes
+
+    def next_created_at(self) -> float:
+        """Return the time, but later than any before: the client pages lists by it and would loop on a tie."""
+        self._last_created = max(time.time(), self._last_created + 1e-6)
+        return self._last_created
+
+    def add_sandbox(self, sandbox: Sandbox) -> None:
+        """Keep a new sandbox, which holds its name from now on."""
+        self.sandboxes[sandbox.sandbox_id] = sandbox
+        self.tasks[sandbox.task_id] = sandbox
+        if sandbox.name:
+            self.running_names[sandbox.app_id, sandbox.name] = sandbox
+
+    def finish_sandbox(self, sandbox: Sandbox, result: api_pb2.GenericResult) -> None:
+        """Record the end of a sandbox and free its name."""
+        sandbox.result = result
+        sandbox.finished_at = time.time()
+        if self.running_names.get((sandbox.app_id, sandbox.name)) is sandbox:
+            del self.running_names[sandbox.app_id, sandbox.name]
+
+    def forgettable(self) -> list[Sandbox]:
+        """Return the oldest finished sandboxes past the number that is remembered."""
+        excess = len(self.sandboxes) - REMEMBERED_SANDBOXES
+        if excess <= 0:
+            return []
+        finished = (sandbox for sandbox in self.sandboxes.values() if sandbox.result is not None)
+        return [sandbox for _, sandbox in zip(range(excess), finished, strict=False)]
+
+    def forget_sandbox(self, sandbox: Sandbox) -> None:
+        """Drop a finished sandbox; asking for it answers NOT_FOUND from now on."""
+        self.sandboxes.pop(sandbox.sandbox_id, None)
+        self.tasks.pop(sandbox.task_id, None)
+
+    def newest_first(self) -> Iterator[Sandbox]:
+        """All sandboxes, the newest first."""
+        return reversed(self.sandboxes.values())
+
+    # -- idempotency
+
+    def remember(self, key: str, answer: Message) -> None:
+        """Keep the answer of a create, for a retry that carries the same key."""
+        self.answers[key] = answer
+        if len(self.answers) > REMEMBERED_ANSWERS:
+            self.answers.popitem(last=False)
+
+
+class Store:
+    """All workspaces, made when their token is first seen."""
+
+    def __init__(self, stock: Mapping[str, int] | None) -> None:
+        self._stock = stock
+        self.workspaces: dict[str, Workspace] = {}
+
+    def workspace(self, token_id: str) -> Workspace:
+        """Return the workspace of that token."""
+        found = self.workspaces.get(token_id)
+        if found is None:
+            found = self.workspaces[token_id] = Workspace(name=token_id, gpus=GpuInventory(self._stock))
+        return found
