@@ -108,6 +108,8 @@ class LaunchBackend:
 
     def stop(self, timeout: float) -> None:
         """Stop within ``timeout`` seconds. Running sandboxes go on; what was being created is found again by its name."""
+        if not self._thread.running:
+            return
         self._stop_grace = timeout * STOP_SHARE
         self._thread.post(self._stop_asked.set)
         if not self._thread.join(timeout):

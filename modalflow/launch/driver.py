@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,11 +110,15 @@ class Driver:
         """The step under way while it may make a sandbox or fill one: worth a short wait before the process ends."""
         return self._step if self.lifecycle.state in (State.LAUNCHING, State.HANDING_OVER) else None
 
+    def _report(self, what: str) -> None:
+        """Log a defect with its traceback, which may quote what it failed on: redacted like everything else."""
+        log.error("modalflow: launch %s (%s) %s\n%s", self.launch_id, self.label, what, redact(traceback.format_exc()))
+
     def _decide(self, happening: m.Happening) -> list[m.Command]:
         try:
             return self.lifecycle.handle(happening, self._around.clock())
         except Exception as error:
-            log.exception("modalflow: launch %s (%s) met a defect", self.launch_id, self.label)
+            self._report("met a defect")
             return self._abort(error)
 
     def _abort(self, error: Exception) -> list[m.Command]:
@@ -121,7 +126,7 @@ class Driver:
         try:
             return self.lifecycle.handle(m.Broke(message=_sentence(error)), self._around.clock())
         except Exception:
-            log.exception("modalflow: launch %s (%s) cannot be wound down", self.launch_id, self.label)
+            self._report("cannot be wound down")
             reason = f"modalflow: internal error: {_sentence(error)}"
             ended = LaunchEnded(launch_id=self.launch_id, key=self.key, success=False, reason=reason)
             return [m.Emit(event=ended), m.Forget()]
@@ -150,7 +155,7 @@ class Driver:
         try:
             return m.Translated(translation=self._the_request().translate())
         except Exception as error:
-            log.exception("modalflow: launch %s (%s) cannot be translated", self.launch_id, self.label)
+            self._report("cannot be translated")
             return m.Broke(message=_sentence(error))
 
     def _the_request(self) -> LaunchRequest:
@@ -190,7 +195,7 @@ class Driver:
         except GatewayError as error:
             return _FAILURES[type(step)](error)
         except Exception as error:
-            log.exception("modalflow: launch %s (%s) failed at %s", self.launch_id, self.label, type(step).__name__)
+            self._report(f"failed at {type(step).__name__}")
             return m.Broke(message=_sentence(error))
 
     async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911  one case per step

@@ -1,0 +1,445 @@
+"""The backend with its thread, its loop and a scripted gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from modalflow.launch.backend import LaunchBackend
+from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchNotice, LaunchRequest, LaunchStarted
+from modalflow.launch.gateway import CapacityExhausted, EndKind, Gateway, SandboxEnd, SandboxStatus, Unauthenticated, Unavailable
+from modalflow.settings import LaunchSettings
+from modalflow.translation.result import Translation
+from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, WORKLOAD, refused, request
+from tests.launch.scripted_gateway import CreateCall, Gate, ScriptedGateway, until
+
+SETTINGS = LaunchSettings(launch_concurrency=2, launch_retries=2)
+ARGV = ["python", "-c", "source"]
+
+
+def launch_id(number: int) -> str:
+    return f"0199c5b2-5f0e-7a53-9d0c-{number:012d}"
+
+
+async def no_time(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+class Room:
+    """A backend, its gateway, and what came out of it."""
+
+    def __init__(self) -> None:
+        self.gateway = ScriptedGateway()
+        self.events: list[LaunchEvent] = []
+        self.journal: list[tuple[str, dict[str, str]]] = []
+        self.made: list[str] = []
+        self.factory: Callable[[], Gateway] = self.make_gateway
+        self.backend = self.build(SETTINGS)
+
+    def build(self, settings: LaunchSettings, sleep: Callable[[float], Awaitable[None]] = no_time) -> LaunchBackend:
+        self.backend = LaunchBackend(self.connect, settings, ARGV, self.write, sleep=sleep, jitter=lambda: 0.0)
+        return self.backend
+
+    def connect(self) -> Gateway:
+        return self.factory()
+
+    def make_gateway(self) -> Gateway:
+        self.made.append(threading.current_thread().name)
+        return self.gateway
+
+    def write(self, path: str, line: str) -> None:
+        self.journal.append((path, json.loads(line)))
+
+    def take(self, kind: type[LaunchEvent], count: int = 1) -> list[LaunchEvent]:
+        """Wait for ``count`` events of a kind in all."""
+
+        def there() -> bool:
+            self.events += self.backend.drain()
+            return sum(isinstance(event, kind) for event in self.events) >= count
+
+        until(there, f"{count} × {kind.__name__}")
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def run(self, launch: LaunchRequest) -> None:
+        self.backend.start()
+        self.backend.submit(launch)
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room()
+    yield room
+    room.backend.stop(5.0)
+    assert not any(thread.name == "modalflow-launch" for thread in threading.enumerate())
+
+
+class TestOneLaunch:
+    def test_a_cpu_task_from_request_to_end(self, room: Room) -> None:
+        room.run(request())
+        (started,) = room.take(LaunchStarted)
+        assert started == LaunchStarted(launch_id=LAUNCH, key=("key", LAUNCH), sandbox_id="sb-1")
+        assert room.gateway.creates == [
+            CreateCall(plan=CPU, name=LAUNCH, gpu=None, argv=tuple(ARGV), secret_env={"MODALFLOW_WORKLOAD": WORKLOAD})
+        ]
+        assert room.gateway.handed_over == []
+        room.gateway.end("sb-1")
+        assert room.take(LaunchEnded) == [LaunchEnded(launch_id=LAUNCH, key=("key", LAUNCH), success=True, reason="")]
+
+    def test_a_workload_on_stdin_is_minted_once_the_sandbox_exists(self, room: Room) -> None:
+        order: list[str] = []
+
+        async def creating(_call: CreateCall) -> None:
+            order.append("created")
+
+        def mint() -> str:
+            order.append("minted")
+            return WORKLOAD
+
+        room.gateway.before_create = creating
+        room.run(request(plan=CPU_STDIN, mint=mint))
+        room.take(LaunchStarted)
+        assert order == ["created", "minted"]
+        assert room.gateway.handed_over == [("sb-1", WORKLOAD.encode())]
+        assert room.gateway.creates[0].secret_env == {}
+
+    def test_what_is_submitted_before_the_start_is_launched_after_it(self, room: Room) -> None:
+        room.backend.submit(request())
+        assert room.made == []
+        room.backend.start()
+        room.take(LaunchStarted)
+        assert room.made == ["modalflow-launch"], "the gateway is made on the loop's thread"
+
+    def test_a_refused_task_never_reaches_modal_and_its_log_says_why(self, room: Room) -> None:
+        room.run(request(translate=lambda: refused("unknown GPU 'H1000'", "unknown key 'cpus'")))
+        (ended,) = room.take(LaunchEnded)
+        assert ended == LaunchEnded(
+            launch_id=LAUNCH,
+            key=("key", LAUNCH),
+            success=False,
+            reason="executor_config.modal.gpu: unknown GPU 'H1000' (and 1 more error in the task's log)",
+        )
+        assert room.gateway.creates == []
+        lines = [(path, line["level"], line["event"], line["logger"]) for path, line in room.journal]
+        path = "dag_id=d/attempt=1.log"
+        assert lines == [
+            (path, "error", "executor_config.modal.gpu: unknown GPU 'H1000'", "modalflow"),
+            (path, "error", "executor_config.modal.gpu: unknown key 'cpus'", "modalflow"),
+        ]
+        until(lambda: sum(text.count("\n") for _, _, text in room.gateway.logged) == 2, "both lines on the Volume")
+        assert {(volume, where) for volume, where, _ in room.gateway.logged} == {("modalflow-logs", f"{path}.modalflow.log")}
+
+    def test_a_failed_sandbox_is_explained(self, room: Room) -> None:
+        room.gateway.tail = "ModuleNotFoundError: No module named 'airflow'\n"
+        room.run(request())
+        room.take(LaunchStarted)
+        room.gateway.end("sb-1", EndKind.FAILURE, 1)
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.reason == (
+            "the task's process in the sandbox failed before it could report to Airflow (exit code 1) (sandbox sb-1); its last "
+            "output was: ModuleNotFoundError: No module named 'airflow'"
+        )
+        assert room.journal[-1][1]["event"] == ended.reason
+
+    def test_a_workload_is_neither_logged_nor_told(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+
+        def mint() -> str:
+            raise RuntimeError(f"cannot send {WORKLOAD}")
+
+        room.run(request(mint=mint))
+        room.take(LaunchEnded)
+        assert "RuntimeError: cannot send" in caplog.text
+        told = f"{caplog.text} {room.events} {room.journal} {room.gateway.logged} {room.backend.describe()}"
+        assert "eyJ" not in told
+        assert "internal error: RuntimeError: cannot send" in told
+
+
+class TestGpus:
+    def test_waiting_is_told_and_the_next_candidate_follows(self, room: Room) -> None:
+        async def none_free(call: CreateCall) -> None:
+            if call.gpu == "H100:2":
+                raise CapacityExhausted("Insufficient capacity")
+
+        room.gateway.before_create = none_free
+        room.run(request(plan=GPUS))
+        room.take(LaunchStarted)
+        assert [(call.name, call.gpu) for call in room.gateway.creates] == [(LAUNCH, "H100:2"), (f"{LAUNCH}.2", "A100-80GB:2")]
+        messages = [event.message for event in room.take(LaunchNotice) if isinstance(event, LaunchNotice)]
+        assert messages[0] == "waiting for A100-80GB:2"
+        assert room.gateway.handed_over == [("sb-1", WORKLOAD.encode())]
+
+    def test_a_bounded_wait_ends_with_what_to_do(self, room: Room) -> None:
+        async def never(_call: CreateCall) -> None:
+            await asyncio.Event().wait()
+
+        room.gateway.before_create = never
+        room.run(request(plan=replace(GPU, gpu_wait=0.0)))
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.reason == (
+            "Modal had no free A10G within 1 s; add another GPU to executor_config "
+            '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later'
+        )
+        assert room.gateway.looked_for == [LAUNCH]
+        assert "waiting for A10G" in [line["event"] for _, line in room.journal]
+
+    def test_gpu_creates_take_no_cpu_slot(self, room: Room) -> None:
+        gate = Gate()
+
+        async def blocked(call: CreateCall) -> None:
+            if call.gpu:
+                await gate.passed()
+
+        room.gateway.before_create = blocked
+        room.backend.start()
+        for number in range(10):
+            room.backend.submit(request(launch_id(number), GPU))
+        until(lambda: len(room.gateway.creates) == 10, "all GPU creates under way")
+        room.backend.submit(request(launch_id(99)))
+        room.take(LaunchStarted)
+        gate.open()
+        room.take(LaunchStarted, 11)
+
+
+class TestSlots:
+    def test_no_more_creates_than_slots_and_the_most_urgent_first(self, room: Room) -> None:
+        gate = Gate()
+
+        async def blocked(_call: CreateCall) -> None:
+            await gate.passed()
+
+        room.gateway.before_create = blocked
+        for number, priority in enumerate([1, 5, 3, 9, 3]):
+            room.backend.submit(request(launch_id(number), priority=priority))
+        room.backend.start()
+        until(lambda: room.backend.describe().count(": queued") == 3, "three in line")
+        assert len(room.gateway.creates) == 2
+        gate.open()
+        room.take(LaunchStarted, 5)
+        assert [int(call.name[-2:]) for call in room.gateway.creates] == [3, 1, 2, 4, 0]
+        assert "2 of 2 CPU slots free" in room.backend.describe()
+
+    def test_a_revoked_launch_leaves_the_line(self, room: Room) -> None:
+        gate = Gate()
+
+        async def blocked(_call: CreateCall) -> None:
+            await gate.passed()
+
+        room.gateway.before_create = blocked
+        room.backend.start()
+        for number in range(4):
+            room.backend.submit(request(launch_id(number)))
+        until(lambda: room.backend.describe().count(": queued") == 2, "two in line")
+        room.backend.revoke(launch_id(2), "cleared")
+        gate.open()
+        room.take(LaunchStarted, 3)
+        assert {int(call.name[-2:]) for call in room.gateway.creates} == {0, 1, 3}
+
+
+class TestTrouble:
+    def test_a_create_whose_outcome_is_unknown_is_looked_for_not_repeated(self, room: Room) -> None:
+        async def lost(_call: CreateCall) -> None:
+            raise Unavailable("could not create the sandbox: Modal did not answer")
+
+        room.gateway.before_create = lost
+        room.gateway.known[LAUNCH] = SandboxStatus(sandbox_id="sb-made", name=LAUNCH, tags={})
+        room.run(request())
+        (started,) = room.take(LaunchStarted)
+        assert isinstance(started, LaunchStarted)
+        assert started.sandbox_id == "sb-made"
+        assert len(room.gateway.creates) == 1
+
+    def test_a_defect_ends_one_launch_and_the_others_go_on(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        def broken() -> Translation:
+            raise KeyError("gpu")
+
+        room.backend.start()
+        room.backend.submit(request(launch_id(1), translate=broken))
+        room.backend.submit(request(launch_id(2)))
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert (ended.launch_id, ended.reason) == (launch_id(1), "modalflow: internal error: KeyError: 'gpu'")
+        (started,) = room.take(LaunchStarted)
+        assert started.launch_id == launch_id(2)
+        assert "KeyError" in caplog.text, "the traceback is in the scheduler's log"
+
+    def test_a_journal_that_fails_harms_nobody(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        def full(_path: str, _line: str) -> None:
+            raise OSError("No space left on device")
+
+        room.backend = LaunchBackend(room.make_gateway, SETTINGS, ARGV, full, sleep=no_time)
+        room.run(request(translate=lambda: refused("no")))
+        room.take(LaunchEnded)
+        assert "No space left on device" in caplog.text
+
+    def test_missing_credentials_end_the_launch_and_are_asked_for_again(self, room: Room) -> None:
+        def missing() -> Gateway:
+            raise Unauthenticated("no Modal credentials: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET")
+
+        room.factory = missing
+        room.run(request(launch_id(1)))
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.reason == "no Modal credentials: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
+        room.factory = room.make_gateway
+        room.backend.submit(request(launch_id(2)))
+        room.take(LaunchStarted)
+
+    def test_a_second_request_for_a_launch_under_way_is_ignored(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        room.run(request())
+        room.take(LaunchStarted)
+        room.backend.submit(request())
+        room.backend.submit(request(launch_id(2)))
+        room.take(LaunchStarted, 2)
+        assert [call.name for call in room.gateway.creates] == [LAUNCH, launch_id(2)]
+        assert "is under way already" in caplog.text
+
+
+class TestRevoke:
+    def test_a_running_sandbox_is_terminated_and_nothing_more_is_heard(self, room: Room) -> None:
+        room.run(request())
+        room.take(LaunchStarted)
+        room.backend.revoke(LAUNCH, "cleared")
+        until(lambda: "no launches" in room.backend.describe(), "the launch forgotten")
+        assert room.gateway.terminated == ["sb-1"]
+        room.gateway.end("sb-1", EndKind.TERMINATED, 137)
+        assert room.backend.drain() == []
+
+    def test_an_unknown_launch_is_ignored(self, room: Room) -> None:
+        room.backend.start()
+        room.backend.revoke(launch_id(7), "cleared")
+        room.run(request())
+        room.take(LaunchStarted)
+
+
+class TestAdoption:
+    def adopt(self, number: int, *, sandbox_id: str | None = None, again: bool = False) -> AdoptRequest:
+        name = launch_id(number)
+        return AdoptRequest(
+            launch_id=name,
+            key=("key", name),
+            label="t",
+            sandbox_id=sandbox_id,
+            log_path=None,
+            relaunch=(lambda: request(name)) if again else None,
+        )
+
+    def test_one_listing_sorts_all(self, room: Room) -> None:
+        ours = {"deployment": "airflow"}
+        room.gateway.running = [
+            SandboxStatus(sandbox_id=f"sb-r{n}", name="", tags={**ours, "launch": launch_id(n)}) for n in (1, 2, 77)
+        ]
+        ended = SandboxStatus(sandbox_id="sb-r3", name="", tags={}, end=None)
+        room.gateway.known["sb-r3"] = replace(ended, end=_success())
+        room.backend.start()
+        room.backend.adopt(
+            [
+                self.adopt(1, sandbox_id="sb-r1"),
+                self.adopt(2),
+                self.adopt(3, sandbox_id="sb-r3"),
+                self.adopt(4, sandbox_id="sb-r4"),
+                self.adopt(5, again=True),
+            ]
+        )
+        started = room.take(LaunchStarted, 2)
+        assert {(s.launch_id, s.sandbox_id) for s in started if isinstance(s, LaunchStarted)} == {
+            (launch_id(2), "sb-r2"),
+            (launch_id(5), "sb-1"),
+        }
+        reasons = {e.launch_id: e.reason for e in room.take(LaunchEnded, 2) if isinstance(e, LaunchEnded)}
+        assert reasons == {
+            launch_id(3): "",
+            launch_id(4): "the sandbox sb-r4 is gone: Modal does not know it any more; whether the task finished is unknown",
+        }
+        assert room.gateway.listed == [ours]
+        assert [call.name for call in room.gateway.creates] == [launch_id(5)]
+        room.gateway.end("sb-r1")
+        until(lambda: len(room.take(LaunchEnded, 3)) == 3, "the end of an adopted launch")
+
+    def test_a_listing_that_fails_leaves_each_to_ask_for_itself(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        async def down(_tags: object) -> list[SandboxStatus]:
+            raise Unavailable("Modal did not answer")
+
+        room.gateway.list_running = down  # type: ignore[method-assign,assignment]
+        room.gateway.known["sb-r1"] = SandboxStatus(sandbox_id="sb-r1", name="", tags={})
+        room.backend.start()
+        room.backend.adopt([self.adopt(1, sandbox_id="sb-r1")])
+        room.gateway.end("sb-r1")
+        assert room.take(LaunchEnded) == [LaunchEnded(launch_id=launch_id(1), key=("key", launch_id(1)), success=True, reason="")]
+        assert "cannot list running sandboxes" in caplog.text
+
+
+class TestStop:
+    def test_running_sandboxes_are_left_alone_and_the_connection_is_closed(self, room: Room) -> None:
+        room.run(request())
+        room.take(LaunchStarted)
+        room.backend.stop(5.0)
+        assert room.gateway.terminated == []
+        assert room.gateway.closed
+        assert room.backend.drain() == []
+
+    def test_a_create_that_soon_returns_is_waited_for(self, room: Room) -> None:
+        gate = Gate()
+
+        async def blocked(_call: CreateCall) -> None:
+            await gate.passed()
+
+        room.gateway.before_create = blocked
+        room.run(request())
+        until(lambda: len(room.gateway.creates) == 1, "the create")
+        threading.Timer(0.05, gate.open).start()
+        room.backend.stop(5.0)
+        assert [type(event) for event in room.backend.drain()] == [LaunchStarted]
+
+    def test_a_create_that_does_not_return_does_not_hold_the_process(self, room: Room) -> None:
+        async def never(_call: CreateCall) -> None:
+            await asyncio.Event().wait()
+
+        room.gateway.before_create = never
+        room.run(request())
+        until(lambda: len(room.gateway.creates) == 1, "the create")
+        before = time.monotonic()
+        room.backend.stop(0.4)
+        assert time.monotonic() - before < 2.0
+        assert room.gateway.terminated == []
+
+    def test_calls_after_the_stop_and_without_a_start_are_harmless(self, room: Room) -> None:
+        room.backend.stop(0.1)
+        room.run(request())
+        room.take(LaunchStarted)
+        room.backend.stop(5.0)
+        room.backend.submit(request(launch_id(2)))
+        room.backend.revoke(launch_id(2), "x")
+        assert room.backend.drain() == []
+
+
+class TestCost:
+    def test_a_hundred_submits_hold_the_caller_for_less_than_a_heartbeat_may(self, room: Room) -> None:
+        room.backend.start()
+        requests = [request(launch_id(n)) for n in range(100)]
+        before = time.perf_counter()
+        for launch in requests:
+            room.backend.submit(launch)
+        assert time.perf_counter() - before < 0.1
+        room.take(LaunchStarted, 100)
+
+    def test_importing_the_backend_loads_neither_modal_nor_airflow(self) -> None:
+        import subprocess
+
+        heavy = ("modal", "airflow", "grpclib", "kubernetes")
+        code = f"import sys, modalflow.launch.backend; print([m for m in {heavy} if m in sys.modules])"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == "[]"
+
+
+def _success() -> SandboxEnd:
+    return SandboxEnd(kind=EndKind.SUCCESS, exit_code=0)
