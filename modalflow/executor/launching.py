@@ -138,7 +138,12 @@ def build_translate(settings: Settings) -> Translate:
     from modalflow.templates import TemplateFolders  # noqa: PLC0415
     from modalflow.translation.translate import translate  # noqa: PLC0415
 
-    return partial(translate, options=settings.translation, templates=TemplateFolders(settings.template_folders))
+    options, templates = settings.translation, TemplateFolders(settings.template_folders)
+
+    def bound(executor_config: object, context: TaskContext) -> Translation:
+        return translate(executor_config, context=context, options=options, templates=templates)
+
+    return bound
 
 
 def build_backend(settings: Settings, journal: Journal) -> Backend:
