@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,9 +23,9 @@ from pathlib import PurePosixPath
 from typing import IO, Any, TypeVar
 
 from modal import Client, Sandbox, Volume
-from modal.exception import NotFoundError
+from modal.volume import FileEntry
 
-from modalflow.launch.gateway import Unavailable
+from modalflow.launch.gateway import NotFound, Unavailable
 from modalflow.modal_gateway.connection import open_client
 from modalflow.modal_gateway.errors import bounded
 from modalflow.settings import LaunchSettings
@@ -34,6 +35,10 @@ T = TypeVar("T")
 IN_MEMORY = 4 * 1024 * 1024
 """Bytes of one log file that are kept in memory; a larger one goes through a temporary file. Modal's blocks are 8 MiB."""
 LOG_VOLUME_VERSION = 2
+LOOK_UP = 10.0
+"""Seconds for each look at what there is: a page is waiting."""
+REST = 15.0
+"""Seconds after Modal did not answer in which nobody asks it again: the log pages of all tasks come here, Modal's or not."""
 FIRST_OUTPUT = 2.0
 """Seconds that a running sandbox has to answer with the first of its output."""
 NEXT_OUTPUT = 0.25
@@ -68,6 +73,12 @@ class LogAccess:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._pid = 0
+        self._resting_until = 0.0
+        self._last_failure = ""
+
+    @property
+    def _look_up(self) -> float:
+        return min(LOOK_UP, self._settings.rpc_timeout)
 
     def files(self, log_path: str) -> list[LogFile]:
         """Return the files of the log Volume whose names begin with ``log_path``, that one first; none if there are none.
@@ -80,8 +91,8 @@ class LogAccess:
 
     def output(self, sandbox_id: str) -> list[str]:
         """Return the log lines that a running sandbox has printed so far, as Modal still has them. Raises ``GatewayError``."""
-        limit = ALL_OUTPUT + self._settings.rpc_timeout
-        return log_lines(self._run(f"read the output of {sandbox_id}", limit, lambda client: _output(client, sandbox_id)))
+        doing = f"read the output of {sandbox_id}"
+        return log_lines(self._run(doing, self._look_up + ALL_OUTPUT, lambda client: _output(client, sandbox_id)))
 
     def write(self, log_path: str, content: bytes) -> None:
         """Put one whole file on the log Volume, which is created if missing. Raises ``GatewayError``."""
@@ -100,13 +111,17 @@ class LogAccess:
 
     async def _files(self, client: Client, log_path: PurePosixPath) -> list[LogFile]:
         try:
-            volume = await self._volume(client)
-            entries = await volume.listdir.aio(str(log_path.parent))
-        except (NotFoundError, FileNotFoundError):  # nothing ran yet in this folder, or at all
+            async with bounded(f"look for the log {log_path}", self._look_up):
+                volume, entries = await self._list(client, str(log_path.parent))
+        except (NotFound, FileNotFoundError):  # nothing ran yet in this folder, or at all
             return []
         names = sorted(PurePosixPath(entry.path).name for entry in entries if entry.type.name == "FILE")
         paths = [str(log_path.parent / name) for name in names if name.startswith(log_path.name)]
         return [file for path in paths if (file := await _file(volume, path)) is not None]
+
+    async def _list(self, client: Client, folder: str) -> tuple[Volume, list[FileEntry]]:
+        volume = await self._volume(client)
+        return volume, await volume.listdir.aio(folder)
 
     async def _write(self, client: Client, log_path: str, content: bytes) -> None:
         volume = await self._volume(client, create=True)
@@ -120,17 +135,21 @@ class LogAccess:
 
         try:
             return in_thread(run(self._connected()))
-        except Unavailable:
+        except Unavailable as error:
             with self._lock:
                 self._client = None
+                self._resting_until = time.monotonic() + REST
+                self._last_failure = str(error)
             raise
 
     def _connected(self) -> Client:
         async def connect() -> Client:
-            async with bounded("connect to Modal", self._settings.rpc_timeout):
+            async with bounded("connect to Modal", self._look_up):
                 return await open_client()
 
         with self._lock:
+            if time.monotonic() < self._resting_until:
+                raise Unavailable(f"Modal is left alone for a moment: {self._last_failure}")
             if self._client is None or self._pid != os.getpid():
                 self._client, self._pid = in_thread(connect()), os.getpid()
             return self._client
