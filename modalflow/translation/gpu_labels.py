@@ -190,8 +190,9 @@ def _name_label(value: str) -> LabelMatch:
     return _by_name(value) or _UNKNOWN
 
 
-def _free_label(value: str) -> LabelMatch:
-    return _by_name(value) or (_VAGUE if value.lower() in {"nvidia", "true", "yes", "gpu"} else _UNKNOWN)
+def _free_label(value: str) -> LabelMatch | None:
+    """Read a label that anybody may use for anything: what names no GPU is not about GPUs."""
+    return _by_name(value) or (_VAGUE if value.lower() in {"nvidia", "true", "yes", "gpu"} else None)
 
 
 def _vague_label(_value: str) -> LabelMatch:

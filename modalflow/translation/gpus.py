@@ -62,6 +62,8 @@ _SENT_AS_WRITTEN = {spelling for model in CATALOGUE for spelling in (model.name,
 _SUGGESTED = tuple(spelling for model in CATALOGUE for spelling in (model.name, *model.spellings))
 _REQUEST = re.compile(r"\s*([^:\s]*)\s*(?::\s*(\S*)\s*)?", re.ASCII)
 _MEMORY = re.compile(r"\s*(>=|<=|==|>|<|)\s*(\d{1,6}(?:\.\d{1,3})?)\s*(Gi|GiB|GB|G|Mi|MiB)\s*", re.ASCII)
+MOST_EXPENSIVE = 1_000_000
+"""USD an hour: a bound far above any price, so that a wrong number is told from a limit."""
 _CONSTRAINT_KEYS = ("name", "any_of", "memory", "count", "max_price")
 
 
@@ -212,7 +214,7 @@ def _read_memory_bound(value: object, place: Place) -> tuple[str, float] | None:
 def _read_price(value: object, place: Place) -> float | None:
     if value is None:
         return None
-    if type(value) not in {int, float} or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    if type(value) not in {int, float} or not isinstance(value, (int, float)) or not 0 < value < MOST_EXPENSIVE:
         place.error("bad-gpu-price", f"expected USD an hour for one GPU, such as 3.0, got {shown(value)}")
         return None
     return float(value)

@@ -63,7 +63,8 @@ class Gathering:
         for key in config:
             self._check_config_key(key, config)
         modal = self._modal(config)
-        self.layers += [Layer(root=DEFAULTS, content=BUILT_IN), Layer(root=OPTIONS, content=options.task_keys)]
+        unset = {key: value for key, value in BUILT_IN.items() if options.task_keys.get(key) is None}
+        self.layers += [Layer(root=DEFAULTS, content=unset), Layer(root=OPTIONS, content=options.task_keys)]
         pod_file = config.get("pod_template_file")
         # As in KubernetesExecutor, a task's own pod template stands in for the site's, not on top of it.
         if pod_file is None:

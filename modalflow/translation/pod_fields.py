@@ -174,7 +174,7 @@ class PodReader:
 
     def _parts(self, piece: Piece) -> list[Piece]:
         if isinstance(piece.value, dict):
-            return [piece._replace(value=value, path=(*piece.path, name)) for name, value in piece.value.items()]
+            return [piece.part(value, name) for name, value in piece.value.items()]
         self._place(piece).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
         return []
 
@@ -225,12 +225,9 @@ class PodReader:
             else:
                 values[name] = expand(text, values)
         for name, text in values.items():
-            if name.startswith(_NEVER_IN_TASKS):
-                self._place(winners[name]).notice("withheld-env", f"{name} is not given to tasks: they must not have it")
-            else:
-                place = self._place(winners[name])
-                setting = Setting(key="env", value={name: text}, place=place, rank=winners[name].rank, places={name: place})
-                self.settings.append(setting)
+            place = self._place(winners[name])
+            setting = Setting(key="env", value={name: text}, place=place, rank=winners[name].rank, places={name: place})
+            self.settings.append(setting)
         return values
 
     def _report_duplicate(self, name: str, earlier: Piece, later: Piece) -> None:
@@ -250,22 +247,19 @@ class PodReader:
         name = entry.get("name")
         for field in entry:
             if field not in {"name", "value", "valueFrom"}:
-                self._unknown(piece._replace(path=(*piece.path, field)), ("name", "value", "valueFrom"))
+                self._unknown(piece.part(None, field), ("name", "value", "valueFrom"))
         if not check_name(name, place.at("name")) or not isinstance(name, str):
+            return None
+        if name.startswith(_NEVER_IN_TASKS):
+            place.notice("withheld-env", f"{name} is not given to tasks: they must not have it")
             return None
         source = entry.get("valueFrom")
         if source is not None:
-            self._env_source(name, piece._replace(value=source, path=(*piece.path, "valueFrom")))
+            for part in self._parts(piece.part(source, "valueFrom")):
+                self._look_up(part, verdicts.ENV_SOURCES)
             return name, None
         text = entry.get("value", "")
         return (name, text) if check_text(text, place.at("value")) else None
-
-    def _env_source(self, name: str, piece: Piece) -> None:
-        if name.startswith(_NEVER_IN_TASKS):
-            self._place(piece).notice("withheld-env", f"{name} is not given to tasks: they must not have it")
-            return
-        for part in self._parts(piece):
-            self._look_up(part, verdicts.ENV_SOURCES)
 
     def _volumes(self, pod: PodPieces) -> None:
         mounts = pod.containers[0].lists.get("volumeMounts", []) if pod.containers else []

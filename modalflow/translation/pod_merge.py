@@ -29,6 +29,10 @@ class Piece(NamedTuple):
     rank: int
     path: tuple[PathKey, ...]
 
+    def part(self, value: Any, *keys: PathKey) -> Piece:
+        """Return the piece of a value inside this one."""
+        return Piece(value, self.root, self.rank, self.path + keys)
+
     def place(self, findings: list[Diagnostic]) -> Place:
         """Return the address of this piece."""
         return Place(self.root, self.path, findings)

@@ -46,7 +46,7 @@ class NodeChoice:
             piece.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
             return
         for key, value in piece.value.items():
-            part = piece._replace(value=value, path=(*piece.path, key))
+            part = piece.part(value, key)
             if isinstance(key, str) and isinstance(value, str):
                 self._label(key, (value,), part)
             else:
@@ -58,7 +58,7 @@ class NodeChoice:
             piece.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
             return
         for name, value in piece.value.items():
-            part = piece._replace(value=value, path=(*piece.path, name))
+            part = piece.part(value, name)
             if name == PREFERRED:
                 self._apply(verdicts.PREFERRED_NODES, part)
             elif name != REQUIRED:
@@ -71,19 +71,17 @@ class NodeChoice:
         if expressions is None:
             self._apply(verdicts.REQUIRED_NODES, piece)
             return
-        path = (*piece.path, "nodeSelectorTerms", 0, "matchExpressions")
         for index, (key, values) in enumerate(expressions):
-            self._label(key, values, piece._replace(value=values[0], path=(*path, index)))
+            self._label(key, values, piece.part(values[0], "nodeSelectorTerms", 0, "matchExpressions", index))
 
     def _apply(self, verdict: verdicts.Verdict, piece: Piece) -> None:
         verdicts.apply(verdict, piece.value, piece.place(self._findings), self._on_unsupported)
 
     def _label(self, key: str, values: Values, piece: Piece) -> None:
         matches = [match_label(key, value) for value in values]
-        if any(match is not None and match.kind != "unknown" for match in matches) or (
-            matches[0] and key not in verdicts.NODE_LABELS
-        ):
-            self._gpu(key, values, [match for match in matches if match is not None], piece)
+        about_gpus = [match for match in matches if match is not None]
+        if about_gpus:
+            self._gpu(key, values, about_gpus, piece)
         elif key in REGION_KEYS or key in ZONE_KEYS:
             self._region(key, values, piece)
         else:

@@ -40,7 +40,7 @@ class Resources:
             self._place(piece).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
             return
         for side, content in piece.value.items():
-            part = piece._replace(value=content, path=(*piece.path, side))
+            part = piece.part(content, side)
             if side == "claims":
                 verdicts.apply(verdicts.SPEC["resourceClaims"], content, self._place(part), "error")
             elif side not in _SIDES:
@@ -50,7 +50,7 @@ class Resources:
                 self._place(part).error("bad-pod", f"expected a mapping, got {kind_of(content)}")
             else:
                 for name, value in content.items():
-                    self._take(side, name, part._replace(value=value, path=(*part.path, name)))
+                    self._take(side, name, part.part(value, name))
 
     def _place(self, piece: Piece) -> Place:
         return piece.place(self._findings)
@@ -105,11 +105,11 @@ class Resources:
 
     def _cores(self, piece: Piece) -> float | None:
         number = self._quantity(piece, "500m")
-        return None if number is None else cores(number / VCPUS_A_CORE, self._place(piece), got=f"{shown(piece.value)} vCPU")
+        return None if number is None else cores(number / VCPUS_A_CORE, self._place(piece), value=piece.value, unit=" vCPU")
 
     def _mib(self, piece: Piece) -> int | None:
         number = self._quantity(piece, "2Gi")
-        return None if number is None else mib(number, self._place(piece), got=shown(piece.value))
+        return None if number is None else mib(number, self._place(piece), value=piece.value)
 
     def _count_gpus(self) -> None:
         limit, request = self._found["limits"].get(GPU), self._found["requests"].get(GPU)

@@ -47,8 +47,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", r
 def parse_quantity(value: object) -> Decimal | None:
     """Return a Kubernetes quantity (``500m``, ``1.5Gi``, ``129e6``, 2) as a number, else ``None``."""
     if type(value) is int or type(value) is float:
-        number = Decimal(str(value)) if math.isfinite(value) else None
-        return number if number is not None and abs(number) < LARGEST else None
+        return Decimal(str(value)) if abs(value) < LARGEST and math.isfinite(value) else None
     if not isinstance(value, str):
         return None
     match = _QUANTITY.fullmatch(value.strip())
@@ -108,16 +107,19 @@ def _read_cores(value: object, place: Place) -> float | None:
         got = shown(value) if isinstance(value, str) else kind_of(value)
         place.error("bad-cpu", f"expected physical cores such as 2 or 0.5, got {got}")
         return None
-    return cores(number, place, got=shown(value))
+    return cores(number, place, value=value)
 
 
-def cores(number: Decimal, place: Place, *, got: str) -> float | None:
-    """Return ``number`` of cores as Modal takes it: above zero, and at least its smallest reservation."""
+def cores(number: Decimal, place: Place, *, value: object, unit: str = "") -> float | None:
+    """Return ``number`` of cores as Modal takes it: above zero, and at least its smallest reservation.
+
+    ``value`` and ``unit`` are what the user wrote, for the texts.
+    """
     if number <= 0:
-        place.error("bad-cpu", f"expected more than zero cores, got {got}")
+        place.error("bad-cpu", f"expected more than zero cores, got {shown(value)}{unit}")
         return None
-    if number < Decimal(str(SMALLEST_CPU)):
-        place.notice("raised-cpu", f"{got} is raised to Modal's smallest, {SMALLEST_CPU} cores")
+    if number < SMALLEST_CPU:
+        place.notice("raised-cpu", f"{shown(value)}{unit} is raised to Modal's smallest, {SMALLEST_CPU} cores")
         return SMALLEST_CPU
     return float(number)
 
@@ -153,16 +155,16 @@ def _read_mib(value: object, place: Place) -> int | None:
         # A bare number means MiB as a number and bytes in Kubernetes: in text, the reader cannot know which was meant.
         place.error("bad-memory", f"{shown(value)} has no unit", f'write {value.strip()} for MiB, or "{value.strip()}Mi"')
         return None
-    return mib(number, place, got=shown(value))
+    return mib(number, place, value=value)
 
 
-def mib(number: Decimal, place: Place, *, got: str) -> int | None:
+def mib(number: Decimal, place: Place, *, value: object) -> int | None:
     """Return bytes as whole MiB, rounded up, refusing what cannot have been meant."""
     if number <= 0:
-        place.error("bad-memory", f"expected more than zero memory, got {got}")
+        place.error("bad-memory", f"expected more than zero memory, got {shown(value)}")
         return None
     if number < MIB:
-        place.error("bad-memory", f"{got} is less than one MiB", 'write a unit, e.g. "512Mi"')
+        place.error("bad-memory", f"{shown(value)} is less than one MiB", 'write a unit, e.g. "512Mi"')
         return None
     return math.ceil(number / MIB)
 

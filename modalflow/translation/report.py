@@ -19,6 +19,8 @@ PathStyle = Literal["subscript", "dotted", "option"]
 
 SHOWN_LENGTH = 80
 """Longest rendering of a user's value inside an error text."""
+_LONGEST_INT = 256
+"""Bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,12 +110,17 @@ def _key(key: PathKey) -> str:
 def shown(value: object) -> str:
     """Render a user's value for an error text: JSON where it is plain data, else the type's name. Never calls user code."""
     if type(value) in {str, int, float, bool, type(None)}:
-        text = _quoted(value) if type(value) is str else str(value)
+        text = _quoted(value) if type(value) is str else _number(value)
     elif type(value) in {list, tuple, dict}:
         return kind_of(value)
     else:
         return type_name(value)
     return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 1] + "…"
+
+
+def _number(value: object) -> str:
+    # Python refuses to spell ints of thousands of digits.
+    return "a huge int" if type(value) is int and value.bit_length() > _LONGEST_INT else str(value)
 
 
 def type_name(value: object) -> str:

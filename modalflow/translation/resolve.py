@@ -137,7 +137,7 @@ def _default_gpu(pod: PodGpu, options: TranslationOptions, findings: list[Diagno
     if choice.count != 1 or ":" in options.default_gpu:
         place.error("bad-gpu", f'expected a model without a count, got "{options.default_gpu}"', f'write "{choice.name}"')
         return (), None
-    return _choose(pod, (choice.name,), place), place
+    return _choose(pod, (choice.name,), pod.count_place or place), place
 
 
 def _report_overruled(native: GpuRequest | None, native_place: Place | None, pod: PodGpu) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from enum import Enum
 from pathlib import PurePath
 
@@ -21,9 +22,8 @@ DEEPEST = 32
 _INSTEAD: tuple[tuple[tuple[type, ...], str], ...] = (
     ((PurePath,), "write str(path)"),
     ((bytes, bytearray), "write text"),
-    ((set, frozenset), "write a list"),
 )
-_KEPT = (str, int, float, bool, type(None), datetime.datetime, datetime.timedelta)
+_KEPT = (str, int, float, bool, type(None), datetime.datetime, datetime.timedelta, set)
 
 
 def check_serialisable(config: object) -> list[Diagnostic]:
@@ -60,6 +60,8 @@ def _walk(value: object, place: Place, depth: int) -> None:
         # An enum that is a str or an int keeps its value; any other becomes the text of its name.
         if not isinstance(value, (str, int)):
             place.error("not-serialisable", f"{kind_of(value)} does not survive storing the DAG", "write its value")
+    elif isinstance(value, float) and not math.isfinite(value):
+        place.error("not-serialisable", f"{value} does not survive storing the DAG", "write a finite number")
     elif not isinstance(value, _KEPT):
         place.error("not-serialisable", f"a {type_name(value)} does not survive storing the DAG", _instead(value))
 
