@@ -22,7 +22,7 @@ def modal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorThread]:
     A client that the process has made before keeps its server: pass an explicit ``modal.Client`` (``from_credentials``) in tests
     that share a process, or run the client in a subprocess. ``emulator.calls(method)`` returns the requests seen.
     """
-    from modalflow.emulator import EmulatorConfig, EmulatorThread
+    from modalflow.emulator import EmulatorConfig, EmulatorThread  # noqa: PLC0415 -- heavy
 
     with EmulatorThread(EmulatorConfig(record_calls=True)) as emulator:
         for name, value in emulator.environment().items():

@@ -51,7 +51,7 @@ class BlockStore:
     # -- addresses
 
     def block_url(self, digest: str, low: int = 0, high: int = 0, *, padded: bool = False) -> str:
-        """Return the address of a block, or of its bytes from ``low`` to ``high`` (with the zeros left off, unless ``padded``)."""
+        """Return the address of a block, or of its bytes from ``low`` to ``high`` (zeros at the end only if ``padded``)."""
         span = f"{low}-{high}-{int(padded)}"
         return f"{self._base}/block/{digest}?span={span}&sig={self._authority.signature(f'block {digest} {span}')}"
 

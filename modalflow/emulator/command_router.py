@@ -1,6 +1,7 @@
 """The task command router: V2 stdio, exec with its stdio, Volume reload. It runs on the control plane's port.
 
-Flows in: requests with the bearer token that the control plane minted. Flows out: bytes of ``output``, processes of ``sandboxes``.
+Flows in: requests with the bearer token that the control plane minted. Flows out: bytes of ``output``, processes of
+``sandboxes``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
 from modalflow.emulator.output import STDERR, STDOUT
 from modalflow.emulator.processes import Process, StdinClosedError, StdinOffsetError
-from modalflow.emulator.sandboxes import Exec, Machine
+from modalflow.emulator.sandboxes import Machine
 from modalflow.emulator.services.sandbox_create import secrets_from
 from modalflow.emulator.wire import Call, Service, Stream, complete, fail, streaming, unary
 
@@ -30,7 +31,7 @@ class CommandRouter(Service):
             fail(Status.NOT_FOUND, f"Task '{task_id}' not found")
         return self.core.sandboxes.machine(sandbox)
 
-    def _exec(self, call: Call, task_id: str, exec_id: str) -> Exec:
+    def _exec(self, call: Call, task_id: str, exec_id: str) -> Process:
         machine = self._machine(call, task_id)
         if exec_id not in machine.execs:
             fail(Status.NOT_FOUND, f"Exec '{exec_id}' not found")
@@ -76,7 +77,7 @@ class CommandRouter(Service):
             list(request.command_args),
             secrets=[*named, *secrets_from(call.workspace, request.secret_sources), dict(request.env)],
             workdir=request.workdir,
-            timeout=request.timeout_secs or None,
+            seconds=request.timeout_secs or None,
         )
         return router_pb2.TaskExecStartResponse()
 
@@ -86,7 +87,7 @@ class CommandRouter(Service):
     ) -> AsyncIterator[router_pb2.TaskExecStdioReadResponse]:
         """Stream an output of an exec from ``offset`` on."""
         stderr = request.file_descriptor == router_pb2.TASK_EXEC_STDIO_FILE_DESCRIPTOR_STDERR
-        process = self._exec(call, request.task_id, request.exec_id).process
+        process = self._exec(call, request.task_id, request.exec_id)
         async for chunk in process.output.streams[STDERR if stderr else STDOUT].read(request.offset):
             yield router_pb2.TaskExecStdioReadResponse(data=chunk.data)
 
@@ -95,7 +96,7 @@ class CommandRouter(Service):
         self, request: router_pb2.TaskExecStdinWriteRequest, call: Call
     ) -> router_pb2.TaskExecStdinWriteResponse:
         """Write to an exec's stdin at an offset."""
-        process = self._exec(call, request.task_id, request.exec_id).process
+        process = self._exec(call, request.task_id, request.exec_id)
         await _write(process, request.offset, request.data, eof=request.eof)
         return router_pb2.TaskExecStdinWriteResponse()
 
@@ -107,7 +108,7 @@ class CommandRouter(Service):
         async for message in stream:
             kind = message.WhichOneof("payload")
             if kind == "start":
-                process = self._exec(call, message.start.task_id, message.start.exec_id).process
+                process = self._exec(call, message.start.task_id, message.start.exec_id)
                 offset = message.start.offset
             elif process is None:
                 fail(Status.INVALID_ARGUMENT, "TaskExecStdinWriteStream must begin with a start message")
@@ -123,13 +124,13 @@ class CommandRouter(Service):
         self, request: router_pb2.TaskExecStdinStatusRequest, call: Call
     ) -> router_pb2.TaskExecStdinStatusResponse:
         """Tell how much of stdin has arrived, for a client that resumes."""
-        process = self._exec(call, request.task_id, request.exec_id).process
+        process = self._exec(call, request.task_id, request.exec_id)
         return router_pb2.TaskExecStdinStatusResponse(num_bytes_written=process.stdin_offset, closed=process.stdin_closed)
 
     @unary
     async def TaskExecWait(self, request: router_pb2.TaskExecWaitRequest, call: Call) -> router_pb2.TaskExecWaitResponse:
         """Return how an exec ended; DEADLINE_EXCEEDED after a while, upon which the client asks again."""
-        process = self._exec(call, request.task_id, request.exec_id).process
+        process = self._exec(call, request.task_id, request.exec_id)
         done, _ = await asyncio.wait([process.exited], timeout=LONG_POLL_SECONDS)
         if not done:
             fail(Status.DEADLINE_EXCEEDED, "the exec is still running")
@@ -141,7 +142,7 @@ class CommandRouter(Service):
     @unary
     async def TaskExecPoll(self, request: router_pb2.TaskExecPollRequest, call: Call) -> router_pb2.TaskExecPollResponse:
         """Return how an exec ended, or nothing while it runs."""
-        process = self._exec(call, request.task_id, request.exec_id).process
+        process = self._exec(call, request.task_id, request.exec_id)
         if not process.exited.done():
             return router_pb2.TaskExecPollResponse()
         end = process.exited.result()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modalflow.emulator.gpus import UnknownGpuError, canonical
 
+_LAST_PORT = 65535
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -50,7 +51,7 @@ class EmulatorConfig:
             )
         if self.host not in LOOPBACK and self.any_token:
             raise EmulatorConfigError(f"any_token: refused on {self.host!r}; it accepts everybody and is for 127.0.0.1 only")
-        if not 0 <= self.port <= 65535:
+        if not 0 <= self.port <= _LAST_PORT:
             raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
         if self.latency < 0:
             raise EmulatorConfigError(f"latency: expected seconds of at least 0, got {self.latency}")

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import grpclib.server
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 
-Handler = Callable[["grpclib.server.Stream[Message, Message]"], Awaitable[None]]
+Stream = grpclib.server.Stream[Any, Any]
+
+
+class Handler(Protocol):
+    """A method of a gRPC service."""
+
+    async def __call__(self, stream: Stream) -> None:
+        """Serve one call."""
 
 
 @dataclass(slots=True)
@@ -80,7 +88,7 @@ class Faults:
         if rule is None and not self._latency:
             return handler
 
-        async def faulty(stream: grpclib.server.Stream[Message, Message]) -> None:
+        async def faulty(stream: Stream) -> None:
             delay = self._latency + (rule.delay if rule else 0.0)
             if delay:
                 await asyncio.sleep(delay)
@@ -100,7 +108,7 @@ class Faults:
 class _Mute:
     """A stream whose answers go nowhere."""
 
-    def __init__(self, stream: grpclib.server.Stream[Message, Message]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> object:

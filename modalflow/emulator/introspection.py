@@ -23,7 +23,10 @@ class HasWorkspace(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxRecord:
-    """One create call. ``gpu`` is ``TYPE:count`` as sent, ``None`` on CPU; ``image`` the base image's reference; ``timeout`` in seconds."""
+    """One create call.
+
+    ``gpu`` is ``TYPE:count`` as sent, ``None`` on CPU; ``image`` the base image's reference; ``timeout`` in seconds.
+    """
 
     sandbox_id: str
     name: str

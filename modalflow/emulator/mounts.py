@@ -125,7 +125,7 @@ class Mount:
         target = self.folder / path
         try:
             if stat.S_ISLNK(status.st_mode):
-                return _Seen(Link(target=os.readlink(target), mtime_ns=status.st_mtime_ns), signature)
+                return _Seen(Link(target=str(target.readlink()), mtime_ns=status.st_mtime_ns), signature)
             if not stat.S_ISREG(status.st_mode):
                 return None
             with target.open("rb") as file:

@@ -1,7 +1,7 @@
 """What outlives an emulator that was given a ``state_dir``: Apps, named Secrets and Volumes. Never a call's own environment.
 
-Flows in: the store, after each change. Flows out: one JSON file a workspace (mode 0600), read back at the next start. The Volumes'
-blocks lie beside it in ``blobs/``.
+Flows in: the store, after each change. Flows out: one JSON file a workspace (mode 0600), read back at the next start. The
+Volumes' blocks lie beside it in ``blobs/``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Local processes for sandboxes and execs: started and killed through the spawner, their stdio kept in memory.
 
-Flows in: argv, environment and working folder of one process. Flows out: a ``Process`` with its ``Output``, its stdin and its end.
-The other side of the socket is ``spawner``; ``sandboxes`` is the user.
+Flows in: argv, environment and working folder of one process. Flows out: a ``Process`` with its ``Output``, its stdin and its
+end. The other side of the socket is ``spawner``; ``sandboxes`` is the user.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _OutputPipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._stream.write(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the protocol's signature
         self._stream.end()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -74,14 +74,13 @@ class Process:
         self.stdin_closed = False
 
     async def write_stdin(self, offset: int, data: bytes, *, eof: bool) -> None:
-        """Write ``data`` that belongs at byte ``offset`` of stdin; what was written already is skipped, so a retry is harmless."""
+        """Write ``data`` that belongs at byte ``offset`` of stdin; what is there already is skipped, so a retry is harmless."""
         async with self._stdin_lock:
             if offset > self.stdin_offset:
                 raise StdinOffsetError(f"stdin is at byte {self.stdin_offset}, got data for byte {offset}")
             fresh = data[self.stdin_offset - offset :]
             if fresh:
                 await self._write(fresh)
-                self.stdin_offset += len(fresh)
             if eof:
                 self.close_stdin()
 
@@ -91,7 +90,10 @@ class Process:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._stdin_fd, view) :]
+                written = os.write(self._stdin_fd, view)
+                # Counted at once: a client that is cut off in the middle comes back with the whole.
+                self.stdin_offset += written
+                view = view[written:]
             except BlockingIOError:
                 await self._writable()
             except BrokenPipeError as error:
@@ -105,7 +107,7 @@ class Process:
         if fd is None:
             raise StdinClosedError("the process no longer reads its stdin")
         ready = loop.create_future()
-        loop.add_writer(fd, lambda: ready.done() or ready.set_result(None))
+        loop.add_writer(fd, _set, ready)
         try:
             await asyncio.wait([ready, self.exited], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -132,7 +134,7 @@ class Spawner:
     def __init__(self) -> None:
         self._popen: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._processes: dict[str, tuple[Process, asyncio.Future[None]]] = {}
+        self._processes: dict[str, tuple[Process, asyncio.Future[list[None]]]] = {}
         self._backlog: list[tuple[bytes, list[int]]] = []
         self._keys = itertools.count()
         self._finishing: set[asyncio.Future[None]] = set()
@@ -149,7 +151,7 @@ class Spawner:
                 env={},
                 start_new_session=True,
             )
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003
         self._control = ours
         asyncio.get_running_loop().add_reader(ours, self._receive)
 
@@ -171,7 +173,7 @@ class Spawner:
     async def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
     ) -> Process:
-        """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end with code 127 or 126."""
+        """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126."""
         stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
         stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
         stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
@@ -180,14 +182,14 @@ class Spawner:
         os.set_blocking(stdin_write, False)
         process = Process(f"{scope}.{next(self._keys)}", self, stdin_write, output)
         loop = asyncio.get_running_loop()
-        pipes = []
+        pipes: list[asyncio.Future[None]] = []
         for fd, stream in ((stdout_read, STDOUT), (stderr_read, STDERR)):
             _, pipe = await loop.connect_read_pipe(
                 lambda stream=stream: _OutputPipe(process.output.streams[stream]),  # type: ignore[misc]
                 os.fdopen(fd, "rb", buffering=0),
             )
             pipes.append(pipe.closed)
-        drained = asyncio.gather(*pipes)
+        drained: asyncio.Future[list[None]] = asyncio.gather(*pipes)
         self._processes[process.key] = (process, drained)
         self.request(
             {"op": "spawn", "key": process.key, "scope": scope, "main": main},
@@ -246,6 +248,7 @@ class Spawner:
         if "error" in event:
             code = 127 if event["errno"] == 2 else 126  # noqa: PLR2004 -- ENOENT, as a shell
             end = Exit(code, error=str(event["error"]))
+            process.output.streams[STDERR].write(f"{event['error']}\n".encode())
         else:
             raw = int(str(event["code"]))
             end = Exit(raw) if raw >= 0 else Exit(128 - raw, signal=-raw)
@@ -253,8 +256,8 @@ class Spawner:
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
 
-    async def _finish(self, process: Process, drained: asyncio.Future[None], end: Exit) -> None:
-        """Tell the end once all output is in. A daemon that an exec left behind may hold its pipes open: that is not waited for."""
+    async def _finish(self, process: Process, drained: asyncio.Future[list[None]], end: Exit) -> None:
+        """Tell the end once all output is in. Pipes that an exec's daemon holds open are not waited for."""
         await asyncio.wait([drained], timeout=_DRAIN_SECONDS)
         self._ended(process, end)
 
@@ -281,6 +284,11 @@ class Spawner:
             with contextlib.suppress(asyncio.InvalidStateError):
                 drained.cancel()
             self._ended(process, Exit(137, signal=9, error="the emulator's process spawner is gone"))
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _close_all(fds: list[int]) -> None:

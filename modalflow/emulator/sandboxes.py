@@ -7,6 +7,7 @@ processes, and Volumes committed before the end is told. The protocol in front o
 from __future__ import annotations
 
 import asyncio
+import logging
 import posixpath
 import shutil
 import time
@@ -24,6 +25,9 @@ from modalflow.emulator.mounts import Mount
 from modalflow.emulator.output import Output
 from modalflow.emulator.processes import Exit, Process, Spawner
 from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.volume_tree import VolumeConflictError
+
+_log = logging.getLogger(__name__)
 
 Status = api_pb2.GenericResult
 
@@ -45,7 +49,7 @@ class Machine:
     rewriter: PathRewriter | None = None
     output: Output = field(default_factory=Output)
     process: Process | None = None
-    execs: dict[str, Exec] = field(default_factory=dict)
+    execs: dict[str, Process] = field(default_factory=dict)
     stdin_index: int = 0
     """Number of the last V1 stdin message."""
     verdict: api_pb2.GenericResult.GenericStatus.ValueType | None = None
@@ -56,21 +60,22 @@ class Machine:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     stop_waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def wait(self, timeout: float) -> api_pb2.GenericResult | None:
-        """Return the result, or ``None`` if it has not ended within ``timeout`` seconds."""
-        if timeout > 0 and not self.finished.is_set():
+    def condemn(self, verdict: api_pb2.GenericResult.GenericStatus.ValueType) -> None:
+        """Say why it is being ended; the first reason stays."""
+        if self.verdict is None:
+            self.verdict = verdict
+
+    def condemned(self) -> bool:
+        """Whether it is being ended by us."""
+        return self.verdict is not None
+
+    async def wait(self, seconds: float) -> api_pb2.GenericResult | None:
+        """Return the result, or ``None`` if it has not ended within that time."""
+        if seconds > 0 and not self.finished.is_set():
             waiting = asyncio.ensure_future(self.finished.wait())
-            await asyncio.wait([waiting], timeout=timeout)
+            await asyncio.wait([waiting], timeout=seconds)
             waiting.cancel()
         return self.sandbox.result
-
-
-@dataclass(eq=False)
-class Exec:
-    """A further process in a running sandbox."""
-
-    process: Process
-    verdict_timeout: bool = False
 
 
 class Sandboxes:
@@ -116,10 +121,15 @@ class Sandboxes:
     async def _live(self, machine: Machine) -> None:
         try:
             await self._wait_for_place(machine)
-            end = Exit(137) if machine.verdict is not None else await self._run(machine)
-        except OSError as error:
+            end = Exit(137) if machine.condemned() else await self._run(machine)
+        except (OSError, VolumeConflictError) as error:
             end = Exit(1, error=f"the sandbox could not be set up: {error}")
-            machine.verdict = machine.verdict or Status.GENERIC_STATUS_INIT_FAILURE
+            machine.condemn(Status.GENERIC_STATUS_INIT_FAILURE)
+        except Exception as error:
+            # A sandbox that never ends would hang its client: tell it, and the log, that the fault is ours.
+            _log.exception("sandbox %s", machine.sandbox.sandbox_id)
+            end = Exit(1, error=f"the emulator failed: {error!r}")
+            machine.condemn(Status.GENERIC_STATUS_INTERNAL_FAILURE)
         finally:
             machine.secrets = ()
         await self._finish(machine, end)
@@ -140,19 +150,19 @@ class Sandboxes:
         image = self._image(machine)
         assert machine.rewriter is not None  # noqa: S101 -- set by _furnish
         argv = machine.rewriter.argv(command_of(image, sandbox.definition.entrypoint_args))
-        if machine.verdict is not None:  # terminated while it was being furnished
+        if machine.condemned():  # terminated while it was being furnished
             return Exit(137)
         process = await self._spawner.spawn(
             argv, env=machine.env, cwd=cwd, scope=sandbox.task_id, main=True, output=machine.output
         )
         machine.process = process
         machine.running.set()
-        if machine.verdict is not None:
+        if machine.condemned():
             process.kill()
         limit = sandbox.definition.timeout_secs or None
         done, _ = await asyncio.wait([process.exited], timeout=limit)
         if not done:
-            machine.verdict = machine.verdict or Status.GENERIC_STATUS_TIMEOUT
+            machine.condemn(Status.GENERIC_STATUS_TIMEOUT)
             process.kill()
         return await process.exited
 
@@ -218,9 +228,9 @@ class Sandboxes:
 
     def terminate(self, machine: Machine) -> None:
         """End a sandbox now, wherever in its life it is. No effect on a finished one."""
-        if machine.sandbox.result is not None or machine.verdict is not None:
+        if machine.process is not None and machine.process.exited.done():
             return
-        machine.verdict = Status.GENERIC_STATUS_TERMINATED
+        machine.condemn(Status.GENERIC_STATUS_TERMINATED)
         machine.stop_waiting.set()
         if machine.process is not None:
             machine.process.kill()
@@ -229,7 +239,7 @@ class Sandboxes:
         sandbox = machine.sandbox
         machine.output.end()
         failure = await self._commit_all(machine)
-        await asyncio.to_thread(shutil.rmtree, machine.root, True)
+        await asyncio.to_thread(shutil.rmtree, machine.root, ignore_errors=True)
         machine.env = {}
         for starting in machine.workspace.gpus.release(sandbox.sandbox_id):
             self._schedule(self._machines[starting])
@@ -284,9 +294,9 @@ class Sandboxes:
         *,
         secrets: Sequence[Mapping[str, str]],
         workdir: str,
-        timeout: float | None,
-    ) -> Exec:
-        """Start a further process in a running sandbox; the same ``exec_id`` is started once."""
+        seconds: float | None,
+    ) -> Process:
+        """Start a further process in a running sandbox; the same ``exec_id`` is started once and killed after ``seconds``."""
         known = machine.execs.get(exec_id)
         if known is not None:
             return known
@@ -300,19 +310,18 @@ class Sandboxes:
         process = await self._spawner.spawn(
             rewriter.argv(argv), env=env, cwd=cwd, scope=machine.sandbox.task_id, main=False, output=Output()
         )
-        started = machine.execs[exec_id] = Exec(process)
-        if timeout:
-            task = asyncio.create_task(self._limit(started, timeout), name=f"exec {exec_id}")
+        machine.execs[exec_id] = process
+        if seconds:
+            task = asyncio.create_task(self._limit(process, seconds), name=f"exec {exec_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return started
+        return process
 
     @staticmethod
-    async def _limit(started: Exec, timeout: float) -> None:
-        done, _ = await asyncio.wait([started.process.exited], timeout=timeout)
+    async def _limit(process: Process, seconds: float) -> None:
+        done, _ = await asyncio.wait([process.exited], timeout=seconds)
         if not done:
-            started.verdict_timeout = True
-            started.process.kill()
+            process.kill()
 
     async def sync(self, machine: Machine, paths: Sequence[str]) -> bool:
         """Commit the version 2 Volumes at or around ``paths`` (all if there are none); whether there was one."""

@@ -133,7 +133,7 @@ class Emulator:
         # SO_REUSEADDR (the default of asyncio on Linux): a restart may take the port while old connections linger.
         await server.start(self.config.host, self.config.port)
         self._server = server
-        core.port = server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # noqa: SLF001
+        core.port = server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def stop(self) -> None:
         """Stop: sandboxes are terminated and committed, processes killed, the temporary folder removed."""
@@ -149,7 +149,7 @@ class Emulator:
             core.save()
         self._core = None
         if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self._folder = None
 
     async def __aenter__(self) -> Self:
@@ -221,7 +221,7 @@ def _url_host(host: str) -> str:
 
 
 def _python_bin(config: EmulatorConfig, tools: Path) -> Path:
-    """Return the folder that plays the image's ``bin``. An interpreter called only ``python3`` gets a ``python`` beside ``sync``."""
+    """Return the folder that plays the image's ``bin``. A ``python3`` without a ``python`` gets one beside ``sync``."""
     try:
         folder = environment_bin(config.python or Path(sys.executable))
     except FileNotFoundError as error:

@@ -53,7 +53,7 @@ class EmulatorThread:
     async def _main(self) -> None:
         try:
             await self._emulator.start()
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits for the start
+        except BaseException as error:  # handed to the thread that waits for the start
             self._failure = error
             return
         finally:

@@ -180,7 +180,7 @@ class VolumeTree:
             self.put(posixpath.join(target, parts_of(source)[-1]) if into else target, copied)
 
     def apply(self, base: str, changes: list[Change]) -> None:
-        """Merge the commit of a mount that shows ``base``: per path, the last writer wins, whatever others committed meanwhile."""
+        """Merge the commit of a mount that shows ``base``: per path, the last writer wins, whatever others did."""
         root = self.make_folder(base)
         view = VolumeTree()
         view.root = root

@@ -149,7 +149,7 @@ def streaming(method: Callable[[Any, Any, Call], AsyncIterator[Message]]) -> Grp
                 await stream.send_message(reply)
         except tuple(_STATUS_OF) as error:
             fail(_STATUS_OF[type(error)], str(error))
-        if not stream._send_initial_metadata_done:  # noqa: SLF001 -- an empty stream must still end with headers
+        if not stream._send_initial_metadata_done:  # an empty stream must still end with headers
             await stream.send_initial_metadata()
 
     handler.__doc__ = method.__doc__
@@ -172,7 +172,7 @@ class Service:
         metadata = stream.metadata
         if metadata is None:
             fail(Status.UNAUTHENTICATED, "the call carried no metadata")
-        return Call(self.core.store.workspace(str(metadata[WORKSPACE_KEY])), bare_name(stream._method_name), metadata)  # noqa: SLF001
+        return Call(self.core.store.workspace(str(metadata[WORKSPACE_KEY])), bare_name(stream._method_name), metadata)
 
 
 def complete(mixin: type, base: type) -> type:
@@ -203,9 +203,9 @@ class DetailsCodec(StatusDetailsCodecBase):
         encoded = api_pb2.RPCStatus(code=status.value, message=message or "")
         for detail in details or ():
             modal = detail.DESCRIPTOR.full_name.startswith("modal.")
-            encoded.details.add().Pack(detail, **({"type_url_prefix": "type.modal.com/"} if modal else {}))
+            encoded.details.add().Pack(detail, type_url_prefix="type.modal.com/" if modal else "type.googleapis.com/")
         return encoded.SerializeToString()
 
-    def decode(self, status: Status, message: str | None, data: bytes) -> object:
+    def decode(self, status: Status, message: str | None, data: bytes) -> object:  # noqa: ARG002 -- the codec's signature
         """Return the details as they are; a server is never sent any."""
         return data

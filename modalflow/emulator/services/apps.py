@@ -37,7 +37,7 @@ class Apps(Service):
     async def AppCreate(self, request: api_pb2.AppCreateRequest, call: Call) -> api_pb2.AppCreateResponse:
         """Make an ephemeral App (``app.run``)."""
         app = _add_app(call.workspace, "", request.environment_name or DEFAULT_ENVIRONMENT)
-        return api_pb2.AppCreateResponse(app_id=app.app_id, environment_name=app.environment)
+        return api_pb2.AppCreateResponse(app_id=app.app_id)
 
     @unary
     async def AppPublish(self, request: api_pb2.AppPublishRequest, call: Call) -> api_pb2.AppPublishResponse:

@@ -1,0 +1,149 @@
+"""``modalflow emulator start`` and ``modalflow emulator run -- COMMAND``.
+
+Flows in: arguments, and the credentials to accept from the environment (never from argv, which every user of the machine can
+read). Flows out: an emulator that runs until it is told to stop, or a command's exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modalflow.emulator import EmulatorConfig
+
+TOKEN_ID = "MODALFLOW_EMULATOR_TOKEN_ID"  # noqa: S105 -- the name of a variable
+TOKEN_SECRET = "MODALFLOW_EMULATOR_TOKEN_SECRET"  # noqa: S105 -- the name of a variable
+
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``start`` and ``run``."""
+    commands = parser.add_subparsers(title="commands", metavar="start|run", required=True)
+    start = commands.add_parser("start", help="start, print the environment to export, run until Ctrl-C")
+    _add_options(start)
+    start.add_argument("--env-file", type=Path, help="also write the export lines to this file (readable by you only)")
+    start.set_defaults(run=run_start)
+    run = commands.add_parser("run", help="run a command in the environment of an emulator that lives as long as it does")
+    _add_options(run)
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+    run.set_defaults(run=run_command)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        f"The emulator accepts one token, random unless {TOKEN_ID} and {TOKEN_SECRET} are set. "
+        "With the same ones and the same --port a restart looks the same to its clients."
+    )
+    parser.add_argument("--port", type=int, default=0, help="port of the control plane (default: a free one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--allow-remote", action="store_true", help="allow a --host that others can reach: they can run commands")
+    parser.add_argument("--gpus", metavar="A10G=2,H100=8", help="GPUs in stock (default: unlimited; empty text: none)")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="milliseconds added to every call (default: 0)")
+    parser.add_argument("--state-dir", type=Path, help="keep Apps, named Secrets and Volumes here (default: a temporary folder)")
+    parser.add_argument("--python", type=Path, help="interpreter or environment that plays every image (default: this one)")
+    parser.add_argument("--any-token", action="store_true", help="accept any token, each a workspace of its own (loopback only)")
+
+
+def run_start(arguments: argparse.Namespace) -> int:
+    """Start an emulator, say how to reach it, and run until SIGINT or SIGTERM."""
+    from modalflow.emulator import EmulatorConfigError, EmulatorThread  # noqa: PLC0415 -- heavy
+
+    stopped = threading.Event()
+    try:
+        with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
+            exports = _exports(emulator.environment())
+            if arguments.env_file:
+                _write_private(arguments.env_file, exports)
+            _explain(emulator.url, arguments)
+            sys.stdout.write(exports)
+            sys.stdout.flush()
+            stopped.wait()
+    except (EmulatorConfigError, OSError) as error:
+        return _failed(error)
+    return 0
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the command with an emulator beside it; return its exit code (128 + n after signal n)."""
+    from modalflow.emulator import EmulatorConfigError, EmulatorThread  # noqa: PLC0415 -- heavy
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        return _failed(ValueError("no command; write: modalflow emulator run -- COMMAND"))
+    try:
+        with EmulatorThread(_config(arguments)) as emulator:
+            child = subprocess.Popen(command, env={**os.environ, **emulator.environment()})  # noqa: S603 -- the user's own
+            # A Ctrl-C at the terminal reaches the child by itself; what is sent to us alone is passed on.
+            with _signals(lambda number, _: child.send_signal(number) if number == signal.SIGTERM else None):
+                code = child.wait()
+    except (EmulatorConfigError, OSError) as error:
+        return _failed(error)
+    return code if code >= 0 else 128 - code
+
+
+def _config(arguments: argparse.Namespace) -> EmulatorConfig:
+    from modalflow.emulator.config import EmulatorConfig, parse_gpus  # noqa: PLC0415 -- heavy
+
+    return EmulatorConfig(
+        port=arguments.port,
+        host=arguments.host,
+        allow_remote=arguments.allow_remote,
+        gpus=None if arguments.gpus is None else parse_gpus(arguments.gpus),
+        latency=arguments.latency / 1000,
+        state_dir=arguments.state_dir,
+        python=arguments.python,
+        token_id=os.environ.get(TOKEN_ID) or None,
+        token_secret=os.environ.get(TOKEN_SECRET) or None,
+        any_token=arguments.any_token,
+    )
+
+
+@contextlib.contextmanager
+def _signals(handler: Handler) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM by one function for a while."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _exports(environment: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _explain(url: str, arguments: argparse.Namespace) -> None:
+    """Say on stderr what runs and what is isolated; stdout holds the export lines only, for ``eval``."""
+    from modalflow.emulator.server import ISOLATION  # noqa: PLC0415 -- heavy
+
+    gpus = "unlimited" if arguments.gpus is None else arguments.gpus or "none"
+    state = arguments.state_dir or "temporary, removed at the end"
+    lines = (f"Modal emulator at {url}", f"GPUs: {gpus}", f"State: {state}", f"Isolation: {ISOLATION}", "Ctrl-C stops it.")
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
+
+
+def _failed(error: Exception) -> int:
+    sys.stderr.write(f"modalflow emulator: {error}\n")
+    return 1 if isinstance(error, OSError) else 2
