@@ -23,7 +23,6 @@ from pathlib import PurePosixPath
 from typing import IO, Any, TypeVar
 
 from modal import Client, Sandbox, Volume
-from modal.volume import FileEntry
 
 from modalflow.launch.gateway import NotFound, Unavailable
 from modalflow.modal_gateway.connection import open_client
@@ -99,6 +98,13 @@ class LogAccess:
         doing = f"write the log {log_path}"
         self._run(doing, self._settings.rpc_timeout, lambda client: self._write(client, log_path, content))
 
+    def close(self) -> None:
+        """Close the connection; the next call opens another. Raises ``GatewayError``."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            in_thread(_close(client))
+
     async def _volume(self, client: Client, *, create: bool = False) -> Volume:
         volume = Volume.from_name(
             self._settings.logs_volume or "",
@@ -112,16 +118,16 @@ class LogAccess:
     async def _files(self, client: Client, log_path: PurePosixPath) -> list[LogFile]:
         try:
             async with bounded(f"look for the log {log_path}", self._look_up):
-                volume, entries = await self._list(client, str(log_path.parent))
+                volume, names = await self._list(client, str(log_path.parent))
         except (NotFound, FileNotFoundError):  # nothing ran yet in this folder, or at all
             return []
-        names = sorted(PurePosixPath(entry.path).name for entry in entries if entry.type.name == "FILE")
-        paths = [str(log_path.parent / name) for name in names if name.startswith(log_path.name)]
+        paths = [str(log_path.parent / name) for name in sorted(names) if name.startswith(log_path.name)]
         return [file for path in paths if (file := await _file(volume, path)) is not None]
 
-    async def _list(self, client: Client, folder: str) -> tuple[Volume, list[FileEntry]]:
+    async def _list(self, client: Client, folder: str) -> tuple[Volume, list[str]]:
         volume = await self._volume(client)
-        return volume, await volume.listdir.aio(folder)
+        entries = await volume.listdir.aio(folder)
+        return volume, [PurePosixPath(entry.path).name for entry in entries if entry.type.name == "FILE"]
 
     async def _write(self, client: Client, log_path: str, content: bytes) -> None:
         volume = await self._volume(client, create=True)
@@ -136,8 +142,8 @@ class LogAccess:
         try:
             return in_thread(run(self._connected()))
         except Unavailable as error:
+            self.close()
             with self._lock:
-                self._client = None
                 self._resting_until = time.monotonic() + REST
                 self._last_failure = str(error)
             raise
@@ -167,6 +173,11 @@ def in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
 
     threading.Thread(target=run, daemon=True, name="modalflow-logs").start()
     return done.result()
+
+
+async def _close(client: Client) -> None:
+    async with bounded("close the connection to Modal", LOOK_UP):
+        await client.close.aio()
 
 
 async def _file(volume: Volume, path: str) -> LogFile | None:

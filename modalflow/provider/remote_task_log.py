@@ -89,6 +89,8 @@ class ModalTaskLog:
             return [f"modalflow: {error}"], []
         # A trigger's log alone is that of a task which runs elsewhere: Airflow would not look at its local log any more.
         if all(TRIGGER_MARK in file.path for file in files):
+            for file in files:
+                file.content.close()
             return [], []
         return [f"Modal Volume {volume}: {file.path}" for file in files], [_lines(file.lines()) for file in files]
 
