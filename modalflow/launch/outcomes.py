@@ -55,6 +55,9 @@ _BY_KIND: Mapping[EndKind, str] = {
     EndKind.OUT_OF_MEMORY: "the sandbox ran out of memory; raise `memory`",
 }
 
+_SAYS_ALL = frozenset({EndKind.TERMINATED, EndKind.TIMEOUT, EndKind.IDLE_TIMEOUT})
+"""Ends for which Modal's own words only repeat the kind."""
+
 _EXPLAINED_BY_OUTPUT = frozenset({EndKind.FAILURE, EndKind.INIT_FAILURE, EndKind.INTERNAL_FAILURE})
 
 TAIL_BYTES = 4096
@@ -87,7 +90,8 @@ def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
         sentence = _BY_EXIT_CODE.get(end.exit_code, f"the task's process in the sandbox ended with exit code {end.exit_code}")
     else:
         sentence = _BY_KIND[end.kind]
-    detail = f": {redact(end.detail).strip()}" if end.detail.strip() else ""
+    told = "" if end.kind in _SAYS_ALL else redact(end.detail).strip()
+    detail = f": {told}" if told else ""
     last = last_lines(tail)
     output = f"; its last output was: {last}" if last else ""
     return f"{sentence}{detail} (sandbox {sandbox_id}){output}"

@@ -34,17 +34,24 @@ EXIT_TERMINATED = 137
 def end_of(sandbox: Sandbox) -> SandboxEnd | None:
     """Return the end of a sandbox, ``None`` while it runs as far as this handle knows.
 
-    The cause is in ``_impl.result``, which is not public. Without it the exit code decides, which cannot tell an eviction or a
-    failed start from a failure, nor a process killed by a signal from a termination.
+    ``returncode`` is public; the cause is only in the handle's metadata, which is not. Without it the exit code decides, which
+    cannot tell an eviction or a failed start from a failure, nor a process killed by a signal from a termination.
     """
     returncode = sandbox.returncode
     if returncode is None:
         return None
-    result = getattr(getattr(sandbox, "_impl", None), "result", None)
-    kind = _KINDS.get(getattr(result, "status", None) or 0)
-    if kind is None:
+    result = _result_of(sandbox)
+    kind = _KINDS.get(result.status) if result is not None else None
+    if result is None or kind is None:
         return SandboxEnd(kind=_by_exit_code(returncode), exit_code=returncode)
-    return SandboxEnd(kind=kind, exit_code=returncode, detail=str(getattr(result, "exception", "") or ""))
+    return SandboxEnd(kind=kind, exit_code=returncode, detail=result.exception)
+
+
+def _result_of(sandbox: object) -> api_pb2.GenericResult | None:
+    """Return ``GenericResult`` of a handle whose wait is over (modal 1.6.4: ``_Sandbox._get_metadata``), ``None`` if it moved."""
+    read = getattr(sandbox, "_get_metadata", None)
+    result = getattr(read(), "result", None) if callable(read) else None
+    return result if isinstance(result, api_pb2.GenericResult) else None
 
 
 def _by_exit_code(returncode: int) -> EndKind:

@@ -107,6 +107,9 @@ class ModalGateway:
                 await sandbox.stdin.drain.aio()
             except ValueError as error:
                 raise InvalidRequest(f"the sandbox {sandbox_id} takes no input any more: {error}") from error
+            finally:
+                # V2 writes through a connection of its own per sandbox; waiting needs none.
+                await sandbox.detach.aio()  # type: ignore[no-untyped-call]
         self._sandboxes[sandbox_id] = sandbox
 
     async def find(self, name: str) -> SandboxStatus | None:
@@ -184,9 +187,13 @@ class ModalGateway:
         try:
             async with bounded(f"read the output of the sandbox {sandbox_id}", TAIL_LIMIT):
                 sandbox = await self._look_up(sandbox_id, "read the output of")
-                await asyncio.gather(
-                    _keep_last(aiter(sandbox.stdout), kept[0], max_bytes), _keep_last(aiter(sandbox.stderr), kept[1], max_bytes)
-                )
+                try:
+                    await asyncio.gather(
+                        _keep_last(aiter(sandbox.stdout), kept[0], max_bytes),
+                        _keep_last(aiter(sandbox.stderr), kept[1], max_bytes),
+                    )
+                finally:
+                    await sandbox.detach.aio()  # type: ignore[no-untyped-call]
         except (GatewayError, UnicodeDecodeError):
             pass  # what was read until then is all there is; the exit code tells the rest
         return "".join(part for lines in kept for part in lines)

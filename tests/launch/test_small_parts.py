@@ -106,7 +106,8 @@ class TestOutcomes:
     @pytest.mark.parametrize("kind", [kind for kind in EndKind if kind is not EndKind.SUCCESS])
     def test_every_kind_of_end_has_a_sentence(self, kind: EndKind) -> None:
         sentence = outcomes.reason(SandboxEnd(kind=kind, exit_code=3, detail="why"), sandbox_id="sb-1")
-        assert sentence.endswith(": why (sandbox sb-1)")
+        assert sentence.endswith(" (sandbox sb-1)")
+        assert (": why" in sentence) == (kind not in (EndKind.TERMINATED, EndKind.TIMEOUT, EndKind.IDLE_TIMEOUT))
         assert "\n" not in sentence
 
     def test_only_exit_zero_is_a_success(self) -> None:
