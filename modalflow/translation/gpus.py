@@ -156,14 +156,18 @@ def _spelled(name: str, model: GpuModel) -> str:
     return name.upper() if name.upper() in _SENT_AS_WRITTEN else model.name
 
 
-def check_count(count: int, model: GpuModel, place: Place, *, name: str, got: str) -> int | None:
-    """Return ``count`` if one sandbox can have that many of ``model``, else report with what could be written."""
+def check_count(count: int, model: GpuModel, place: Place, *, name: str, got: str, written: str = '"{}"') -> int | None:
+    """Return ``count`` if one sandbox can have that many of ``model``, else report with what could be written.
+
+    ``written`` is how a GPU is spelled at ``place``, with ``{}`` for the GPU itself.
+    """
     if count < 1:
         place.error("bad-gpu-count", f"expected 1 to {model.most} GPUs, got {got}", f'write "{name}", or [] for no GPU')
         return None
     if count > model.most:
         larger = _larger_alternative(model, count)
-        hint = f'write "{larger.name}:{count}"' if larger else f'write "{name}:{model.most}" or less'
+        gpu = f"{larger.name}:{count}" if larger else f"{name}:{model.most}"
+        hint = f"write {written.replace('{}', gpu)}" + ("" if larger else " or less")
         place.error("bad-gpu-count", f"a sandbox has at most {model.most} {model.name} GPUs, got {got}", hint)
         return None
     return count

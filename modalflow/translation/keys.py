@@ -65,11 +65,9 @@ def read_workdir(value: object, place: Place) -> str | None:
     return None
 
 
-def _read_template(value: object, place: Place) -> str | None:
-    if isinstance(value, str) and value:
-        return value
-    place.error("bad-template", f"expected the name of a template, got {shown(value)}")
-    return None
+def _keep(value: object, _place: Place) -> object:
+    """Return the value as it is: ``layers`` has read and checked it already."""
+    return value
 
 
 def _read_backend(value: object, place: Place) -> str | None:
@@ -211,7 +209,7 @@ KEYS: Mapping[str, Key] = {
         merge=Merge.BY_KEY,
     ),
     "template": Key(
-        read=_read_template,
+        read=_keep,
         schema=_TEXT,
         meaning="Template to start from (only in `executor_config`; a template names others in `extends`).",
         example='"gpu-training"',

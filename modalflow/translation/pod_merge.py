@@ -210,7 +210,7 @@ def _report_dropped(name: str, below: Piece, above: Piece, findings: list[Diagno
         listed = ", ".join(".".join(path) for path in gone)
         above.place(findings).warn(
             "dropped-by-override",
-            f"replaces {below.place(findings).origin} as a whole, as in KubernetesExecutor: {listed} no longer holds",
+            f"replaces {below.place(findings).origin} as a whole, as in KubernetesExecutor, without {listed}",
             "repeat it here to keep it",
         )
 

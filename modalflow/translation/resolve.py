@@ -116,8 +116,11 @@ def _choose(pod: PodGpu, names: tuple[str, ...], place: Place) -> GpuRequest:
     """Give each model the count of the pod's limit; report when the first of them does not come in that number."""
     count = pod.count or 0
     if (first := BY_NAME[names[0].upper()]).most < count:
-        check_count(count, first, place, name=names[0], got=str(count))
+        check_count(count, first, place, name=names[0], got=str(count), written='{"modal": {"gpu": "{}"}}')
         return ()
+    for name in names:
+        if (model := BY_NAME[name.upper()]).most < count:
+            place.warn("dropped-fallback", f"a sandbox has at most {model.most} {name} GPUs: {name} is no fallback for {count}")
     return tuple(GpuChoice(name=name, count=count) for name in names if BY_NAME[name.upper()].most >= count)
 
 
