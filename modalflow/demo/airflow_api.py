@@ -10,10 +10,10 @@ import httpx
 
 
 class AirflowApi:
-    """A logged-in client. Times out at 10 s a call; raises ``httpx.HTTPError``."""
+    """A logged-in client. Times out at 60 s a call: two cores start many sandboxes at once; raises ``httpx.HTTPError``."""
 
     def __init__(self, base_url: str, password_file: Path) -> None:
-        self._client = httpx.Client(base_url=base_url, timeout=10.0, trust_env=False)
+        self._client = httpx.Client(base_url=base_url, timeout=60.0, trust_env=False)
         self._password_file = password_file
 
     def close(self) -> None:

@@ -32,8 +32,14 @@ class Row:
 
 
 def _seconds(instances: Sequence[Mapping[str, Any]]) -> float | None:
-    durations = [instance["duration"] for instance in instances if instance.get("duration") is not None]
-    return sum(durations) if durations else None
+    """From the first start to the last end of the instances that ran."""
+    ran = [one for one in instances if one.get("start_date") and one.get("end_date")]
+    if not ran:
+        return None
+    first, last = (
+        pick(datetime.datetime.fromisoformat(one[key]) for one in ran) for pick, key in ((min, "start_date"), (max, "end_date"))
+    )
+    return (last - first).total_seconds()
 
 
 def _state(instances: Sequence[Mapping[str, Any]]) -> str:
@@ -51,9 +57,8 @@ def describe(sandbox: SandboxRecord) -> str:
     if sandbox.milli_cpu_max:
         cores = f"{sandbox.milli_cpu / 1000:g}-{sandbox.milli_cpu_max / 1000:g} cores"
     memory = f"{sandbox.memory_mb} MiB" if not sandbox.memory_mb_max else f"{sandbox.memory_mb}-{sandbox.memory_mb_max} MiB"
-    hours = f"{datetime.timedelta(seconds=sandbox.timeout)}"
-    gpu = sandbox.gpu or "CPU"
-    return f"{sandbox.backend} {gpu}, {cores}, {memory}, {sandbox.image}, {hours}"
+    image = "image auto" if sandbox.image.startswith("python:") else sandbox.image
+    return f"{sandbox.backend} {sandbox.gpu or 'CPU'}, {cores}, {memory}, {image}, {sandbox.timeout / 3600:g} h"
 
 
 def build_row(
