@@ -197,3 +197,22 @@ def test_airflow_itself_starts_with_it_around_another(tmp_path: Path) -> None:
         AIRFLOW__MODAL_EXECUTOR__BASE_LOGGING_CONFIG_CLASS="company_logs.CONFIG",
     )
     assert found == ["ModalTaskLog", "Bucket", "bucket", []]
+
+
+def test_remote_logging_to_s3_stays_in_use(tmp_path: Path) -> None:
+    # The amazon provider is not installed here: these are the two modules of it that Airflow's own configuration asks for.
+    stubs = {
+        "log/s3_task_handler.py": "class S3RemoteLogIO:\n    processors = ()\n    def __init__(self, **kwargs): ...\n",
+        "hooks/s3.py": "class S3Hook:\n    default_conn_name = 'aws_default'\n",
+    }
+    for name, text in stubs.items():
+        file = tmp_path / "stubs" / "airflow" / "providers" / "amazon" / "aws" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = probe(
+        tmp_path / "stubs",
+        AIRFLOW__LOGGING__REMOTE_LOGGING="True",
+        AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER="s3://bucket/logs",
+        AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS=OURS,
+    )
+    assert found == ["ModalTaskLog", "S3RemoteLogIO", "aws_default", []]
