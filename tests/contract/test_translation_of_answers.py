@@ -21,6 +21,7 @@ from modalflow.translation.plan import ImagePlan, SandboxPlan
 
 RESULT = api_pb2.GenericResult
 IMAGE = ImagePlan(reference=None)
+ADVICE = "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ IMAGE = ImagePlan(reference=None)
         (
             theirs.AuthError("x"),
             ours.Unauthenticated,
-            "could not act: Modal refused the credentials: x; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`",
+            f"could not act: Modal refused the credentials: x; {ADVICE}",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
