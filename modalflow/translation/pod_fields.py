@@ -248,13 +248,15 @@ class PodReader:
         for field in entry:
             if field not in {"name", "value", "valueFrom"}:
                 self._unknown(piece.part(None, field), ("name", "value", "valueFrom"))
-        if not check_name(name, place.at("name")) or not isinstance(name, str):
+        if not check_name(name, place) or not isinstance(name, str):
             return None
         if name.startswith(_NEVER_IN_TASKS):
             place.notice("withheld-env", f"{name} is not given to tasks: they must not have it")
             return None
         source = entry.get("valueFrom")
         if source is not None:
+            if "value" in entry:
+                place.at("value").error("bad-pod", "value and valueFrom exclude each other", "keep one of them")
             for part in self._parts(piece.part(source, "valueFrom")):
                 self._look_up(part, verdicts.ENV_SOURCES)
             return name, None

@@ -27,18 +27,25 @@ _KEPT = (str, int, float, bool, type(None), datetime.datetime, datetime.timedelt
 
 
 def check_serialisable(config: object) -> list[Diagnostic]:
-    """Return an error for each value that would not survive, with its path, type and what to write instead."""
+    """Return an error for each value that would not survive, with its path, type and what to write instead. Never raises."""
     findings: list[Diagnostic] = []
-    if isinstance(config, dict):
-        for key, value in config.items():
-            if key == "modal":
-                _walk(value, Place(MODAL, (), findings), 1)
-            elif key == "pod_override":
-                _check_override(value, Place(POD_OVERRIDE, (), findings))
-            else:
-                _check_key(key, Place(CONFIG, (), findings))
-                _walk(value, Place(CONFIG, (_path_key(key),), findings), 1)
+    try:
+        if isinstance(config, dict):
+            for key, value in config.items():
+                _check_top(key, value, findings)
+    except Exception as error:  # A user's object can raise anything, and a DAG file must not fail for our looking at it.
+        Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
     return findings
+
+
+def _check_top(key: object, value: object, findings: list[Diagnostic]) -> None:
+    if key == "modal":
+        _walk(value, Place(MODAL, (), findings), 1)
+    elif key == "pod_override":
+        _check_override(value, Place(POD_OVERRIDE, (), findings))
+    else:
+        _check_key(key, Place(CONFIG, (), findings))
+        _walk(value, Place(CONFIG, (_path_key(key),), findings), 1)
 
 
 def _check_override(value: object, place: Place) -> None:
