@@ -163,6 +163,7 @@ class Driver:
             if self._source is None:
                 raise RuntimeError("this launch cannot be made again")
             self._request = self._source()
+            self.priority = self._request.priority
         return self._request
 
     def _begin(self, step: m.Step) -> None:

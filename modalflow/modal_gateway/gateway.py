@@ -141,11 +141,10 @@ class ModalGateway:
 
     async def wait(self, sandbox_id: str) -> SandboxEnd:
         """Wait for the end, by the client's own long polls of 10 s."""
-        sandbox = self._sandboxes.get(sandbox_id) or await self._look_up(sandbox_id, "wait for")
+        sandbox = self._sandboxes.pop(sandbox_id, None) or await self._look_up(sandbox_id, "wait for")
         async with bounded(f"wait for the sandbox {sandbox_id}", None):
             with suppress(modal_errors.SandboxTimeoutError):  # an end like any other, read below
                 await sandbox.wait.aio(raise_on_termination=False)
-        self._sandboxes.pop(sandbox_id, None)
         end = end_of(sandbox)
         if end is None:
             raise Unavailable(f"could not wait for the sandbox {sandbox_id}: Modal gave no result")
