@@ -6,12 +6,13 @@ import base64
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from modalflow.emulator.introspection import SandboxRecord, sandbox_records
 
 from modalflow.demo.deployment import Deployment, airflow_log
+from modalflow.emulator.introspection import SandboxRecord, sandbox_records
 from tests.e2e.conftest import start_run, wait_for, wait_for_state
 from tests.e2e.secret_search import search
 
@@ -71,7 +72,8 @@ def find_tokens(deployment: Deployment, subjects: list[str]) -> list[str]:
     records = {
         f"tags and name of {r.sandbox_id}": json.dumps([r.name, dict(r.tags)]) for r in sandbox_records(deployment.emulator)
     }
-    return search(subjects, folders=[deployment.airflow.home], records=records)
+    working = Path(tempfile.gettempdir()).glob("modal-emulator-*")  # where the emulator keeps running sandboxes
+    return search(subjects, folders=[deployment.airflow.home, *working], records=records)
 
 
 def test_the_search_finds_a_planted_token_everywhere(tmp_path: Path) -> None:
