@@ -11,7 +11,7 @@ Flows out: the task's log file and JSON lines on stdout, one readable line on st
 """
 
 # Imports stand where they are used, because what is not needed is not loaded; and pathlib would be one of them.
-# ruff: noqa: PLC0415, PTH103, PTH110, PTH111, PTH116, PTH117, PTH118, PTH120, PTH123
+# ruff: noqa: PLC0415, PTH103, PTH111, PTH116, PTH117, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -71,13 +71,15 @@ class Log:
     """The task's log file: what the bootstrap itself has to say goes there, and all of it is copied to stdout.
 
     Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form.
-    ``secret`` is cut out of every line. The copy is byte for byte: Airflow merges the lines of several sources and drops
-    what is equal, and its own second logger for stdout gives the lines of ``print`` another timestamp (3.3.2).
+    ``secret`` is cut out of every line. ``copied`` says whether there is a copy. It is byte for byte: Airflow merges the
+    lines of several sources and drops what is equal, and its own second logger for stdout gives the lines of ``print``
+    another timestamp (3.3.2).
     """
 
     def __init__(self) -> None:
         self.path: str | None = None
         self.secret = ""
+        self.copied = True
         self._kept: list[str] = []
         self._start = 0
         self._file: Any = None
@@ -100,15 +102,26 @@ class Log:
         self._write()
 
     def copy(self) -> None:
-        """Copy to stdout what was appended since the last time. Lines are whole: this process alone writes the file."""
-        if self._file is None:
-            if self.path is None or not os.path.exists(self.path):
-                return
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - open to the end of the program
-            self._file.seek(self._start)
-        while part := self._file.read(COPY_BYTES):
-            sys.stdout.buffer.write(part)
-        sys.stdout.buffer.flush()
+        """Copy to stdout what was appended since the last time. Lines are whole: this process alone writes the file.
+
+        Never raises, for it is called within Airflow's supervisor: if stdout is gone, the file is enough.
+        """
+        if not self.copied or self.path is None:
+            return
+        try:
+            if self._file is None:
+                self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - open to the end of the program
+                self._file.seek(self._start)
+            while part := self._file.read(COPY_BYTES):
+                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+        except FileNotFoundError:
+            return  # nothing was logged yet
+        except (OSError, ValueError) as error:
+            self.copied = False
+            if self._file is not None:
+                self._file.close()
+            self.say("warning", f"the log is no longer copied to stdout ({error})")
 
     def _write(self) -> None:
         if self.path is None or not self._kept:
@@ -367,16 +380,19 @@ def execution_api_url() -> str:
 
 def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None:
     """Run one workload to its end under Airflow's supervisor; every foreseen end that is not a report is a ``Failure``."""
-    copied = skip_tail(supervisor, log.copy) and log_path is not None
     from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)
     configure_logging(output=sys.stdout.buffer, json_output=True)
     server = execution_api_url()
+    is_task = workload["type"] == "ExecuteTask"
+    # Airflow itself writes the lines of callbacks to stdout, always; those of tasks only if it is told to.
+    log.copied = is_task and log_path is not None
+    log.copied = skip_tail(supervisor, log.copy) and log.copied
     try:
-        if workload["type"] == "ExecuteTask":
-            run_task(workload, log_path, supervisor, server, to_stdout=not copied)
+        if is_task:
+            run_task(workload, log_path, supervisor, server)
         else:
             run_other(workload, log_path, server)
     except Exception as error:
@@ -386,8 +402,8 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None
         raise failure from error
 
 
-def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str, *, to_stdout: bool) -> None:
-    """Supervise a task; ``to_stdout`` has Airflow write its lines there too, where the copy of the log file does not.
+def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str) -> None:
+    """Supervise a task.
 
     The task SDK's own models are enough for that and are loaded already; the executor's would bring more of the ORM.
     """
@@ -411,7 +427,7 @@ def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, se
         **arguments,
         server=server,
         log_path=log_path,
-        subprocess_logs_to_stdout=to_stdout,
+        subprocess_logs_to_stdout=not log.copied,
         sentry_integration=workload.get("sentry_integration") or "",
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,17 @@ def test_stdin_that_never_ends_says_how_much_came(env: dict[str, str]) -> None:
 def test_stdin_closed_without_a_workload(run_sandbox: RunSandbox, env: dict[str, str]) -> None:
     ended = run_sandbox(env)
     assert (ended.code, ended.stderr) == (65, "modalflow: stdin was closed without a workload\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_sigterm_before_the_task_runs_ends_it(env: dict[str, str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", bootstrap_source()], env=env, stdin=subprocess.PIPE) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        end = time.monotonic() + 30
+        while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
+            assert time.monotonic() < end, "it never listened for SIGTERM"
+        process.terminate()
+        assert process.wait(30) == 143
 
 
 def test_another_minor_version_of_airflow_is_refused(run_sandbox: RunSandbox, env: dict[str, str]) -> None:

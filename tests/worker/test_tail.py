@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -90,3 +94,23 @@ def test_another_supervisor_is_left_alone_and_it_is_said(
     assert capsys.readouterr().err == (
         "modalflow: this Airflow's supervisor is not the one whose last wait modalflow can shorten; it runs as it is\n"
     )
+
+
+def test_a_closed_stdout_does_not_reach_the_supervisor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stdout:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr(sys, "stdout", stdout)
+        log = bootstrap.Log()
+        log.goes_to(str(tmp_path / "attempt=1.log"))
+        log.copy()  # there is no file yet
+        (tmp_path / "attempt=1.log").write_text("a line\n")
+        log.copy()
+        assert not log.copied
+        assert capsys.readouterr().err == "modalflow: the log is no longer copied to stdout ([Errno 32] Broken pipe)\n"
+        log.copy()
+        assert "no longer copied" in (tmp_path / "attempt=1.log").read_text()
+        with contextlib.suppress(BrokenPipeError):
+            stdout.close()
