@@ -517,6 +517,9 @@ def request_path(error: Any) -> str:
 
 def work() -> None:
     """Take the workload and run it; raises ``Failure`` for every end that is foreseen."""
+    if not hasattr(sys, "orig_argv"):
+        text = f"this image has Python {sys.version.split()[0]} at {sys.executable}; Airflow 3.3 needs 3.10 or later"
+        raise Failure(EXIT_AIRFLOW_UNUSABLE, text)
     if WORKLOAD in os.environ:
         hide_workload()
     raw = inherited_workload()

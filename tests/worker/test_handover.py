@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.worker import bootstrap_source
+from modalflow.worker import bootstrap, bootstrap_source
 from tests.worker.conftest import RunSandbox
 
 BARE = (sys.executable, "-S")
@@ -110,6 +110,16 @@ def test_sigterm_before_the_task_runs_ends_it(env: dict[str, str]) -> None:
             assert time.monotonic() < end, "it never listened for SIGTERM"
         process.terminate()
         assert process.wait(30) == 143
+
+
+def test_a_python_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys, "orig_argv")  # new in 3.10
+    with pytest.raises(bootstrap.Failure) as failure:
+        bootstrap.work()
+    assert (failure.value.code, str(failure.value)) == (
+        66,
+        f"this image has Python {sys.version.split()[0]} at {sys.executable}; Airflow 3.3 needs 3.10 or later",
+    )
 
 
 def test_another_minor_version_of_airflow_is_refused(run_sandbox: RunSandbox, env: dict[str, str]) -> None:
