@@ -137,6 +137,14 @@ def parse_template(text: str) -> _Parsed:
     return _Parsed(document=document, lines=reader.lines)
 
 
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_KINDS: dict[type[yaml.Node], tuple[str, ...]] = {
+    yaml.MappingNode: ("map",),
+    yaml.SequenceNode: ("seq",),
+    yaml.ScalarNode: ("str", "int", "float", "bool", "null", "timestamp"),
+}
+
+
 class _Reader:
     """Makes plain data of YAML nodes, as ``yaml.safe_load`` does, and notes lines and duplicate keys on the way."""
 
@@ -157,6 +165,9 @@ class _Reader:
         self._count += 1
         if self._count > MOST_NODES or len(path) > DEEPEST:
             raise _Problem(f"more than {MOST_NODES} values or {DEEPEST} levels", line)
+        kind = node.tag.removeprefix(_TAG)
+        if kind not in _PLAIN_KINDS.get(type(node), ()):
+            raise _Problem(f"a template holds plain data, no {node.tag.replace(_TAG, '!!')}", line)
         self.lines.setdefault(path, line)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -169,7 +180,7 @@ class _Reader:
         merged: dict[Hashable, object] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == f"{_TAG}merge":
                 for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                     content = self.read(source, path)
                     if not isinstance(content, dict):
@@ -190,5 +201,5 @@ class _Reader:
             return self._scalars.construct_object(node)
         except ValueError as error:
             raise _Problem(
-                f"not YAML: {node.value!r} is no valid {node.tag.rsplit(':', maxsplit=1)[-1]}", node.start_mark.line + 1
+                f"not YAML: {node.value!r} is no valid {node.tag.removeprefix(_TAG)}", node.start_mark.line + 1
             ) from error

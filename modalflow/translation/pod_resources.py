@@ -118,12 +118,13 @@ class Resources:
                 self._place(request).error("gpu-request-alone", "only a limit gives a task a GPU", f'write it as limits["{GPU}"]')
             return
         number = self._quantity(limit, "1")
-        if number is None:
+        asked = self._quantity(request, "1") if request is not None else number
+        if number is None or asked is None:
             return
         if number < 0 or number != int(number):
             self._place(limit).error("bad-gpu-count", f"expected a whole number of GPUs, got {shown(limit.value)}")
             return
-        if request is not None and parse_quantity(request.value) != number:
+        if request is not None and asked != number:
             message = f"the request {shown(request.value)} differs from the limit {shown(limit.value)}"
             self._place(request).error("bad-gpu-count", message, "write the limit alone")
             return
