@@ -6,7 +6,7 @@ Flows in: the command line, a fixture or a test. Flows out: ``EmulatorConfig``, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modalflow.emulator.gpus import UnknownGpuError, canonical
@@ -39,7 +39,7 @@ class EmulatorConfig:
     state_dir: Path | None = None
     python: Path | None = None
     token_id: str | None = None
-    token_secret: str | None = None
+    token_secret: str | None = field(default=None, repr=False)
     any_token: bool = False
     record_calls: bool = False
 

@@ -157,18 +157,10 @@ class Spawner:
 
     async def stop(self) -> None:
         """Kill every process and return when the spawner is gone."""
-        if self._control is None or self._popen is None:
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._control)
-        loop.remove_writer(self._control)
-        for _, fds in self._backlog:
-            _close_all(fds)
-        self._backlog.clear()
-        self._control.close()
-        self._control = None
-        await asyncio.to_thread(self._popen.wait)
-        self._all_lost()
+        self._lost()
+        if self._popen is not None:
+            await asyncio.to_thread(self._popen.wait)
+            self._popen = None
 
     async def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
@@ -268,7 +260,7 @@ class Spawner:
         process.close_stdin()
 
     def _lost(self) -> None:
-        """The spawner died under us: nothing can be started any more, and what ran is dead or about to be."""
+        """Leave the spawner, which then ends, or has ended: what ran is dead or about to be, and nothing is started any more."""
         if self._control is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._control)

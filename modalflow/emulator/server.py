@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import grpclib.server
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.events import RecvRequest, listen
@@ -28,6 +27,7 @@ from modalflow.emulator.command_router import CommandRouterService
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.environment import Toolbox, environment_bin
 from modalflow.emulator.faults import Faults
+from modalflow.emulator.grpc_server import GrpcServer
 from modalflow.emulator.persistence import load, save
 from modalflow.emulator.processes import Spawner
 from modalflow.emulator.sandboxes import Sandboxes
@@ -94,7 +94,7 @@ class Emulator:
         self.config = config or EmulatorConfig()
         self.faults = Faults(self.config.latency)
         self._core: Core | None = None
-        self._server: grpclib.server.Server | None = None
+        self._server: GrpcServer | None = None
         self._folder: Path | None = None
 
     @property
@@ -126,21 +126,19 @@ class Emulator:
         await core.spawner.start()
         core.sync.start(core.sandboxes)
         await core.block_store.start()
-        server = grpclib.server.Server(
-            [ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec()
-        )
+        server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())
         listen(server, RecvRequest, self._admit)
         # SO_REUSEADDR (the default of asyncio on Linux): a restart may take the port while old connections linger.
         await server.start(self.config.host, self.config.port)
         self._server = server
-        core.port = server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        core.port = server.port
 
     async def stop(self) -> None:
         """Stop: sandboxes are terminated and committed, processes killed, the temporary folder removed."""
         core, server, folder = self._core, self._server, self._folder
         self._server = None
         if server is not None:
-            server.close()  # no wait_closed: since Python 3.12 it waits for clients that keep their channel open
+            await server.abort()
         if core is not None:
             await core.sandboxes.stop()
             await core.sync.stop()

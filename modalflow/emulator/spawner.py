@@ -84,12 +84,19 @@ def kill_group_quietly(pgid: int) -> None:
         return
 
 
-def carries_mark(pid: int, scope: str) -> bool:
-    """Whether the process was started with the task id ``scope`` in its environment."""
+def scope_of(pid: int) -> str:
+    """Return the task id that the process was started with in its environment, if any."""
     try:
-        return f"{_MARK}={scope}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return False
+        return ""
+    mark = f"{_MARK}=".encode()
+    return next((variable[len(mark) :].decode(errors="replace") for variable in variables if variable.startswith(mark)), "")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child is waiting to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 class Spawner:
@@ -167,47 +174,53 @@ class Spawner:
 
     def reap(self) -> None:
         """Take in every child that ended: ours are reported, adopted ones only buried."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            child = self.children.get(ended.si_pid)
-            if child is None:
-                os.waitpid(ended.si_pid, 0)
-                continue
-            # While it is a zombie its id, and so its group's id, cannot be given to anybody else.
-            self.kill_rest(ended.si_pid, child)
-            del self.children[ended.si_pid]
-            _, status = os.waitpid(ended.si_pid, 0)
+        ended = [pid for pid in self.children if has_ended(pid)]
+        # While they are zombies their ids, and so their groups' ids, cannot be given to anybody else.
+        self.kill_rest({pid: self.children[pid].scope for pid in ended if self.children[pid].main})
+        for pid in ended:
+            child = self.children.pop(pid)
+            _, status = os.waitpid(pid, 0)
             child.popen.returncode = os.waitstatus_to_exitcode(status)
             self.send({"key": child.key, "code": child.popen.returncode})
+        self.bury_adopted()
 
-    def kill_rest(self, leader: int, child: Child) -> None:
-        """Kill everything of a sandbox whose main process has ended. What an exec leaves running stays, as in a container."""
-        if not child.main:
+    def kill_rest(self, leaders: dict[int, str]) -> None:
+        """Kill everything of the sandboxes whose main processes (by scope) have ended.
+
+        What an exec leaves running stays until then, as in a container.
+        """
+        if not leaders:
             return
-        kill_group_quietly(leader)
-        for pid, other in self.children.items():
-            if other.scope == child.scope and pid != leader:
+        scopes = set(leaders.values())
+        for pid, child in self.children.items():
+            if child.scope in scopes:
                 kill_group_quietly(pid)
         me = os.getpid()
-        # Process ids grow until they wrap; before that, nothing of this sandbox is older than its main process.
-        first = leader if self.newest >= leader else 0
+        # Process ids grow until they wrap; before that, nothing of a sandbox is older than its main process.
+        first = min(leaders) if self.newest >= max(leaders) else 0
         for _ in range(50):
             strays = [
                 row.pid
                 for row in process_table(first)
                 if row.parent == me
                 and row.pid not in self.children
-                and (leader in (row.group, row.session) or carries_mark(row.pid, child.scope))
+                and (row.group in leaders or row.session in leaders or scope_of(row.pid) in scopes)
             ]
             if not strays:
                 return
             for pid in strays:
                 kill_quietly(pid)
+
+    def bury_adopted(self) -> None:
+        """Reap the adopted processes that ended."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None or ended.si_pid in self.children:  # the latter ended just now: the next signal's turn
+                return
+            os.waitpid(ended.si_pid, 0)
 
     def kill_everything(self) -> None:
         """Kill all descendants: of a killed parent the children come to us, so repeat until there are none."""

@@ -42,7 +42,9 @@ class Uploads(Service):
     async def BlobCreate(self, _request: api_pb2.BlobCreateRequest, _call: Call) -> api_pb2.BlobCreateResponse:
         """Give an address to upload one blob to, in one piece whatever its size."""
         blob_id = new_id("bl")
-        return api_pb2.BlobCreateResponse(blob_id=blob_id, upload_url=self.core.block_store.blob_url(blob_id))
+        url = self.core.block_store.blob_url(blob_id)
+        # Lists, because Modal may offer several providers; modal 1.6.4 reads nothing else.
+        return api_pb2.BlobCreateResponse(blob_ids=[blob_id], upload_urls=api_pb2.UploadUrlList(items=[url]))
 
     @unary
     async def BlobGet(self, request: api_pb2.BlobGetRequest, _call: Call) -> api_pb2.BlobGetResponse:

@@ -1,0 +1,105 @@
+"""The unmodified modal client on an emulator of its own for each test.
+
+Every object is made with an explicit ``Client``: ``Client.from_env`` is one per process and keeps its first server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import modal
+import pytest
+
+from modalflow.emulator import EmulatorConfig, EmulatorThread
+
+StartEmulator = Callable[..., EmulatorThread]
+Eventually = Callable[[Callable[[], bool]], None]
+
+PAST = 20.0
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Return when a condition holds; fail if it does not within a bound."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PAST
+        while not condition():
+            assert time.monotonic() < deadline, "the condition never held"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def start_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartEmulator]:
+    """Start emulators with any configuration; the environment points at the last one."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> EmulatorThread:
+            config = EmulatorConfig(record_calls=True, **settings)  # type: ignore[arg-type]
+            emulator = stack.enter_context(EmulatorThread(config))
+            for name, value in emulator.environment().items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.delenv("MODAL_SANDBOX_V2", raising=False)
+            return emulator
+
+        yield start
+
+
+@pytest.fixture
+def emulator(start_emulator: StartEmulator) -> EmulatorThread:
+    """An emulator with one A10 and unlimited CPU."""
+    return start_emulator(gpus={"A10G": 1, "H100": 4})
+
+
+def connect(emulator: EmulatorThread, **overrides: str) -> modal.Client:
+    """Return a client of that emulator. The environment must point at it: the client takes the address from there."""
+    environment = {**emulator.environment(), **overrides}
+    return modal.Client.from_credentials(environment["MODAL_TOKEN_ID"], environment["MODAL_TOKEN_SECRET"])
+
+
+@pytest.fixture
+def client(emulator: EmulatorThread) -> Iterator[modal.Client]:
+    client = connect(emulator)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def app(client: modal.Client) -> modal.App:
+    return modal.App.lookup("tests", create_if_missing=True, client=client)
+
+
+class Sandboxes:
+    """``Sandbox.create`` with the test's App, client and a bare image."""
+
+    def __init__(self, app: modal.App, client: modal.Client) -> None:
+        self.app = app
+        self.client = client
+        self.image = modal.Image.debian_slim("3.11")
+
+    def create(self, *args: str, **options: object) -> modal.Sandbox:
+        options.setdefault("image", self.image)
+        options.setdefault("timeout", 60)
+        return modal.Sandbox.create(*args, app=self.app, client=self.client, **options)  # type: ignore[arg-type]
+
+    def shell(self, script: str, **options: object) -> modal.Sandbox:
+        return self.create("sh", "-c", script, **options)
+
+    def output(self, *args: str, **options: object) -> str:
+        """Run to the end; the exit code must be 0."""
+        sandbox = self.create(*args, **options)
+        sandbox.wait()
+        assert sandbox.returncode == 0, sandbox.stderr.read()
+        return sandbox.stdout.read()
+
+    def running(self, **tags: str) -> list[str]:
+        return [one.object_id for one in modal.Sandbox.list(app_id=self.app.app_id, tags=tags, client=self.client)]
+
+
+@pytest.fixture
+def sandboxes(app: modal.App, client: modal.Client) -> Sandboxes:
+    return Sandboxes(app, client)
