@@ -45,6 +45,15 @@ with DAG("plain", schedule=None):
     empty(), prints(), fails(), waits()
 '''
 
+CALLBACKS = '''
+"""Callbacks of the worker's tests; not a DAG file."""
+def greets(**context):
+    print("hello from the callback")
+
+def fails(**context):
+    raise RuntimeError("this callback fails")
+'''
+
 
 @dataclass(frozen=True, kw_only=True)
 class RealAirflow:
@@ -90,6 +99,8 @@ def real_airflow(home: Path) -> Iterator[RealAirflow]:
     """Start Airflow in ``home``; it ends with the block."""
     (home / "dags").mkdir(parents=True)
     (home / "dags" / "plain.py").write_text(DAGS)
+    (home / "dags" / "callbacks.py").write_text(CALLBACKS)
+    (home / "dags" / ".airflowignore").write_text("callbacks.py\n")
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

@@ -103,6 +103,38 @@ def test_an_execution_api_that_cannot_be_reached(airflow: RealAirflow, run_sandb
     assert text in [record["event"] for record in ended.log()]
 
 
+def callback(path: str) -> str:
+    """A deadline's callback, as the scheduler hands it over; it needs no task instance."""
+    return json.dumps(
+        {
+            "type": "ExecuteCallback",
+            "token": "a-token-that-nobody-asks-for",
+            "dag_rel_path": "plain.py",
+            "bundle_info": {"name": "dags-folder", "version": None},
+            "log_path": "executor_callbacks/plain/run/one",
+            "callback": {
+                "id": "0192f0c2-0000-7000-8000-000000000001",
+                "fetch_method": "import_path",
+                "data": {"path": path, "kwargs": {}},
+            },
+        }
+    )
+
+
+def test_a_callback_runs_too(run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": callback("callbacks.greets")})
+    assert (ended.code, ended.stderr) == (0, "")
+    assert "hello from the callback" in json.dumps(ended.log("one"))
+    assert ended.stdout.count("hello from the callback") == 1
+
+
+def test_a_callback_that_fails_fails_the_sandbox(run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    # Unlike a task's, its end is reported to nobody but the executor, which has the exit code.
+    ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": callback("callbacks.fails")})
+    assert ended.code == 1
+    assert "this callback fails" in json.dumps(ended.log("one"))
+
+
 @contextmanager
 def waiting_task(airflow: RealAirflow, env: dict[str, str], gate: Path) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
     """A sandbox whose task runs until ``gate`` exists."""
