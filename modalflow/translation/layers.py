@@ -19,9 +19,6 @@ BUILT_IN_RANK = 0
 OPTIONS_RANK = 1
 """Ranks up to this one are the site's; a task or template is above it."""
 
-REFUSED_KEY = "modalflow_refused"
-"""Key of an ``executor_config`` that stands for one which could not be kept; its text says why and fails the task."""
-
 BUILT_IN: Mapping[str, object] = {"image": "auto", "timeout": 86_400, "memory": 512}
 """What holds where nobody says anything. 512 MiB: an Airflow task process needs about 200 before user code."""
 
@@ -61,7 +58,7 @@ class Gathering:
     def gather(self, config: Mapping[object, object], queue: str, options: TranslationOptions) -> list[Layer]:
         """Return all layers, weakest first."""
         for key in config:
-            self._check_config_key(key, config)
+            self._check_config_key(key)
         modal = self._modal(config)
         unset = {key: value for key, value in BUILT_IN.items() if options.task_keys.get(key) is None}
         self.layers += [Layer(root=DEFAULTS, content=unset), Layer(root=OPTIONS, content=options.task_keys)]
@@ -79,15 +76,11 @@ class Gathering:
         self.layers.append(Layer(root=MODAL, content=modal))
         return self.layers
 
-    def _check_config_key(self, key: object, config: Mapping[object, object]) -> None:
+    def _check_config_key(self, key: object) -> None:
         if key in _CONFIG_KEYS:
             return
         place = Place(CONFIG, (_path_key(key),), self._findings)
-        if key == REFUSED_KEY:
-            reason = config[key]
-            text = reason if isinstance(reason, str) and reason else "this configuration was refused"
-            Place(CONFIG, (), self._findings).error("refused", text)
-        elif key == "KubernetesExecutor":
+        if key == "KubernetesExecutor":
             place.error(
                 "legacy-config",
                 "the executor_config of Airflow 1.x is not supported yet",
@@ -182,11 +175,6 @@ def _config_key_hint(key: object) -> str:
         if (near := SYNONYMS.get(key) or closest(key, KEYS)) is not None:
             return f'did you mean {{"modal": {{"{near}": ...}}}}?'
     return f"known: {', '.join(_CONFIG_KEYS)}"
-
-
-def refused_config(reason: str) -> dict[str, object]:
-    """Return the ``executor_config`` that stands for one which could not be kept; translating it fails with ``reason``."""
-    return {REFUSED_KEY: reason}
 
 
 def _path_key(key: object) -> str | int:

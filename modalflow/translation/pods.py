@@ -7,6 +7,8 @@ out: nested dicts, lists and scalars, ``None`` left out. ``kubernetes`` is not i
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from modalflow.translation.report import Place, kind_of, shown
@@ -61,18 +63,31 @@ def read_pod_form(content: object, place: Place) -> PlainPod | None:
     return pod
 
 
+_Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
+_readers: dict[type, _Reader] = {}
+"""JSON names of each class seen so far, and how to read all its attributes in one call. There are a few hundred classes."""
+
+
+def _reader(kind: Any) -> _Reader:
+    names = tuple(kind.attribute_map)
+    read = attrgetter(*names)
+    found = tuple(kind.attribute_map.values()), read if len(names) > 1 else lambda value: (read(value),)
+    _readers[kind] = found
+    return found
+
+
 def _plain(value: Any, name: str, depth: int) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is bool:
         return value
     if depth > DEEPEST:
         raise _TooDeep
-    attributes = getattr(kind, "attribute_map", None)
-    if attributes is not None:
+    if is_model(value):
+        keys, read = _readers.get(kind) or _reader(kind)
         return {
-            key: _plain(child, key, depth + 1)
-            for attribute, key in attributes.items()
-            if (child := getattr(value, attribute)) is not None
+            key: child if type(child) is str else _plain(child, key, depth + 1)
+            for key, child in zip(keys, read(value), strict=True)
+            if child is not None
         }
     if isinstance(value, dict):
         free = name in FREE_MAPS

@@ -14,7 +14,6 @@ from kubernetes.client import models as k8s
 
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.layers import refused_config
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.translate import check_executor_config
 
@@ -125,7 +124,6 @@ def check(config: object, **options: str) -> list[str]:
 def test_a_typo_is_an_error_while_the_dag_is_parsed() -> None:
     assert check({"modal": {"gpu": "A10GG"}}) == ['executor_config["modal"]["gpu"]: unknown GPU "A10GG"; did you mean "A10G"?']
     assert check({"pod_overide": {}}) == ['executor_config["pod_overide"]: unknown key; did you mean "pod_override"?']
-    assert check(refused_config("no dict")) == ["executor_config: no dict"]
 
 
 def test_what_only_the_scheduler_knows_is_no_error_while_the_dag_is_parsed() -> None:
