@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -61,6 +62,7 @@ def run_start(arguments: argparse.Namespace) -> int:
     """Start an emulator, say how to reach it, and run until SIGINT or SIGTERM."""
     from modalflow.emulator import EmulatorConfigError, EmulatorThread  # noqa: PLC0415 -- heavy
 
+    _raise_file_limit()
     stopped = threading.Event()
     try:
         with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
@@ -83,6 +85,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         return _failed(ValueError("no command; write: modalflow emulator run -- COMMAND"))
+    _raise_file_limit()
     try:
         with EmulatorThread(_config(arguments)) as emulator:
             child = subprocess.Popen(command, env={**os.environ, **emulator.environment()})  # noqa: S603 -- the user's own
@@ -92,6 +95,12 @@ def run_command(arguments: argparse.Namespace) -> int:
     except (EmulatorConfigError, OSError) as error:
         return _failed(error)
     return code if code >= 0 else 128 - code
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each running sandbox takes three, and the usual limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _config(arguments: argparse.Namespace) -> EmulatorConfig:

@@ -7,6 +7,7 @@ after it ran (the reply that got lost). ``server`` calls ``wrap`` for each reque
 from __future__ import annotations
 
 import asyncio
+import difflib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from typing import Any, Protocol
 import grpclib.server
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
+from modal_proto.api_grpc import ModalClientBase
+from modal_proto.task_command_router_grpc import TaskCommandRouterBase
+
+_METHODS = ModalClientBase.__abstractmethods__ | TaskCommandRouterBase.__abstractmethods__
 
 Stream = grpclib.server.Stream[Any, Any]
 
@@ -62,8 +67,11 @@ class Faults:
         """Delay calls of ``method`` (``SandboxCreateV2``) by ``delay`` seconds, then fail them with ``status`` if one is given.
 
         With ``after_handler`` the handler runs first and its answer is lost. Rules of one method apply in the order they were
-        added, one per call. Return the rule; its ``hits`` count.
+        added, one per call. Return the rule; its ``hits`` count. ``ValueError`` for a name that no RPC has.
         """
+        if method not in _METHODS:
+            near = difflib.get_close_matches(method, _METHODS, 1)
+            raise ValueError(f"no RPC is called {method!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         rule = Fault(method, status, message, details, delay, times, after_handler)
         with self._lock:
             self._rules.append(rule)

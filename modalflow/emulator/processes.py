@@ -45,14 +45,28 @@ class Exit:
 
 
 class _OutputPipe(asyncio.Protocol):
-    def __init__(self, stream: Stream) -> None:
+    """Reads one output of a process. ``open_pipes`` holds it as long as it is open."""
+
+    def __init__(self, stream: Stream, open_pipes: set[_OutputPipe]) -> None:
         self._stream = stream
-        self.closed = asyncio.get_running_loop().create_future()
+        self._open_pipes = open_pipes
+        self._transport: asyncio.BaseTransport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._open_pipes.add(self)
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._stream.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- the protocol's signature
+        self._open_pipes.discard(self)
         self._stream.end()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -134,18 +148,19 @@ class Spawner:
     def __init__(self) -> None:
         self._popen: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._processes: dict[str, tuple[Process, asyncio.Future[list[None]]]] = {}
+        self._processes: dict[str, tuple[Process, list[asyncio.Future[None]]]] = {}
         self._backlog: list[tuple[bytes, list[int]]] = []
         self._keys = itertools.count()
+        self._open_pipes: set[_OutputPipe] = set()
         self._finishing: set[asyncio.Future[None]] = set()
 
-    async def start(self) -> None:
-        """Start the spawner process."""
+    async def start(self, folder: Path) -> None:
+        """Start the spawner process. It removes ``folder`` should the emulator be killed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # The environment is empty: nothing of the emulator's may leak into what it starts.
             self._popen = subprocess.Popen(  # noqa: S603, ASYNC220 -- once, at start
-                [sys.executable, "-I", "-S", str(_SPAWNER), str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-I", "-S", str(_SPAWNER), str(theirs.fileno()), str(os.getpid()), str(folder)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={},
@@ -161,33 +176,35 @@ class Spawner:
         if self._popen is not None:
             await asyncio.to_thread(self._popen.wait)
             self._popen = None
+        for pipe in list(self._open_pipes):
+            pipe.close()
+        await asyncio.sleep(0)  # they tell so in the loop's next turn
 
     async def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
     ) -> Process:
         """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126."""
-        stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
-        stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
-        stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
-        order = os.memfd_create("order", os.MFD_CLOEXEC)
-        _write_all(order, json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode())
-        os.set_blocking(stdin_write, False)
-        process = Process(f"{scope}.{next(self._keys)}", self, stdin_write, output)
-        loop = asyncio.get_running_loop()
-        pipes: list[asyncio.Future[None]] = []
-        for fd, stream in ((stdout_read, STDOUT), (stderr_read, STDERR)):
-            _, pipe = await loop.connect_read_pipe(
-                lambda stream=stream: _OutputPipe(process.output.streams[stream]),  # type: ignore[misc]
-                os.fdopen(fd, "rb", buffering=0),
-            )
-            pipes.append(pipe.closed)
-        drained: asyncio.Future[list[None]] = asyncio.gather(*pipes)
-        self._processes[process.key] = (process, drained)
-        self.request(
-            {"op": "spawn", "key": process.key, "scope": scope, "main": main},
-            [order, stdin_read, stdout_write, stderr_write],
-        )
+        if self._control is None:
+            raise ConnectionError("the emulator's process spawner is gone")
+        with contextlib.ExitStack() as opened:
+            child_ends, our_ends = _open_pipes(opened)
+            order = os.memfd_create("order", os.MFD_CLOEXEC)
+            opened.callback(os.close, order)
+            _write_all(order, json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode())
+            opened.pop_all()
+        stdin, *outputs = our_ends
+        os.set_blocking(stdin, False)
+        process = Process(f"{scope}.{next(self._keys)}", self, stdin, output)
+        pipes = [await self._connect(fd, output.streams[stream]) for fd, stream in zip(outputs, (STDOUT, STDERR), strict=True)]
+        self._processes[process.key] = (process, pipes)
+        self.request({"op": "spawn", "key": process.key, "scope": scope, "main": main}, [order, *child_ends])
         return process
+
+    async def _connect(self, fd: int, stream: Stream) -> asyncio.Future[None]:
+        """Read ``fd`` into ``stream``; the future is done when it has ended."""
+        file = os.fdopen(fd, "rb", buffering=0)
+        _, pipe = await asyncio.get_running_loop().connect_read_pipe(lambda: _OutputPipe(stream, self._open_pipes), file)
+        return pipe.closed
 
     def request(self, message: Mapping[str, object], fds: list[int] | None = None) -> None:
         """Send one request; the descriptors are closed here once they are on their way."""
@@ -248,9 +265,9 @@ class Spawner:
         self._finishing.add(finishing)
         finishing.add_done_callback(self._finishing.discard)
 
-    async def _finish(self, process: Process, drained: asyncio.Future[list[None]], end: Exit) -> None:
+    async def _finish(self, process: Process, drained: list[asyncio.Future[None]], end: Exit) -> None:
         """Tell the end once all output is in. Pipes that an exec's daemon holds open are not waited for."""
-        await asyncio.wait([drained], timeout=_DRAIN_SECONDS)
+        await asyncio.wait(drained, timeout=_DRAIN_SECONDS)
         self._ended(process, end)
 
     def _ended(self, process: Process, end: Exit) -> None:
@@ -272,10 +289,20 @@ class Spawner:
 
     def _all_lost(self) -> None:
         processes, self._processes = self._processes, {}
-        for process, drained in processes.values():
-            with contextlib.suppress(asyncio.InvalidStateError):
-                drained.cancel()
+        for process, _ in processes.values():
             self._ended(process, Exit(137, signal=9, error="the emulator's process spawner is gone"))
+
+
+def _open_pipes(opened: contextlib.ExitStack) -> tuple[list[int], list[int]]:
+    """Return the child's ends of stdin, stdout and stderr, and ours; all are closed again should one more fail to open."""
+    pairs = []
+    for _ in range(3):
+        pair = os.pipe2(os.O_CLOEXEC)
+        for fd in pair:
+            opened.callback(os.close, fd)
+        pairs.append(pair)
+    (stdin_read, stdin_write), (stdout_read, stdout_write), (stderr_read, stderr_write) = pairs
+    return [stdin_read, stdout_write, stderr_write], [stdin_write, stdout_read, stderr_read]
 
 
 def _set(future: asyncio.Future[None]) -> None:

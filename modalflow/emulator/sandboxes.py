@@ -7,6 +7,7 @@ processes, and Volumes committed before the end is told. The protocol in front o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import posixpath
 import shutil
@@ -72,9 +73,9 @@ class Machine:
     async def wait(self, seconds: float) -> api_pb2.GenericResult | None:
         """Return the result, or ``None`` if it has not ended within that time."""
         if seconds > 0 and not self.finished.is_set():
-            waiting = asyncio.ensure_future(self.finished.wait())
-            await asyncio.wait([waiting], timeout=seconds)
-            waiting.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.finished.wait()
         return self.sandbox.result
 
 

@@ -123,7 +123,7 @@ class Emulator:
         if self.config.state_dir is not None:
             load(core.store, self.config.state_dir)
         core.sync.install()
-        await core.spawner.start()
+        await core.spawner.start(folder)
         core.sync.start(core.sandboxes)
         await core.block_store.start()
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())

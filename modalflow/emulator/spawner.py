@@ -1,9 +1,11 @@
 """The process that starts every sandbox's processes and outlives none of them.
 
-Run as ``python -I -S spawner.py FD PARENT_PID`` by ``processes``, one per emulator; standard library only, imported by nobody.
+Run as ``python -I -S spawner.py FD PARENT_PID FOLDER`` by ``processes``, one per emulator; standard library only,
+imported by nobody.
 A small process that does nothing else can start another in about a millisecond, is the parent that can wait for and kill it
 without a race on process ids, and, being their sub-reaper, inherits every daemon that a sandbox leaves behind. When the emulator
-goes, however it goes, the socket ends and this process kills all of its descendants before it exits.
+goes, however it goes, the socket ends and this process kills all of its descendants, removes the emulator's temporary
+folder and exits.
 
 Flows in, one datagram a request (JSON, with descriptors): ``spawn`` (a memory file with argv, env and cwd, then stdin, stdout
 and stderr), ``kill``. Flows out, one datagram an event: started, failed, exited. A sandbox's environment is only ever in the
@@ -16,6 +18,7 @@ import errno
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +109,7 @@ class Spawner:
         self.control = control
         self.children: dict[int, Child] = {}
         self.newest = 0
+        self.told_to_end = False
 
     # -- requests
 
@@ -243,6 +247,10 @@ class Spawner:
         except ChildProcessError:
             return
 
+    def end(self, *_: object) -> None:
+        """SIGTERM: leave the loop. Nothing is raised, which could cut the killing short."""
+        self.told_to_end = True
+
     def run(self) -> None:
         """Serve until the emulator is gone, then leave nothing behind."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -251,8 +259,9 @@ class Spawner:
         poll = select.poll()
         poll.register(self.control, select.POLLIN | select.POLLHUP)
         poll.register(wake_read, select.POLLIN)
+        signal.signal(signal.SIGTERM, self.end)
         try:
-            while True:
+            while not self.told_to_end:
                 ready = dict(poll.poll())
                 if wake_read in ready:
                     os.read(wake_read, 4096)
@@ -265,15 +274,17 @@ class Spawner:
 
 def main() -> None:
     """Set this process up and run the loop; SIGTERM (also sent by the kernel when the parent's thread goes) ends it."""
-    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    fd, parent, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for the emulator, which then ends us
     if os.getppid() != parent:  # it went before the kernel was told to watch it
         return
     os.set_inheritable(fd, False)  # noqa: FBT003
-    Spawner(socket.socket(fileno=fd)).run()
+    try:
+        Spawner(socket.socket(fileno=fd)).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from grpclib import GRPCError, Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
+from modalflow.emulator.store import DEFAULT_ENVIRONMENT
 from modalflow.emulator.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Call:
     def idempotency_key(self) -> str:
         """The same for every retry of one call; empty if the client sent none."""
         return str(self.metadata.get("x-idempotency-key") or "")
+
+    def environment(self, name: str) -> str:
+        """Return the environment that a request names, the default one if it names none; NOT_FOUND if there is no such."""
+        name = name or DEFAULT_ENVIRONMENT
+        if name not in self.workspace.environments:
+            fail(Status.NOT_FOUND, f"Environment '{name}' not found")
+        return name
 
     @property
     def is_javascript(self) -> bool:

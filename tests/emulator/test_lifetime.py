@@ -58,11 +58,11 @@ def test_no_process_of_a_sandbox_outlives_the_emulator(
     if how is None:
         emulator_process.stdin.close()
         assert emulator_process.wait(timeout=20) == 0
-        assert not Path(folder).exists()
     else:
         emulator_process.send_signal(how)
         emulator_process.wait(timeout=20)
     eventually(lambda: not any(alive(pid) for pid in children))
+    eventually(lambda: not Path(folder).exists())
 
 
 def test_stopping_removes_its_folder_and_its_spawner(start_emulator: StartEmulator) -> None:
@@ -151,6 +151,9 @@ def test_a_dead_spawner_ends_its_sandboxes(sandboxes: Sandboxes, emulator: Emula
     os.kill(popen.pid, signal.SIGKILL)
     sandbox.wait()
     assert sandbox.returncode == 137
+    late = sandboxes.create("true")
+    late.wait()
+    assert late.returncode == 1
 
 
 def test_a_state_folder_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -102,6 +102,20 @@ def timed() -> Callable[[], float]:
     return lambda: time.monotonic() - begun
 
 
+def test_a_fault_of_a_call_that_does_not_exist_is_refused(emulator: EmulatorThread) -> None:
+    with pytest.raises(ValueError, match=r"no RPC is called 'SandboxCreateV3'; did you mean 'SandboxCreateV2'\?"):
+        emulator.faults.add("SandboxCreateV3")
+
+
+def test_an_environment_must_exist(client: modal.Client) -> None:
+    with pytest.raises(modal.exception.NotFoundError, match="Environment 'dev' not found"):
+        modal.App.lookup("tests", create_if_missing=True, environment_name="dev", client=client)
+    modal.Environment.objects.create("dev", client=client)
+    modal.App.lookup("tests", create_if_missing=True, environment_name="dev", client=client)
+    with pytest.raises(modal.exception.NotFoundError, match="App 'tests' not found in environment 'main'"):
+        modal.App.lookup("tests", client=client)
+
+
 def test_a_delay_is_only_that(sandboxes: Sandboxes, emulator: EmulatorThread, timed: Callable[[], float]) -> None:
     emulator.faults.add("SandboxCreateV2", delay=0.3)
     sandboxes.create("true")

@@ -9,7 +9,7 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT, App, Workspace
+from modalflow.emulator.store import App, Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 
@@ -19,7 +19,7 @@ class Apps(Service):
     @create
     async def AppGetOrCreate(self, request: api_pb2.AppGetOrCreateRequest, call: Call) -> api_pb2.AppGetOrCreateResponse:
         """Find a named App, or make it if asked to."""
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = call.environment(request.environment_name)
         app = call.workspace.app_named(environment, request.app_name)
         if app is None:
             if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
@@ -36,7 +36,7 @@ class Apps(Service):
     @create
     async def AppCreate(self, request: api_pb2.AppCreateRequest, call: Call) -> api_pb2.AppCreateResponse:
         """Make an ephemeral App (``app.run``)."""
-        app = _add_app(call.workspace, "", request.environment_name or DEFAULT_ENVIRONMENT)
+        app = _add_app(call.workspace, "", call.environment(request.environment_name))
         return api_pb2.AppCreateResponse(app_id=app.app_id)
 
     @unary
@@ -70,7 +70,7 @@ class Apps(Service):
     @unary
     async def AppList(self, request: api_pb2.AppListRequest, call: Call) -> api_pb2.AppListResponse:
         """List an environment's Apps, the newest first."""
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = call.environment(request.environment_name)
         apps = [app for app in reversed(call.workspace.apps.values()) if app.environment == environment]
         return api_pb2.AppListResponse(
             apps=[
@@ -94,7 +94,7 @@ class Apps(Service):
         self, request: api_pb2.AppGetByDeploymentNameRequest, call: Call
     ) -> api_pb2.AppGetByDeploymentNameResponse:
         """Find a named App; an empty id means that there is none."""
-        app = call.workspace.app_named(request.environment_name or DEFAULT_ENVIRONMENT, request.name)
+        app = call.workspace.app_named(call.environment(request.environment_name), request.name)
         return api_pb2.AppGetByDeploymentNameResponse(app_id=app.app_id if app else "")
 
     @unary

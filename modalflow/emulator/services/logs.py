@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
@@ -42,12 +43,11 @@ class Logs(Service):
         stream = self.core.sandboxes.machine(sandbox).output.streams[fds[0]]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         offset = int(request.last_entry_id or 0)
-        deadline = time.monotonic() + (request.timeout or float("inf"))
-        while time.monotonic() < deadline:
-            waiting = asyncio.ensure_future(stream.wait_beyond(offset))
-            left = deadline - time.monotonic()
-            await asyncio.wait([waiting], timeout=None if left == float("inf") else left)
-            waiting.cancel()
+        deadline = time.monotonic() + request.timeout if request.timeout else None
+        while deadline is None or time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                    await stream.wait_beyond(offset)
             for chunk in stream.available(offset):
                 offset = chunk.offset + len(chunk.data)
                 text = decoder.decode(chunk.data)

@@ -11,7 +11,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
 from modalflow.emulator.processes import StdinClosedError
 from modalflow.emulator.services.sandbox_create import checked_tags
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT, Sandbox, Workspace
+from modalflow.emulator.store import Sandbox, Workspace
 from modalflow.emulator.wire import Call, Service, fail, unary
 
 PAGE = 100
@@ -55,26 +55,26 @@ class SandboxCalls(Service):
     @unary
     async def SandboxList(self, request: api_pb2.SandboxListRequest, call: Call) -> api_pb2.SandboxListResponse:
         """List V1 sandboxes, the newest first, those before ``before_timestamp``."""
-        return _page(sandbox for sandbox in _matching(call.workspace, request) if not sandbox.v2)
+        return _page(sandbox for sandbox in _matching(call, request) if not sandbox.v2)
 
     @unary
     async def SandboxListV2(self, request: api_pb2.SandboxListRequest, call: Call) -> api_pb2.SandboxListResponse:
         """List sandboxes of both kinds, the newest first, those before ``before_timestamp``."""
-        return _page(_matching(call.workspace, request))
+        return _page(_matching(call, request))
 
     @unary
     async def SandboxGetFromName(
         self, request: api_pb2.SandboxGetFromNameRequest, call: Call
     ) -> api_pb2.SandboxGetFromNameResponse:
         """Find a running V1 sandbox by name. An ended one can be reached by its id only."""
-        return _named(call.workspace, request, v2=False)
+        return _named(call, request, v2=False)
 
     @unary
     async def SandboxGetFromNameV2(
         self, request: api_pb2.SandboxGetFromNameRequest, call: Call
     ) -> api_pb2.SandboxGetFromNameResponse:
         """Find a V2 sandbox by name: the running one, else with ``include_terminated`` the newest that ended."""
-        return _named(call.workspace, request, v2=True)
+        return _named(call, request, v2=True)
 
     @unary
     async def SandboxSetName(self, request: api_pb2.SandboxSetNameRequest, call: Call) -> api_pb2.SandboxSetNameResponse:
@@ -159,9 +159,10 @@ def _tags(sandbox: Sandbox) -> list[api_pb2.SandboxTag]:
     return [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in sandbox.tags.items()]
 
 
-def _matching(workspace: Workspace, request: api_pb2.SandboxListRequest) -> Iterator[Sandbox]:
+def _matching(call: Call, request: api_pb2.SandboxListRequest) -> Iterator[Sandbox]:
+    workspace = call.workspace
     tags = {tag.tag_name: tag.tag_value for tag in request.tags}
-    environment = request.environment_name or DEFAULT_ENVIRONMENT
+    environment = call.environment(request.environment_name)
     for sandbox in workspace.newest_first():
         if request.before_timestamp and sandbox.created_at >= request.before_timestamp:
             continue
@@ -204,8 +205,9 @@ def _info(sandbox: Sandbox) -> api_pb2.SandboxInfo:
     )
 
 
-def _named(workspace: Workspace, request: api_pb2.SandboxGetFromNameRequest, *, v2: bool) -> api_pb2.SandboxGetFromNameResponse:
-    app = workspace.app_named(request.environment_name or DEFAULT_ENVIRONMENT, request.app_name)
+def _named(call: Call, request: api_pb2.SandboxGetFromNameRequest, *, v2: bool) -> api_pb2.SandboxGetFromNameResponse:
+    workspace = call.workspace
+    app = workspace.app_named(call.environment(request.environment_name), request.app_name)
     if app is None:
         fail(Status.NOT_FOUND, f"App '{request.app_name}' not found")
     found = workspace.running_names.get((app.app_id, request.sandbox_name))

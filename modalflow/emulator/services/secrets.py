@@ -9,7 +9,7 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT, Secret, Workspace
+from modalflow.emulator.store import Secret, Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 _UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
@@ -26,7 +26,7 @@ class Secrets(Service):
     @create
     async def SecretGetOrCreate(self, request: api_pb2.SecretGetOrCreateRequest, call: Call) -> api_pb2.SecretGetOrCreateResponse:
         """Find or make a Secret, as the creation type says."""
-        secret = _found_or_made(call.workspace, request)
+        secret = _found_or_made(call, request)
         missing = [key for key in request.required_keys if key not in secret.values]
         if missing:
             fail(Status.FAILED_PRECONDITION, f"Secret '{secret.name}' is missing required keys: {', '.join(missing)}")
@@ -37,7 +37,7 @@ class Secrets(Service):
     @unary
     async def SecretList(self, request: api_pb2.SecretListRequest, call: Call) -> api_pb2.SecretListResponse:
         """List named Secrets, the newest first, without values."""
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = call.environment(request.environment_name)
         before = request.pagination.created_before or float("inf")
         found = [
             one
@@ -67,9 +67,10 @@ class Secrets(Service):
         return Empty()
 
 
-def _found_or_made(workspace: Workspace, request: api_pb2.SecretGetOrCreateRequest) -> Secret:
+def _found_or_made(call: Call, request: api_pb2.SecretGetOrCreateRequest) -> Secret:
+    workspace = call.workspace
     kind = request.object_creation_type
-    environment = request.environment_name or DEFAULT_ENVIRONMENT
+    environment = call.environment(request.environment_name)
     if kind in _UNNAMED:
         return _add(workspace, "", environment, dict(request.env_dict))
     known = workspace.secret_named(environment, request.deployment_name)

@@ -14,7 +14,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.blobs import BLOCK_SIZE
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT, Volume, Workspace
+from modalflow.emulator.store import Volume, Workspace
 from modalflow.emulator.volume_tree import Entry, File, Folder
 from modalflow.emulator.wire import Call, Service, create, fail, streaming, unary
 
@@ -28,7 +28,7 @@ class Volumes(Service):
     @create
     async def VolumeGetOrCreate(self, request: api_pb2.VolumeGetOrCreateRequest, call: Call) -> api_pb2.VolumeGetOrCreateResponse:
         """Find or make a Volume, as the creation type says."""
-        volume = _found_or_made(call.workspace, request)
+        volume = _found_or_made(call, request)
         self.core.state_changed()
         return api_pb2.VolumeGetOrCreateResponse(volume_id=volume.volume_id, version=_version(volume), metadata=_metadata(volume))
 
@@ -47,7 +47,7 @@ class Volumes(Service):
     @unary
     async def VolumeList(self, request: api_pb2.VolumeListRequest, call: Call) -> api_pb2.VolumeListResponse:
         """List named Volumes, the newest first."""
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = call.environment(request.environment_name)
         before = request.pagination.created_before or float("inf")
         found = [
             one
@@ -217,9 +217,10 @@ class Volumes(Service):
         fail(Status.FAILED_PRECONDITION, "VolumeReload must be called inside a container that mounts the Volume")
 
 
-def _found_or_made(workspace: Workspace, request: api_pb2.VolumeGetOrCreateRequest) -> Volume:
+def _found_or_made(call: Call, request: api_pb2.VolumeGetOrCreateRequest) -> Volume:
+    workspace = call.workspace
     kind = request.object_creation_type
-    environment = request.environment_name or DEFAULT_ENVIRONMENT
+    environment = call.environment(request.environment_name)
     if kind in _UNNAMED:
         return _add(workspace, "", environment, request.version)
     known = workspace.volume_named(environment, request.deployment_name)
