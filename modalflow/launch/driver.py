@@ -107,8 +107,10 @@ class Driver:
 
     @property
     def creating(self) -> asyncio.Task[None] | None:
-        """The step under way while it may make a sandbox or fill one: worth a short wait before the process ends."""
-        return self._step if self.lifecycle.state in (State.LAUNCHING, State.HANDING_OVER) else None
+        """The step under way while it makes a sandbox or fills one, and soon returns: worth a wait before the process ends."""
+        state = self.lifecycle.state
+        soon = state is State.HANDING_OVER or (state is State.LAUNCHING and self.lifecycle.gpu is None)
+        return self._step if soon else None
 
     def _report(self, what: str) -> None:
         """Log a defect with its traceback, which may quote what it failed on: redacted like everything else."""
