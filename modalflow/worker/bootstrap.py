@@ -48,6 +48,10 @@ LAUNCH_ID = "MODALFLOW_LAUNCH_ID"
 LOG_PATH = "MODALFLOW_LOG_PATH"
 AIRFLOW_VERSION = "MODALFLOW_AIRFLOW_VERSION"
 LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
+SUMMARY = "MODALFLOW_SUMMARY"
+"""What Modal was asked for and who decided it: the first line of the task's log."""
+SANDBOX_ID = "MODAL_SANDBOX_ID"
+"""Set by Modal in every sandbox."""
 
 DEFAULT_HANDOVER_TIMEOUT = 60.0
 FLUSH_MILLISECONDS = 5_000
@@ -515,6 +519,12 @@ def request_path(error: Any) -> str:
 # --- the whole --------------------------------------------------------------------------------------------------------------
 
 
+def introduce() -> None:
+    """Open the log with what this sandbox is, if the executor told it."""
+    if summary := os.environ.get(SUMMARY):
+        log.say("info", f"{summary}; this is sandbox {os.environ.get(SANDBOX_ID, 'of unknown id')}")
+
+
 def work() -> None:
     """Take the workload and run it; raises ``Failure`` for every end that is foreseen."""
     if not hasattr(sys, "orig_argv"):
@@ -528,6 +538,7 @@ def work() -> None:
     log_path = os.environ.get(LOG_PATH) or (workload or {}).get("log_path")
     if log_path:
         prepare_log(log_path, home)
+        introduce()
     # Nothing to import is in the way of a workload that is still to come.
     with without_collector():
         supervisor = import_airflow()
@@ -538,6 +549,7 @@ def work() -> None:
         if not log_path and workload.get("log_path"):
             log_path = workload["log_path"]
             prepare_log(log_path, home)
+            introduce()
     use_launch_id_as_hostname()
     run(workload, log_path, supervisor)
 

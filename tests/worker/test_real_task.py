@@ -58,6 +58,13 @@ def test_a_task_runs_to_success_by_stdin(airflow: RealAirflow, run_sandbox: RunS
     assert [path.name for path in (ended.home / "logs").rglob("*.log")] == ["attempt=7.log"]
 
 
+def test_the_log_opens_with_what_modal_was_asked_for(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("prints")
+    told = {"MODALFLOW_SUMMARY": "Modal was asked for: no GPU", "MODAL_SANDBOX_ID": "sb-1"}
+    ended = run_sandbox({**env, **told, "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert ended.log()[0]["event"] == "Modal was asked for: no GPU; this is sandbox sb-1"
+
+
 def test_a_task_that_fails_is_reported_and_the_exit_code_is_0(
     airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]
 ) -> None:
