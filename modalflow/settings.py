@@ -8,6 +8,7 @@ what Airflow shows in ``airflow config list`` and what ``docs/reference/options.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -29,13 +30,39 @@ def _text(raw: str) -> str:
     return raw
 
 
-def _integer(raw: str) -> int:
-    return int(raw)
+def _name(raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", raw.strip()):
+        raise ValueError
+    return raw.strip()
+
+
+def _count(raw: str) -> int:
+    """Read a whole number of 1 or more."""
+    value = int(raw)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _count_or_none(raw: str) -> int:
+    """Read a whole number of 0 or more."""
+    value = int(raw)
+    if value < 0:
+        raise ValueError
+    return value
 
 
 def _seconds(raw: str) -> float:
     value = float(raw)
     if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _bound(raw: str) -> float:
+    """Read seconds, more than none: a bound of 0 would end everything at once."""
+    value = _seconds(raw)
+    if value == 0:
         raise ValueError
     return value
 
@@ -82,6 +109,7 @@ class Option:
 
     ``default`` is text, as Airflow keeps it; the empty string means "not set". ``expects`` finishes the sentence
     "expected …" of its error. ``task_key`` marks an option that is the site-wide value of the ``modal`` key of the same name.
+    ``can_be_empty`` marks one with a default that an empty text switches off, where it would bring back the default elsewhere.
     """
 
     name: str
@@ -91,6 +119,7 @@ class Option:
     default: str = ""
     example: str = ""
     task_key: bool = False
+    can_be_empty: bool = False
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -98,7 +127,7 @@ OPTIONS: tuple[Option, ...] = (
            description="Modal App that the sandboxes belong to; created if missing."),
     Option(name="environment", read=_text, expects="a Modal environment name", example="main",
            description="Modal environment; empty means the one that the credentials default to."),
-    Option(name="deployment", default="airflow", read=_text, expects="letters, digits, '-', '_' and '.'",
+    Option(name="deployment", default="airflow", read=_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
            description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
                        "a sandbox is ours only if this and its launch id both match."),
     Option(name="image", default="auto", read=_text, expects="auto, or an image reference", task_key=True,
@@ -150,7 +179,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="dags_volume", read=_text, expects="a Modal Volume name", example="airflow-dags",
            description="Volume with one folder per local DAG bundle (`dags-folder` is Airflow's default bundle), mounted "
                        "read-only. Empty: the image holds the DAGs at the configured path."),
-    Option(name="logs_volume", default="modalflow-logs", read=_text, expects="a Modal Volume name",
+    Option(name="logs_volume", default="modalflow-logs", read=_text, expects="a Modal Volume name", can_be_empty=True,
            description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
     Option(name="base_logging_config_class", read=_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
            description="Logging configuration that modalflow's own (`[logging] logging_config_class`) extends; a remote log that "
@@ -158,14 +187,15 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="worker_env", read=_json_object, expects="a JSON object", example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
            description="Further environment for Airflow inside sandboxes, beside the documented allow-list. Never put a "
                        "database URL or a signing key here: tasks could read it."),
-    Option(name="handover_timeout", default="60", read=_seconds, expects="seconds",
+    Option(name="handover_timeout", default="60", read=_bound, expects="seconds, more than 0",
            description="How long a sandbox that takes its workload on stdin waits for it before it gives up."),
-    Option(name="create_timeout", default="120", read=_seconds, expects="seconds",
+    Option(name="create_timeout", default="120", read=_bound, expects="seconds, more than 0",
            description="Bound on creating one CPU sandbox. An image that must first be built is not counted in it."),
-    Option(name="rpc_timeout", default="30", read=_seconds, expects="seconds", description="Bound on any other single call to Modal."),
-    Option(name="launch_concurrency", default="64", read=_integer, expects="a whole number",
+    Option(name="rpc_timeout", default="30", read=_bound, expects="seconds, more than 0",
+           description="Bound on any other single call to Modal."),
+    Option(name="launch_concurrency", default="64", read=_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
-    Option(name="launch_retries", default="5", read=_integer, expects="a whole number",
+    Option(name="launch_retries", default="5", read=_count_or_none, expects="a whole number of 0 or more",
            description="How often a launch that Modal could not serve (unavailable, rate limited) is tried again before the task "
                        "fails. No Airflow retry is used up by it."),
 )  # fmt: skip
@@ -211,7 +241,7 @@ def _read(option: Option, raw: str) -> object:
 
 
 def read_settings(values: Mapping[str, str], *, auto_image: ImagePlan | None = None) -> Settings:
-    """Build ``Settings`` from option texts; absent and empty options take their default.
+    """Build ``Settings`` from option texts. Absent options take their default, as do empty ones unless they can be empty.
 
     Raises ``SettingsError`` for the first option that is unknown or does not parse.
     """
@@ -219,8 +249,13 @@ def read_settings(values: Mapping[str, str], *, auto_image: ImagePlan | None = N
         if name not in _BY_NAME:
             hint = did_you_mean(name, _BY_NAME)
             raise SettingsError(f"[{SECTION}] {name}: unknown option" + (f"; {hint}" if hint else ""))
-    read = {option.name: _read(option, text) for option in OPTIONS if (text := values.get(option.name) or option.default)}
+    read = {option.name: _read(option, text) for option in OPTIONS if (text := _text_of(option, values))}
     return _assemble(read, auto_image or ImagePlan(reference=None))
+
+
+def _text_of(option: Option, values: Mapping[str, str]) -> str:
+    text = values.get(option.name, option.default)
+    return text if text or option.can_be_empty else option.default
 
 
 def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:

@@ -1,84 +1,95 @@
-"""Options as text become settings; every default that the reference promises."""
+"""The table of options: what each text means, and what a wrong one is told."""
 
 from __future__ import annotations
 
 import pytest
 
-from modalflow.settings import OPTIONS, LaunchSettings, SettingsError, read_settings
-from modalflow.translation.inputs import TranslationOptions
-from modalflow.translation.keys import KEYS
+from modalflow.settings import OPTIONS, LaunchSettings, Settings, SettingsError, read_settings
 from modalflow.translation.plan import ImagePlan
 
 
-def test_defaults() -> None:
+def test_with_nothing_set_these_defaults_are_promised() -> None:
     settings = read_settings({})
-    assert settings.launch == LaunchSettings()
-    assert settings.translation == TranslationOptions(task_keys={"image": "auto", "memory": 512, "timeout": "24h"})
-    assert settings.allow_long_gpu_wait is False
-    assert settings.template_folders == ()
-    assert settings.execution_api_url is None
-    assert settings.dags_volume is None
-    assert settings.worker_env == {}
+    assert settings.launch == LaunchSettings(
+        app_name="modalflow",
+        environment=None,
+        deployment="airflow",
+        handover_timeout=60.0,
+        create_timeout=120.0,
+        rpc_timeout=30.0,
+        launch_concurrency=64,
+        launch_retries=5,
+        logs_volume="modalflow-logs",
+    )
+    assert dict(settings.translation.task_keys) == {"image": "auto", "memory": 512, "timeout": "24h"}
+    assert settings.translation.gpu_wait == 480.0
+    assert settings.translation.on_unsupported == "error"
+    assert (settings.allow_long_gpu_wait, settings.dags_volume, settings.worker_env) == (False, None, {})
+    assert settings.launch == Settings().launch, "the dataclass and the table say the same"
 
 
-def test_an_empty_text_is_the_default_except_where_it_switches_off() -> None:
-    assert read_settings({option.name: "" for option in OPTIONS if option.name != "logs_volume"}) == read_settings({})
-    assert read_settings({"logs_volume": ""}).launch.logs_volume is None
-
-
-def test_everything_set() -> None:
+def test_every_kind_of_text_is_read() -> None:
+    image = ImagePlan(reference=None, python_version="3.11")
     settings = read_settings(
         {
-            "cpu": "[1, 2]",
+            "deployment": "prod-eu.1",
+            "cpu": "[0.5, 2]",
             "memory": "2Gi",
             "env": '{"A": "1"}',
-            "secrets": "a, b",
+            "secrets": "hf, warehouse,",
+            "region": '["us", "eu"]',
             "queue_templates": '{"gpu": "gpu-inference"}',
             "template_folders": "/a,/b",
-            "on_unsupported": "WARN",
-            "allow_long_gpu_wait": "true",
-            "gpu_wait": "60",
-            "worker_env": '{"X": "1"}',
+            "allow_long_gpu_wait": "yes",
+            "on_unsupported": " WARN ",
+            "gpu_wait": "0",
+            "worker_env": '{"B": "2"}',
         },
-        auto_image=ImagePlan(reference=None, python_version="3.11"),
+        auto_image=image,
     )
-    assert settings.translation.task_keys["cpu"] == [1, 2]
-    assert settings.translation.task_keys["memory"] == "2Gi"
-    assert settings.translation.task_keys["env"] == {"A": "1"}
-    assert settings.translation.task_keys["secrets"] == ["a", "b"]
+    assert settings.launch.deployment == "prod-eu.1"
+    assert dict(settings.translation.task_keys) == {
+        "image": "auto",
+        "cpu": [0.5, 2],
+        "memory": "2Gi",
+        "env": {"A": "1"},
+        "secrets": ["hf", "warehouse"],
+        "region": ["us", "eu"],
+        "timeout": "24h",
+    }
     assert settings.translation.queue_templates == {"gpu": "gpu-inference"}
-    assert settings.translation.on_unsupported == "warn"
-    assert settings.translation.gpu_wait == 60.0
-    assert settings.translation.auto_image.python_version == "3.11"
-    assert settings.template_folders == ("/a", "/b")
-    assert settings.allow_long_gpu_wait is True
-    assert settings.worker_env == {"X": "1"}
+    assert settings.translation.auto_image is image
+    assert (settings.translation.on_unsupported, settings.translation.gpu_wait) == ("warn", 0.0)
+    assert (settings.template_folders, settings.allow_long_gpu_wait, settings.worker_env) == (("/a", "/b"), True, {"B": "2"})
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("option", "text", "told"),
     [
-        ("gpu_wiat", "1", '[modal_executor] gpu_wiat: unknown option; did you mean "gpu_wait"?'),
-        ("gpu_wait", "soon", "[modal_executor] gpu_wait: expected seconds; got 'soon'"),
-        ("env", "A=1", '[modal_executor] env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got \'A=1\''),
-        ("env", "[]", '[modal_executor] env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got \'[]\''),
-        ("on_unsupported", "ignore", "[modal_executor] on_unsupported: expected error or warn; got 'ignore'"),
-        ("launch_concurrency", "many", "[modal_executor] launch_concurrency: expected a whole number; got 'many'"),
-        ("allow_long_gpu_wait", "maybe", "[modal_executor] allow_long_gpu_wait: expected True or False; got 'maybe'"),
-        ("worker_env", '{"A": 1}', "[modal_executor] worker_env: 'A': expected text, got 1; write it in quotes"),
+        ("gpu_wait", "soon", "gpu_wait: expected seconds; got 'soon'"),
+        ("gpu_wait", "-1", "gpu_wait: expected seconds; got '-1'"),
+        ("gpu_wait", "inf", "gpu_wait: expected seconds; got 'inf'"),
+        ("rpc_timeout", "0", "rpc_timeout: expected seconds, more than 0; got '0'"),
+        ("launch_concurrency", "0", "launch_concurrency: expected a whole number of 1 or more; got '0'"),
+        ("launch_concurrency", "2.5", "launch_concurrency: expected a whole number of 1 or more; got '2.5'"),
+        ("launch_retries", "-1", "launch_retries: expected a whole number of 0 or more; got '-1'"),
+        ("deployment", "a b", "deployment: expected 1 to 63 letters, digits, '-', '_' and '.'; got 'a b'"),
+        ("allow_long_gpu_wait", "perhaps", "allow_long_gpu_wait: expected True or False; got 'perhaps'"),
+        ("on_unsupported", "ignore", "on_unsupported: expected error or warn; got 'ignore'"),
+        ("env", "A=1", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got 'A=1'"""),
+        ("env", "[]", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got '[]'"""),
+        ("worker_env", '{"A": 1}', "worker_env: 'A': expected text, got 1; write it in quotes"),
+        ("gpu_waits", "1", 'gpu_waits: unknown option; did you mean "gpu_wait"?'),
+        ("zzz", "1", "zzz: unknown option"),
     ],
 )
-def test_an_option_that_cannot_be_used(name: str, text: str, told: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        read_settings({name: text})
-    assert str(caught.value) == told
+def test_a_wrong_text_is_told_what_to_write(option: str, text: str, told: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_settings({option: text})
+    assert str(raised.value) == f"[modal_executor] {told}"
 
 
-def test_every_option_explains_itself() -> None:
-    names = [option.name for option in OPTIONS]
-    assert len(set(names)) == len(names)
-    assert all(option.description.endswith(".") and option.expects for option in OPTIONS)
-
-
-def test_options_that_are_task_keys_are_modal_keys() -> None:
-    assert {option.name for option in OPTIONS if option.task_key} <= set(KEYS)
+def test_an_empty_text_is_the_default_except_where_it_switches_off() -> None:
+    emptied = read_settings({option.name: "" for option in OPTIONS})
+    assert emptied.launch.logs_volume is None
+    assert read_settings({option.name: "" for option in OPTIONS if not option.can_be_empty}) == read_settings({})

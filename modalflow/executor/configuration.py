@@ -37,10 +37,15 @@ class ConfigurationView:
 
     def get(self, section: str, option: str, fallback: str = "") -> str:
         """Text of an option, or ``fallback``."""
+        found = self.find(section, option)
+        return fallback if found is None else found
+
+    def find(self, section: str, option: str) -> str | None:
+        """Text of an option, which may be empty; ``None`` if nobody set it and it has no default."""
         team = self.team if self.team and self._team_sets(section, option) else None
         named = {"team_name": team} if team else {}
         found = self.conf.get(section, option, fallback=None, **named)
-        return fallback if found is None else str(found)
+        return None if found is None else str(found)
 
     def set_options(self, section: str) -> set[str]:
         """Names of the options that somebody set, for everybody or for this team, in the environment or the file.
@@ -65,7 +70,7 @@ class ConfigurationView:
 def load_settings(view: ConfigurationView, *, auto_image: ImagePlan | None = None) -> Settings:
     """Read ``[modal_executor]``. Raises ``SettingsError`` for an option that is unknown or does not parse."""
     known = {option.name for option in OPTIONS}
-    texts = {name: view.get(SECTION, name) for name in known}
+    texts = {name: text for name in known if (text := view.find(SECTION, name)) is not None}
     for name in view.set_options(SECTION) - known:
         stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
         if stem not in known:

@@ -71,6 +71,7 @@ class ModalExecutor(BaseExecutor):
         # Nothing may start here: the API server builds an executor merely to ask it for a log.
         super().__init__(*args, **kwargs)
         self._table = LaunchTable()
+        self._ready: dict[Hashable, LaunchRequest] = {}
         self._uncommitted: dict[Hashable, LaunchRequest] = {}
         self._said: list[Log] = []
         self._launching: Launching | None = None
@@ -106,20 +107,19 @@ class ModalExecutor(BaseExecutor):
 
     def _process_workloads(self, workload_items: Sequence[ExecutorWorkload]) -> None:
         for workload in workload_items:
-            self._process(workload)
+            self._prepare(workload)
 
     @contained
-    def _process(self, workload: ExecutorWorkload) -> None:
+    def _prepare(self, workload: ExecutorWorkload) -> None:
         key = workload_key(self, workload)
         remove_queued(self, key)
         self.running.add(cast("WorkloadKey", key))
         try:
-            self._launch(key, workload)
+            self._prepare_launch(key, workload)
         except Exception as error:
-            self.log.exception("modalflow: could not launch %s", key)
-            self._refuse(key, f"modalflow could not launch this: {type(error).__name__}; the scheduler's log has the traceback")
+            self._fail_broken(key, error)
 
-    def _launch(self, key: Hashable, workload: ExecutorWorkload) -> None:
+    def _prepare_launch(self, key: Hashable, workload: ExecutorWorkload) -> None:
         if self._launching is None:
             self._refuse(key, "modalflow is not running: the executor was not started or has been stopped")
             return
@@ -130,31 +130,53 @@ class ModalExecutor(BaseExecutor):
         request = self._launching.request(launch_id, key, workload, facts)
         self._table.add(launch_id, key=key, task=task_of(key))
         if fresh or not hasattr(workload, "ti"):
-            self._launching.backend.submit(request)
+            self._ready[key] = request
         else:
             # A launch that a restarted scheduler could not find by its id must not exist: have the id committed first.
             self._uncommitted[key] = request
             self.change_state(cast("WorkloadKey", key), TaskInstanceState.QUEUED, launch_id, remove_running=False)
 
-    def _submit_committed(self, launching: Launching) -> None:
-        """Submit launches whose minted id Airflow has taken out of the event buffer, which it does before it commits."""
-        for key in [key for key in self._uncommitted if key not in self.event_buffer]:
-            launching.backend.submit(self._uncommitted.pop(key))
+    @contained
+    def _submit_prepared(self) -> None:
+        """Hand over what was prepared, and what waited for Airflow to commit its id.
+
+        Airflow takes an event out of the buffer before it commits it, all between two heartbeats.
+        """
+        committed = [key for key in self._uncommitted if key not in self.event_buffer]
+        ready, self._ready = self._ready, {}
+        for request in (*ready.values(), *(self._uncommitted.pop(key) for key in committed)):
+            self._submit(request)
+
+    @contained
+    def _submit(self, request: LaunchRequest) -> None:
+        if self._launching is None:
+            return
+        try:
+            self._launching.backend.submit(request)
+        except Exception as error:
+            self._fail_broken(request.key, error)
+
+    def _fail_broken(self, key: Hashable, error: Exception) -> None:
+        self.log.error("modalflow: could not launch %s", key, exc_info=error)
+        self._refuse(key, f"modalflow could not launch this: {type(error).__name__}; the scheduler's log has the traceback")
 
     # -- events out ---------------------------------------------------------------------------------------------------
 
-    @contained
     def sync(self) -> None:
-        """Turn what happened since the last heartbeat into Airflow's events. No I/O."""
-        launching = self._launching
-        if launching is None:
-            return
+        """Turn what happened since the last heartbeat into Airflow's events, then hand over new launches. No I/O.
+
+        The hand-over comes last: the loop's thread, once woken, competes with this one for the interpreter.
+        """
+        self._take_events()
+        self._submit_prepared()
+
+    @contained
+    def _take_events(self) -> None:
         if not self._task_event_logs:
             self._said.clear()
-        if self._uncommitted:
-            self._submit_committed(launching)
-        for event in launching.backend.drain():
-            self._apply(event)
+        if self._launching is not None:
+            for event in self._launching.backend.drain():
+                self._apply(event)
 
     @contained
     def _apply(self, event: LaunchEvent) -> None:
@@ -211,6 +233,7 @@ class ModalExecutor(BaseExecutor):
             self._revoke(key, f"Airflow set the task to {state} while its sandbox was running")
 
     def _revoke(self, key: Hashable, reason: str) -> None:
+        self._ready.pop(key, None)
         self._uncommitted.pop(key, None)
         launch_id = self._table.newest(key=key, task=task_of(key))
         if launch_id is None:

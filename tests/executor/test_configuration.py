@@ -49,6 +49,14 @@ def test_an_option_that_does_not_parse_is_refused(monkeypatch: pytest.MonkeyPatc
     assert str(raised.value) == ("""[modal_executor] env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got 'A=1'""")
 
 
+def test_an_empty_text_brings_back_the_default_or_switches_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", "")
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__LOGS_VOLUME", "")
+    launch = load_settings(view()).launch
+    assert (launch.app_name, launch.logs_volume) == ("modalflow", None)
+    assert read_settings({}).launch.logs_volume == "modalflow-logs"
+
+
 class TestTeams:
     """Airflow's own view of a team knows nothing of the global section; ours falls back to it."""
 
