@@ -130,8 +130,7 @@ class Gathering:
 
     def _append(self, loaded: LoadedTemplate, *, chain: tuple[str, ...], seen: set[str]) -> None:
         layer = f"template {loaded.name}"
-        lines = dict(loaded.lines)
-        whole = Root(layer=layer, prefix="", style="dotted", file=loaded.file, lines=lines)
+        whole = Root(layer=layer, prefix="", style="dotted", file=loaded.file, lines=loaded.lines)
         document = loaded.document
         kind = document.get("kind")
         if kind == "Pod":
@@ -145,7 +144,7 @@ class Gathering:
                 self._load(name, Place(whole, path, self._findings), chain=chain, seen=seen)
             spec = document.get("spec")
             if isinstance(spec, dict):
-                root = Root(layer=layer, prefix="spec", style="dotted", file=loaded.file, lines=lines, lines_at=("spec",))
+                root = Root(layer=layer, prefix="spec", style="dotted", file=loaded.file, lines=loaded.lines, lines_at=("spec",))
                 self.layers.append(Layer(root=root, content=spec))
         else:
             got = "no kind" if kind is None else f"the kind {shown(kind)}"

@@ -7,6 +7,7 @@ front of them comes with the place. Flows from ``layers`` into every reader; its
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -34,7 +35,7 @@ class Root:
     prefix: str
     style: PathStyle
     file: str | None = None
-    lines: dict[tuple[PathKey, ...], int] | None = None
+    lines: Mapping[tuple[PathKey, ...], int] | None = None
     lines_at: tuple[PathKey, ...] = ()
 
     def origin(self, path: tuple[PathKey, ...]) -> Origin:

@@ -6,6 +6,7 @@ the scheduler gets a ``Translation`` and no exception. ``launch`` runs what come
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
@@ -22,6 +23,8 @@ from modalflow.translation.resolve import resolve
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
 
+log = logging.getLogger(__name__)
+
 DEPENDS_ON_HOST = frozenset({"gpu-without-model", "template-not-found"})
 """Errors of an executor_config that the scheduler, with its own options and files, may not see."""
 
@@ -34,6 +37,7 @@ def translate(
     try:
         plan, places = _translate(executor_config, context, options, templates, findings)
     except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
+        log.warning("An executor_config could not be read", exc_info=True)
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
         plan, places = None, {}
     failed = any(d.severity is Severity.ERROR for d in findings)

@@ -113,6 +113,17 @@ def pod(**container: Any) -> Pod:
             {"metadata": {"labels": {"b": ""}}, "spec": {"containers": [], "hostNetwork": False, "nodeSelector": {}}},
             id="falsy values",
         ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "a"}], "volumes": [{"name": "x"}]}},
+            {
+                "spec": {
+                    "containers": [{"name": "a", "volumeMounts": [{"name": "y", "mountPath": "/y"}]}],
+                    "volumes": [{"name": "y"}],
+                }
+            },
+            id="volumes are appended",
+        ),
+        pytest.param(pod(ports=[{"containerPort": 1}]), pod(ports=[{"containerPort": 2}]), id="ports are appended"),
         pytest.param({"metadata": {"name": "x"}}, pod(), id="no spec below"),
         pytest.param(pod(image="a"), {"metadata": {"name": "x"}}, id="no spec above"),
     ],
