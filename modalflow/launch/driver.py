@@ -100,10 +100,11 @@ class Driver:
         """Drop the step under way without a word (the process ends); the task to wait for, if there is one."""
         if self._slow is not None:
             self._slow.cancel()
-        if self._step is None or self._step.done():
+        step, self._step = self._step, None  # whatever it still returns is not heard
+        if step is None or step.done():
             return None
-        self._step.cancel()
-        return self._step
+        step.cancel()
+        return step
 
     @property
     def creating(self) -> asyncio.Task[None] | None:
@@ -124,7 +125,9 @@ class Driver:
             return self._abort(error)
 
     def _abort(self, error: Exception) -> list[m.Command]:
-        """End a launch whose lifecycle itself failed."""
+        """End a launch whose lifecycle itself failed; one that had ended stays as it was."""
+        if self.lifecycle.state is State.ENDED:
+            return []
         try:
             return self.lifecycle.handle(m.Broke(message=_sentence(error)), self._around.clock())
         except Exception:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from modalflow.launch import messages as m
 from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchNotice, LaunchRequest, LaunchStarted
 from modalflow.launch.gateway import CapacityExhausted, EndKind, Gateway, SandboxEnd, SandboxStatus, Unauthenticated, Unavailable
@@ -443,3 +444,16 @@ class TestCost:
 
 def _success() -> SandboxEnd:
     return SandboxEnd(kind=EndKind.SUCCESS, exit_code=0)
+
+
+def test_a_happening_after_the_end_is_logged_and_changes_nothing(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    room.run(request())
+    room.take(LaunchStarted)
+    (driver,) = room.backend._drivers.values()
+    room.gateway.end("sb-1")
+    room.take(LaunchEnded)
+    room.backend._thread.post(lambda: driver.feed(m.HandedOver()))
+    room.backend.submit(request(launch_id(2)))
+    room.take(LaunchStarted, 2)
+    assert "HandedOver cannot happen while ended" in caplog.text
+    assert len(room.take(LaunchEnded)) == 1
