@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from modalflow.executor.configuration import (
 )
 from modalflow.executor.journal import Journal
 from modalflow.executor.refusal import internal_error, refused_config
+from modalflow.executor.summary import summary
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, workload_json
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from modalflow.translation.result import Translation
 
 log = logging.getLogger(__name__)
+
+SUMMARY_VARIABLE = "MODALFLOW_SUMMARY"
+"""Read by the sandbox's program (``worker.bootstrap``)."""
 
 Translate = Callable[[object, "TaskContext"], "Translation"]
 """``executor_config`` and context to a translation, with options and templates already bound."""
@@ -92,10 +96,18 @@ class Launching:
         """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
         try:
             refused = refused_config(facts.executor_config)
-            return refused or self.translate(facts.executor_config, self.environment.context(launch_id, facts))
+            return refused or _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
         except Exception as error:
             log.exception("modalflow: could not translate the executor_config of %s", facts.label)
             return internal_error(error)
+
+
+def _with_summary(translation: Translation) -> Translation:
+    """Have the sandbox told what it is, for the first line of the task's log."""
+    plan = translation.plan
+    if plan is None:
+        return translation
+    return replace(translation, plan=replace(plan, env={**plan.env, SUMMARY_VARIABLE: summary(translation)}))
 
 
 def start_launching(executor: BaseExecutor) -> Launching:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from modalflow.executor.launching import Launching
-    from modalflow.launch.events import LaunchEvent
+    from modalflow.launch.events import AdoptRequest, LaunchEvent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -260,8 +260,14 @@ class ModalExecutor(BaseExecutor):
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Take over each task that carries a launch id of ours; return the others. No RPC: rows are locked meanwhile."""
+        if self._launching is None:
+            return tis
         self._load_columns(tis)
-        return [ti for ti in tis if not self._adopt(ti)]
+        requests = [(ti, self._adopt_request(ti, self._launching)) for ti in tis]
+        adopted = [request for _, request in requests if request is not None]
+        if not self._adopt(adopted, self._launching):
+            return tis
+        return [ti for ti, request in requests if request is None]
 
     @contained
     def _load_columns(self, tis: Sequence[TaskInstance]) -> None:
@@ -270,19 +276,19 @@ class ModalExecutor(BaseExecutor):
         load_columns(tis)
 
     @contained
-    def _adopt(self, ti: TaskInstance) -> bool:
+    def _adopt_request(self, ti: TaskInstance, launching: Launching) -> AdoptRequest | None:
         from modalflow.executor.adoption import adopt_request  # noqa: PLC0415 - only after another scheduler's end
 
-        if self._launching is None:
-            return False
-        key = task_key(self, ti)
-        request = adopt_request(ti, key, self._launching)
-        if request is None:
-            return False
-        if request.launch_id not in self._table:  # Airflow repeats the call when its transaction is retried
-            self._table.add(request.launch_id, key=key, task=task_of(key))
-            self._launching.backend.adopt([request])
-        self.running.add(cast("WorkloadKey", key))
+        return adopt_request(ti, task_key(self, ti), launching)
+
+    @contained
+    def _adopt(self, requests: Sequence[AdoptRequest], launching: Launching) -> bool:
+        # Airflow repeats the call when its transaction is lost: what is in the table has been adopted.
+        launching.backend.adopt([request for request in requests if request.launch_id not in self._table])
+        for request in requests:
+            if request.launch_id not in self._table:
+                self._table.add(request.launch_id, key=request.key, task=task_of(request.key))
+            self.running.add(cast("WorkloadKey", request.key))
         return True
 
     # -- looking in ---------------------------------------------------------------------------------------------------

@@ -5,15 +5,12 @@ In: ``Translation``. Out: rows for ``command_explain``, as a table or as JSON. P
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from modalflow.translation.origins import Origin
-from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib, SandboxPlan, VolumePlan
+from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
+from modalflow.translation.plan import SandboxPlan, VolumePlan
 from modalflow.translation.result import Translation
-
-UNSET = "Modal's default"
-OURS = "built-in defaults"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +28,7 @@ def rows_of(translation: Translation) -> list[Row]:
     if plan is None:
         return []
     return [
-        _row(field, value, translation.origins, without)
+        _row(translation, field, value, without)
         for field, value, without in (*_hardware(plan), *_placement(plan), *_contents(plan))
     ]
 
@@ -49,9 +46,9 @@ def as_json(translation: Translation, *, dag_id: str, task_id: str) -> dict[str,
     }
 
 
-def _row(field: str, value: str, origins: Mapping[str, Origin], without: str) -> Row:
-    origin = origins.get("gpu_candidates" if field == "gpu" else field)
-    return Row(field=field, value=value, decided_by=str(origin) if origin else without)
+def _row(translation: Translation, field: str, value: str, without: str) -> Row:
+    name = "gpu_candidates" if field == "gpu" else field
+    return Row(field=field, value=value, decided_by=decided_by(translation, name, without))
 
 
 _Field = tuple[str, str, str]
@@ -60,11 +57,11 @@ _Field = tuple[str, str, str]
 
 def _hardware(plan: SandboxPlan) -> Iterator[_Field]:
     yield "backend", plan.backend, "GPU tasks are V1 sandboxes, others V2"
-    yield "gpu", ", then ".join(plan.gpu_candidates) or "none", UNSET
+    yield "gpu", gpu_text(plan.gpu_candidates), UNSET
     if plan.gpu_candidates:
         yield "gpu_wait", f"{plan.gpu_wait:g} s over all candidates", OURS
-    yield "cpu", _cpu(plan.cpu), UNSET
-    yield "memory", _memory(plan.memory), UNSET
+    yield "cpu", cpu_text(plan.cpu), UNSET
+    yield "memory", memory_text(plan.memory), UNSET
     yield "timeout", f"{plan.timeout} s", OURS
 
 
@@ -76,7 +73,7 @@ def _placement(plan: SandboxPlan) -> Iterator[_Field]:
 
 
 def _contents(plan: SandboxPlan) -> Iterator[_Field]:
-    yield "image", _image(plan.image), OURS
+    yield "image", image_text(plan.image), OURS
     if plan.image.entrypoint is not None:
         yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
     if plan.workdir:
@@ -90,24 +87,6 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield f"volumes.{volume.mount_path}", _volume(volume), OURS
     for name, value in plan.tags.items():
         yield f"tags.{name}", value, OURS
-
-
-def _image(image: ImagePlan) -> str:
-    if image.reference is not None:
-        return image.reference
-    return f"debian_slim, Python {image.python_version}, {len(image.packages)} Airflow distributions of this host"
-
-
-def _cpu(cpu: CpuCores | None) -> str:
-    if cpu is None:
-        return "0.125 cores"
-    return f"{cpu[0]:g} to {cpu[1]:g} cores" if isinstance(cpu, tuple) else f"{cpu:g} cores ({cpu * 2:g} vCPU)"
-
-
-def _memory(memory: MemoryMib | None) -> str:
-    if memory is None:
-        return "128 MiB"
-    return f"{memory[0]} to {memory[1]} MiB" if isinstance(memory, tuple) else f"{memory} MiB"
 
 
 def _volume(volume: VolumePlan) -> str:

@@ -27,6 +27,7 @@ class RecordingBackend:
     events: list[LaunchEvent] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
     started: int = 0
+    adoptions: int = 0
     breaks: bool = False
 
     def start(self) -> None:
@@ -38,6 +39,9 @@ class RecordingBackend:
         self.submitted.append(request)
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
+        if self.breaks:
+            raise RuntimeError("the queue is broken")
+        self.adoptions += 1 if requests else 0
         self.adopted.extend(requests)
 
     def revoke(self, launch_id: str, reason: str) -> None:

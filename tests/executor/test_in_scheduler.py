@@ -229,5 +229,5 @@ def test_adoption_asks_the_database_once_however_many_tasks(
         assert list(executor.try_adopt_task_instances(tis)) == [], "Airflow repeats the call after a lost transaction"
     finally:
         event.remove(engine, "before_cursor_execute", count)
-    assert len(backend.adopted) == 10
+    assert (len(backend.adopted), backend.adoptions) == (10, 1), "Modal is asked once, too"
     assert len(statements) == 2

@@ -314,9 +314,13 @@ class TestNothingRaises:
         executor.change_state(workload.key, TaskInstanceState.FAILED)
         assert backend.revoked == []
 
-    def test_adopting_something_broken_hands_it_back(self, executor: ModalExecutor) -> None:
+    def test_adopting_something_broken_hands_it_back(self, executor: ModalExecutor, backend: RecordingBackend) -> None:
         broken: Any = object()
         assert list(executor.try_adopt_task_instances([broken])) == [broken]
+        backend.breaks = True
+        assert list(executor.try_adopt_task_instances([broken])) == [broken]
+        assert list(ModalExecutor().try_adopt_task_instances([broken])) == [broken]
+        assert not executor.running
 
 
 def test_a_config_that_translation_breaks_on_is_an_error_of_that_task(executor: ModalExecutor, backend: RecordingBackend) -> None:

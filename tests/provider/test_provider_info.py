@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import airflow
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from modalflow.provider.get_provider_info import get_provider_info

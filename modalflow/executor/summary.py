@@ -1,0 +1,60 @@
+"""A launch plan in words: the line that a task's log opens with, and the values that ``airflow modal explain`` shows.
+
+In: ``Translation``. Out: text. Pure.
+"""
+
+from __future__ import annotations
+
+from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
+from modalflow.translation.result import Translation
+
+UNSET = "Modal's default"
+OURS = "built-in defaults"
+
+
+def summary(translation: Translation) -> str:
+    """One line: what Modal was asked for, and who decided each part; empty for a refused task. Holds no environment."""
+    plan = translation.plan
+    if plan is None:
+        return ""
+    parts = (
+        ("gpu_candidates", f"GPU {gpu_text(plan.gpu_candidates)}", UNSET),
+        ("cpu", cpu_text(plan.cpu), UNSET),
+        ("memory", memory_text(plan.memory), UNSET),
+        ("image", f"image {image_text(plan.image)}", OURS),
+        ("timeout", f"timeout {plan.timeout} s", OURS),
+    )
+    told = "; ".join(f"{text} ({decided_by(translation, field, without)})" for field, text, without in parts)
+    return f"Modal was asked for a {plan.backend}: {told}"
+
+
+def decided_by(translation: Translation, field: str, without: str) -> str:
+    """Who set a field of the plan; ``without`` if nobody did."""
+    origin = translation.origins.get(field)
+    return str(origin) if origin else without
+
+
+def gpu_text(candidates: tuple[str, ...]) -> str:
+    """``H100, then A100-80GB``; ``none`` on CPU."""
+    return ", then ".join(candidates) or "none"
+
+
+def image_text(image: ImagePlan) -> str:
+    """The reference, or what modalflow's own image is made of."""
+    if image.reference is not None:
+        return image.reference
+    return f"debian_slim, Python {image.python_version}, {len(image.packages)} Airflow distributions of the scheduler"
+
+
+def cpu_text(cpu: CpuCores | None) -> str:
+    """Cores, and vCPUs for those who count in them. Modal's default is 0.125 cores (modal.com/docs/guide/resources, 2026-07)."""
+    if cpu is None:
+        return "0.125 cores"
+    return f"{cpu[0]:g} to {cpu[1]:g} cores" if isinstance(cpu, tuple) else f"{cpu:g} cores ({cpu * 2:g} vCPU)"
+
+
+def memory_text(memory: MemoryMib | None) -> str:
+    """MiB. Modal's default request is 128 MiB (same page)."""
+    if memory is None:
+        return "128 MiB"
+    return f"{memory[0]} to {memory[1]} MiB" if isinstance(memory, tuple) else f"{memory} MiB"
