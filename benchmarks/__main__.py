@@ -11,16 +11,17 @@ import sys
 ALL = ("translation", "heartbeat", "launch_throughput", "cold_task")
 
 
+def _run(name: str) -> int:
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+
+
 def main(names: list[str]) -> int:
     """Run the named benchmarks (all if none); return the number of those that missed a goal or failed, at most 1."""
     unknown = set(names) - set(ALL)
     if unknown:
         print(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {', '.join(ALL)}", file=sys.stderr)
         return 2
-    missed = []
-    for name in names or ALL:
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode != 0:
-            missed.append(name)
+    missed = [name for name in names or ALL if _run(name) != 0]
     if missed:
         print(f"goal missed or not measured: {', '.join(missed)}")
     return 1 if missed else 0

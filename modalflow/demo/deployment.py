@@ -97,7 +97,8 @@ def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]
         "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.provider.logging_config.LOGGING_CONFIG",
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PARALLELISM": "8",  # sandboxes are processes of this machine here, and each starts with seconds of imports
+        # Sandboxes are processes of this machine here, and each begins with seconds of imports.
+        "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",

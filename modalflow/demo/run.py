@@ -60,11 +60,8 @@ def _instances(deployment: Deployment, runs: Mapping[str, str]) -> Mapping[tuple
 def _rows(deployment: Deployment, runs: Mapping[str, str], decisions: Mapping[tuple[str, str], str]) -> list[Row]:
     sandboxes = _by_task(sandbox_records(deployment.emulator))
     instances = _instances(deployment, runs)
-    return [
-        build_row(e, instances[key], sandboxes.get(key, []), decisions.get(key, ""))
-        for e in EXPECTATIONS
-        if (key := (e.dag_id, e.task_id))
-    ]
+    keyed = [((e.dag_id, e.task_id), e) for e in EXPECTATIONS]
+    return [build_row(e, instances[key], sandboxes.get(key, []), decisions.get(key, "")) for key, e in keyed]
 
 
 def _log_problems(deployment: Deployment, runs: Mapping[str, str]) -> list[str]:

@@ -54,10 +54,7 @@ def test_a_running_task_shows_its_lines_and_nowhere_its_token(deployment: Deploy
     instances = [wait_for_state(airflow, "e2e_waits", run_id, task, "running", "failed") for task in ("on_cpu", "on_gpu")]
     assert [ti["state"] for ti in instances] == ["running", "running"]
     for task in ("on_cpu", "on_gpu"):
-        wait_for(
-            f"{task}'s line is in the log while it runs",
-            lambda task=task: "a line while running" in airflow.api.log("e2e_waits", run_id, task, 1),
-        )
+        wait_for_line(deployment, run_id, task, "a line while running")
 
     subjects = [ti["id"] for ti in instances]
     assert find_tokens(deployment, subjects) == []
@@ -66,6 +63,10 @@ def test_a_running_task_shows_its_lines_and_nowhere_its_token(deployment: Deploy
         assert wait_for_state(airflow, "e2e_waits", run_id, task, "success", "failed")["state"] == "success"
         assert "seen the stop file" in airflow.api.log("e2e_waits", run_id, task, 1)
     assert find_tokens(deployment, subjects) == []
+
+
+def wait_for_line(deployment: Deployment, run_id: str, task: str, line: str) -> None:
+    wait_for(f"{task}'s log has {line!r}", lambda: line in deployment.airflow.api.log("e2e_waits", run_id, task, 1))
 
 
 def find_tokens(deployment: Deployment, subjects: list[str]) -> list[str]:
