@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from modalflow.launch import messages as m
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 STOP_SHARE = 0.5
 """Part of ``stop``'s time in which creates and hand-overs under way may finish; what is left is for closing connections."""
+
+CALM_LIMIT = 1.0
+"""Seconds for which waiting for a sandbox's end makes way to creates under way. Each wait is a long poll that competes with them
+for the one connection (in a burst of 100, a quarter of the time), and no Airflow task ends sooner: its imports take longer."""
 
 
 class LaunchBackend:
@@ -64,6 +69,8 @@ class LaunchBackend:
         self._intake: list[tuple[int, int, Driver]] = []
         self._waiting: list[tuple[int, int, Driver]] = []
         self._free_slots = settings.launch_concurrency
+        self._no_creates = asyncio.Event()
+        self._no_creates.set()
         self._background: set[asyncio.Task[None]] = set()
         self._intake_filled = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -76,6 +83,7 @@ class LaunchBackend:
             release_slot=self._release_slot,
             forget=self._forget,
             keep=self._keep,
+            calm=self._calm,
             clock=clock,
             sleep=sleep,
         )
@@ -238,6 +246,8 @@ class LaunchBackend:
 
     def _release_slot(self) -> None:
         self._free_slots += 1
+        if self._free_slots == self._settings.launch_concurrency:
+            self._no_creates.set()
         asyncio.get_running_loop().call_soon(self._grant_slots)
 
     def _grant_slots(self) -> None:
@@ -245,7 +255,14 @@ class LaunchBackend:
             _, _, driver = heapq.heappop(self._waiting)
             if driver.lifecycle.state is State.QUEUED:  # not revoked meanwhile
                 self._free_slots -= 1
+                self._no_creates.clear()
                 driver.feed(m.SlotGranted())
+
+    async def _calm(self) -> None:
+        """Return when no CPU create is under way, after ``CALM_LIMIT`` at the latest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CALM_LIMIT):
+                await self._no_creates.wait()
 
     def _forget(self, driver: Driver) -> None:
         self._drivers.pop(driver.launch_id, None)

@@ -38,6 +38,7 @@ class Surroundings:
     release_slot: Callable[[], None]
     forget: Callable[[Driver], None]
     keep: Callable[[asyncio.Task[None]], None]
+    calm: Callable[[], Awaitable[None]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
 
@@ -222,6 +223,7 @@ class Driver:
                 await gateway.hand_over(sandbox_id, self._the_request().mint_workload().encode())
                 return m.HandedOver()
             case m.Wait(sandbox_id=sandbox_id):
+                await self._around.calm()
                 return m.SandboxEnded(end=await gateway.wait(sandbox_id))
             case m.ReadTail(sandbox_id=sandbox_id):
                 return m.TailRead(text=await gateway.output_tail(sandbox_id, max_bytes=TAIL_BYTES))

@@ -229,6 +229,30 @@ class TestSlots:
         assert [int(call.name[-2:]) for call in room.gateway.creates] == [3, 1, 2, 4, 0]
         assert "2 of 2 CPU slots free" in room.backend.describe()
 
+    def test_waiting_for_ends_makes_way_to_creates_but_not_for_long(self, room: Room) -> None:
+        gate = Gate()
+        waited: list[str] = []
+
+        async def second_blocked(call: CreateCall) -> None:
+            if call.name == launch_id(2):
+                await gate.passed()
+
+        def ended_at_once(sandbox_id: str) -> SandboxEnd:
+            waited.append(sandbox_id)
+            return _success()
+
+        room.gateway.before_create = second_blocked
+        room.gateway.on_wait = ended_at_once
+        room.backend.start()
+        room.backend.submit(request(launch_id(2)))
+        room.backend.submit(request(launch_id(1)))
+        room.take(LaunchStarted)
+        assert waited == [], "a create is under way"
+        room.take(LaunchEnded)
+        assert len(room.gateway.creates) == 2, "the other one still is"
+        gate.open()
+        room.take(LaunchEnded, 2)
+
     def test_a_revoked_launch_leaves_the_line(self, room: Room) -> None:
         gate = Gate()
 
