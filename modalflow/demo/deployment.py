@@ -54,9 +54,10 @@ class AirflowRunning:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """Airflow and the emulator that its tasks run on."""
+    """Airflow with its environment, and the emulator that its tasks run on."""
 
     airflow: AirflowRunning
+    env: dict[str, str]
     emulator: EmulatorThread
 
 
@@ -183,4 +184,4 @@ def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
         env = environment(home, emulator.environment())
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:
-            yield Deployment(airflow=airflow, emulator=emulator)
+            yield Deployment(airflow=airflow, env=env, emulator=emulator)

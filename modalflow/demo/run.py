@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from modalflow.demo.decisions import DecisionsError, read_decisions
 from modalflow.demo.deployment import Deployment, DeploymentError, airflow_log, deploy
 from modalflow.demo.expectations import DAG_IDS, EXPECTATIONS, IMPORT_ERROR_DAG, IMPORT_ERROR_TEXT, Expectation
 from modalflow.demo.observe import Row, build_row
@@ -83,7 +84,7 @@ def _drive(deployment: Deployment, console: Console) -> list[str]:
     import_error = deployment.airflow.api.import_errors()[IMPORT_ERROR_DAG]
     problems = [] if IMPORT_ERROR_TEXT in import_error else [f"{IMPORT_ERROR_DAG}: unexpected import error: {import_error}"]
     runs = {dag_id: deployment.airflow.api.trigger(dag_id) for dag_id in DAG_IDS}
-    decisions: dict[tuple[str, str], str] = {}
+    decisions = read_decisions(deployment.airflow.home, deployment.env)
     deadline = time.monotonic() + RUN_TIMEOUT
     rows: list[Row] = []
     with Live(console=console, refresh_per_second=2, transient=True) as live:
@@ -108,8 +109,8 @@ def run_demo(home: Path, *, worker_python: Path) -> int:
     try:
         with deploy(home, worker_python=worker_python) as deployment:
             problems = _drive(deployment, console)
-    except DeploymentError as error:
-        console.print(f"[red]{error}", markup=True)
+    except (DeploymentError, DecisionsError) as error:
+        console.print(str(error), style="red", markup=False)
         return 1
     console.print(f"logs: {airflow_log(home)} and {home / 'airflow' / 'logs'}", markup=False)
     for problem in problems:

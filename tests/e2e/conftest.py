@@ -37,7 +37,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
         env = environment(home, emulator.environment())
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:
-            yield Deployment(airflow=airflow, emulator=emulator)
+            yield Deployment(airflow=airflow, env=env, emulator=emulator)
 
 
 def wait_for(what: str, condition: Callable[[], Any], *, timeout: float = RUN_TIMEOUT) -> Any:
