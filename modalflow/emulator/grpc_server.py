@@ -37,10 +37,13 @@ class GrpcServer(grpclib.server.Server):
 
     async def abort(self) -> None:
         """Stop listening, close every connection, and return when every handler has ended."""
-        if self._server is not None:
+        if isinstance(self._server, asyncio.Server):
+            # Accept no more, then let what is being accepted come in: closing first would drop it half made, and unclosed.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_ACCEPT_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
-        for _ in range(_ACCEPT_TURNS):
-            await asyncio.sleep(0)
         handlers = list(self._handlers)
         for protocol in list(self._protocols):
             if hasattr(protocol, "processor"):

@@ -60,6 +60,16 @@ class Stream:
         self.ended = True
         self._wake()
 
+    @property
+    def kept(self) -> int:
+        """Bytes that can still be read."""
+        return self._kept
+
+    def drop(self) -> None:
+        """Forget what is kept; readers see it as older than what is retained."""
+        self._chunks.clear()
+        self._kept = 0
+
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
@@ -108,6 +118,16 @@ class Output:
         """Both streams have ended."""
         for stream in self.streams.values():
             stream.end()
+
+    @property
+    def kept(self) -> int:
+        """Bytes of both that can still be read."""
+        return sum(stream.kept for stream in self.streams.values())
+
+    def drop(self) -> None:
+        """Forget both."""
+        for stream in self.streams.values():
+            stream.drop()
 
     def lines(self, fds: tuple[int, ...] = (STDOUT, STDERR)) -> list[LogLine]:
         """Everything kept, as text, in the order of arrival. Bytes that are no UTF-8 show as U+FFFD."""

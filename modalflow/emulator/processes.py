@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalflow.emulator.output import STDERR, STDOUT, Output, Stream
+from modalflow.emulator.spawner import kill_quietly, process_table, scope_of
 
 _SPAWNER = Path(__file__).with_name("spawner.py")
 _DRAIN_SECONDS = 0.5
@@ -289,6 +290,8 @@ class Spawner:
 
     def _all_lost(self) -> None:
         processes, self._processes = self._processes, {}
+        # With the spawner the kernel kills only its own children, not theirs.
+        _kill_marked({key.rpartition(".")[0] for key in processes})
         for process, _ in processes.values():
             self._ended(process, Exit(137, signal=9, error="the emulator's process spawner is gone"))
 
@@ -303,6 +306,16 @@ def _open_pipes(opened: contextlib.ExitStack) -> tuple[list[int], list[int]]:
         pairs.append(pair)
     (stdin_read, stdin_write), (stdout_read, stdout_write), (stderr_read, stderr_write) = pairs
     return [stdin_read, stdout_write, stderr_write], [stdin_write, stdout_read, stderr_read]
+
+
+def _kill_marked(scopes: set[str]) -> None:
+    """Kill every process that carries the task id of one of these sandboxes, until a look finds none."""
+    while scopes:
+        marked = [row.pid for row in process_table(0) if scope_of(row.pid) in scopes]
+        if not marked:
+            return
+        for pid in marked:
+            kill_quietly(pid)
 
 
 def _set(future: asyncio.Future[None]) -> None:

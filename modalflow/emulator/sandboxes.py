@@ -12,6 +12,7 @@ import logging
 import posixpath
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ from modalflow.emulator.volume_tree import VolumeConflictError
 _log = logging.getLogger(__name__)
 
 Status = api_pb2.GenericResult
+
+ENDED_OUTPUT_BYTES = 256 * 1024 * 1024
+"""Output that is kept of all ended sandboxes together."""
 
 REGION = "local"
 CLOUD_PROVIDER = "CLOUD_PROVIDER_LOCAL"
@@ -91,6 +95,9 @@ class Sandboxes:
         self.toolbox = toolbox
         self._volume_changed = volume_changed
         self._machines: dict[str, Machine] = {}
+        self._by_task: dict[str, Machine] = {}
+        self._ended_with_output: deque[Machine] = deque()
+        self._ended_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def machine(self, sandbox: Sandbox) -> Machine:
@@ -99,7 +106,7 @@ class Sandboxes:
 
     def machine_of_task(self, task_id: str) -> Machine | None:
         """Return the machine by task id, whatever its workspace: for ``sync``, which has no token."""
-        return next((one for one in self._machines.values() if one.sandbox.task_id == task_id), None)
+        return self._by_task.get(task_id)
 
     # -- start
 
@@ -108,7 +115,7 @@ class Sandboxes:
     ) -> Machine:
         """Take a sandbox in and begin its life. Returns at once."""
         machine = Machine(workspace, sandbox, self._folder / sandbox.sandbox_id, secrets, gpu)
-        self._machines[sandbox.sandbox_id] = machine
+        self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
         workspace.add_sandbox(sandbox)
         if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
             sandbox.scheduled = True
@@ -249,7 +256,19 @@ class Sandboxes:
         machine.running.set()
         for old in machine.workspace.forgettable():
             machine.workspace.forget_sandbox(old)
-            del self._machines[old.sandbox_id]
+            del self._machines[old.sandbox_id], self._by_task[old.task_id]
+        self._bound_output(machine)
+
+    def _bound_output(self, machine: Machine) -> None:
+        """Keep the output of ended sandboxes within bounds: the oldest goes first."""
+        kept = machine.output.kept
+        if kept:
+            self._ended_with_output.append(machine)
+            self._ended_bytes += kept
+        while self._ended_bytes > ENDED_OUTPUT_BYTES and len(self._ended_with_output) > 1:
+            oldest = self._ended_with_output.popleft()
+            self._ended_bytes -= oldest.output.kept
+            oldest.output.drop()
 
     @staticmethod
     def _schedule(machine: Machine) -> None:

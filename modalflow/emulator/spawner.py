@@ -1,7 +1,7 @@
 """The process that starts every sandbox's processes and outlives none of them.
 
-Run as ``python -I -S spawner.py FD PARENT_PID FOLDER`` by ``processes``, one per emulator; standard library only,
-imported by nobody.
+Run as ``python -I -S spawner.py FD PARENT_PID FOLDER`` by ``processes``, one per emulator; standard library only
+(``processes`` borrows its small functions).
 A small process that does nothing else can start another in about a millisecond, is the parent that can wait for and kill it
 without a race on process ids, and, being their sub-reaper, inherits every daemon that a sandbox leaves behind. When the emulator
 goes, however it goes, the socket ends and this process kills all of its descendants, removes the emulator's temporary

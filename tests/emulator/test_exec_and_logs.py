@@ -121,6 +121,16 @@ def test_logs_can_be_followed(sandboxes: Sandboxes, emulator: EmulatorThread) ->
     assert asyncio.run(follow()) == ["one\n", "two\n", "three"]
 
 
+def test_of_ended_sandboxes_the_oldest_output_goes_first(sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modalflow.emulator.sandboxes.ENDED_OUTPUT_BYTES", 10)
+    made = []
+    for number in range(3):
+        sandbox = sandboxes.shell(f"echo {number}{number}{number}", gpu="A10G")
+        sandbox.wait()
+        made.append(sandbox)
+    assert [sandbox.stdout.read() for sandbox in made] == ["", "111\n", "222\n"]
+
+
 def test_output_is_there_for_a_reader_that_comes_later(sandboxes: Sandboxes) -> None:
     sandbox = sandboxes.shell("echo out; echo err >&2", gpu="A10G")
     sandbox.wait()

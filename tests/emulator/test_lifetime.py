@@ -144,13 +144,15 @@ def test_a_state_folder_keeps_volumes_apps_and_named_secrets_and_no_others(
     client.close()
 
 
-def test_a_dead_spawner_ends_its_sandboxes(sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
-    sandbox = sandboxes.create("cat")
+def test_a_dead_spawner_ends_its_sandboxes(sandboxes: Sandboxes, emulator: EmulatorThread, eventually: Eventually) -> None:
+    sandbox = sandboxes.shell("sleep 300 & echo $!; wait")
+    child = int(next(iter(sandbox.stdout)))
     popen = emulator._emulator.core.spawner._popen
     assert popen is not None
     os.kill(popen.pid, signal.SIGKILL)
     sandbox.wait()
     assert sandbox.returncode == 137
+    eventually(lambda: not alive(child))
     late = sandboxes.create("true")
     late.wait()
     assert late.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 import urllib.error
@@ -11,8 +12,12 @@ from collections.abc import Callable
 import modal
 import modal.exception
 import pytest
-from grpclib import Status
+from grpclib import GRPCError, Status
+from grpclib.client import Channel
 from modal_proto import api_pb2
+from modal_proto import task_command_router_pb2 as router_pb2
+from modal_proto.api_grpc import ModalClientStub
+from modal_proto.task_command_router_grpc import TaskCommandRouterStub
 
 from modalflow.emulator import EmulatorThread
 from tests.emulator.conftest import Sandboxes, StartEmulator, connect
@@ -25,6 +30,44 @@ def test_a_wrong_token_is_refused(start_emulator: StartEmulator) -> None:
         with pytest.raises(modal.exception.AuthError, match="accepts only the one it was started with"):
             modal.App.lookup("tests", create_if_missing=True, client=client)
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("missing", "status", "message"),
+    [
+        ("x-modal-client-version", Status.FAILED_PRECONDITION, "x-modal-client-version is missing"),
+        ("x-modal-token-secret", Status.UNAUTHENTICATED, "Token missing. Could not authenticate client."),
+    ],
+)
+def test_a_call_without_a_header_is_refused(emulator: EmulatorThread, missing: str, status: Status, message: str) -> None:
+    environment = emulator.environment()
+    metadata = {
+        "x-modal-client-version": "1.6.4",
+        "x-modal-token-id": environment["MODAL_TOKEN_ID"],
+        "x-modal-token-secret": environment["MODAL_TOKEN_SECRET"],
+        "x-emulator-workspace": environment["MODAL_TOKEN_ID"],
+    }
+    del metadata[missing]
+
+    async def call() -> None:
+        async with Channel("127.0.0.1", emulator.port) as channel:
+            await ModalClientStub(channel).AppList(api_pb2.AppListRequest(), metadata=metadata)
+
+    with pytest.raises(GRPCError) as caught:
+        asyncio.run(call())
+    assert (caught.value.status, caught.value.message) == (status, message)
+
+
+@pytest.mark.parametrize("authorization", ["Basic x", "Bearer forged.token.here", "Bearer e30.e30."])
+def test_the_command_router_wants_the_token_that_it_was_given(emulator: EmulatorThread, authorization: str) -> None:
+    async def call() -> None:
+        async with Channel("127.0.0.1", emulator.port) as channel:
+            request = router_pb2.TaskExecPollRequest(task_id="ta-1", exec_id="1")
+            await TaskCommandRouterStub(channel).TaskExecPoll(request, metadata={"authorization": authorization})
+
+    with pytest.raises(GRPCError) as caught:
+        asyncio.run(call())
+    assert caught.value.status is Status.UNAUTHENTICATED
 
 
 def test_with_any_token_each_is_a_workspace_of_its_own(start_emulator: StartEmulator) -> None:

@@ -48,12 +48,13 @@ class Logs(Service):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                     await stream.wait_beyond(offset)
-            for chunk in stream.available(offset):
+            chunks = stream.available(offset)
+            for chunk in chunks:
                 offset = chunk.offset + len(chunk.data)
                 text = decoder.decode(chunk.data)
                 pending = len(decoder.getstate()[0])
                 yield _batch(sandbox, [LogLine(fds[0], text, chunk.time_ns)], str(offset - pending))
-            if stream.ended and offset >= stream.size:
+            if stream.ended and (offset >= stream.size or not chunks):
                 if cut := decoder.decode(b"", final=True):
                     yield _batch(sandbox, [LogLine(fds[0], cut, time.time_ns())], str(offset))
                 yield api_pb2.TaskLogsBatch(task_id=sandbox.task_id, entry_id=str(offset), eof=True)
