@@ -29,14 +29,14 @@ WORKER = f"""# What Airflow in a sandbox is configured with
 
 This and nothing else of the scheduler's configuration:
 
-- `AIRFLOW__CORE__EXECUTION_API_SERVER_URL`: `execution_api_url`, else `[core] execution_api_server_url`, else `[api] base_url` with
-  `/execution/`.
-- `AIRFLOW__CORE__DAGS_FOLDER` and `AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST`: as configured; with `dags_volume`, local bundles
-  are at `{BUNDLES_MOUNT}/<bundle name>`.
+- `AIRFLOW__CORE__EXECUTION_API_SERVER_URL`: `execution_api_url`, else `[core] execution_api_server_url`, else
+  `[api] base_url` with `/execution/`.
+- `AIRFLOW__CORE__DAGS_FOLDER` and `AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST`: as configured; with `dags_volume`,
+  local bundles are at `{BUNDLES_MOUNT}/<bundle name>`.
 - `AIRFLOW__LOGGING__BASE_LOG_FOLDER`: `{LOGS_MOUNT}`, where the task sees the folder of its own log.
 - `AIRFLOW__CORE__LOAD_EXAMPLES`: `False`.
-- The options of {" and ".join(f"`[{section}]`" for section in COPIED_SECTIONS)} that somebody set. A secrets backend's arguments are
-  among them: the task can read what its own worker needs to read secrets with.
+- The options of {" and ".join(f"`[{section}]`" for section in COPIED_SECTIONS)} that somebody set.
+  A secrets backend's arguments are among them: the task can read what its own worker needs to read secrets with.
 - `worker_env`.
 - `MODALFLOW_*`: launch id, log file, hand-over time limit, the scheduler's Airflow version, and what Modal was asked for.
 

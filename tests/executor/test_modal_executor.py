@@ -54,7 +54,7 @@ def test_a_real_generator_makes_a_token_for_this_task(backend: RecordingBackend,
     assert (claims["sub"], claims["scope"]) == (str(workload.ti.id), "workload")
 
 
-@pytest.mark.parametrize("assigned", [None, "sb-123", "not-a-uuid", f"{uuid.uuid4()}/sb-1"])
+@pytest.mark.parametrize("assigned", [None, "sb-123", "not-a-uuid", "3f2b0c0e-9f8e-4f0e-9d38-0e1c3f6f2a11/sb-1"])
 def test_an_id_that_cannot_be_trusted_is_replaced_and_committed_before_the_launch(
     executor: ModalExecutor, backend: RecordingBackend, assigned: str | None
 ) -> None:
