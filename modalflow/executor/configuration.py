@@ -98,10 +98,11 @@ def logging_warning(logging_config_class: str) -> str | None:
     """Sentence about task logs that would not be kept, or ``None`` if modalflow's logging is set up."""
     if logging_config_class.startswith("modalflow."):
         return None
+    own = f", and [{SECTION}] base_logging_config_class = {logging_config_class}" if logging_config_class else ""
     return (
-        f"[logging] logging_config_class = {logging_config_class or '(empty)'}: the logs of tasks on Modal are shown while "
-        f"they run only if modalflow reads them, and are gone with the sandbox otherwise. Set [logging] logging_config_class "
-        f"= {LOGGING_CLASS} for the scheduler and the API server"
+        f"[logging] logging_config_class = {logging_config_class or '(empty)'}: the log of a task on Modal is shown while it runs "
+        f"and gone with its sandbox. Set [logging] logging_config_class = {LOGGING_CLASS}{own}, for the scheduler and the API "
+        "server"
     )
 
 

@@ -102,9 +102,14 @@ class TestGpuWait:
 def test_a_foreign_logging_class_is_warned_of() -> None:
     assert logging_warning("modalflow.provider.logging_config.LOGGING_CONFIG") is None
     assert logging_warning("") == (
-        "[logging] logging_config_class = (empty): the logs of tasks on Modal are shown while they run only if modalflow reads "
-        "them, and are gone with the sandbox otherwise. Set [logging] logging_config_class = "
-        "modalflow.provider.logging_config.LOGGING_CONFIG for the scheduler and the API server"
+        "[logging] logging_config_class = (empty): the log of a task on Modal is shown while it runs and gone with its sandbox. "
+        "Set [logging] logging_config_class = modalflow.provider.logging_config.LOGGING_CONFIG, for the scheduler and the API "
+        "server"
+    )
+    assert logging_warning("ours.LOGGING") == (
+        "[logging] logging_config_class = ours.LOGGING: the log of a task on Modal is shown while it runs and gone with its "
+        "sandbox. Set [logging] logging_config_class = modalflow.provider.logging_config.LOGGING_CONFIG, and [modal_executor] "
+        "base_logging_config_class = ours.LOGGING, for the scheduler and the API server"
     )
 
 
