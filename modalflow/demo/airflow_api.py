@@ -31,6 +31,10 @@ class AirflowApi:
         parts = answer.json()
         return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "triggerer", "dag_processor"))
 
+    def warm_up(self) -> None:
+        """Have the execution API build its versions now: the first call costs seconds, and tasks wait for no more than five."""
+        self._client.get("/execution/health").raise_for_status()
+
     def log_in(self) -> None:
         """Exchange the generated admin password for a token."""
         password = json.loads(self._password_file.read_text())["admin"]

@@ -31,8 +31,8 @@ def read_decisions(home: Path, env: dict[str, str]) -> dict[tuple[str, str], str
 
 
 def _decide(dag_id: str, task_id: str) -> str:
-    from modalflow.provider.command_explain import explained, load_task  # noqa: PLC0415 - Airflow, in this process only
-    from modalflow.translation.summary import deciding_layers  # noqa: PLC0415
+    from modalflow.executor.summary import deciding_layers  # noqa: PLC0415 - Airflow, in this process only
+    from modalflow.provider.command_explain import explained, load_task  # noqa: PLC0415
 
     translation = explained(load_task(dag_id, task_id, None))
     if translation.errors:

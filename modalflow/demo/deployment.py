@@ -135,6 +135,7 @@ def _wait_until_ready(airflow: AirflowRunning) -> None:
         if time.monotonic() > deadline:
             raise DeploymentError(f"Airflow was not ready after {START_TIMEOUT:.0f} s; see {airflow_log(airflow.home)}")
         time.sleep(0.3)
+    airflow.api.warm_up()
     airflow.api.log_in()
 
 

@@ -5,11 +5,17 @@ In: ``Translation``. Out: text. Pure.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
 from modalflow.translation.result import Translation
 
 UNSET = "Modal's default"
 OURS = "built-in defaults"
+
+
+HEADLINE = {"gpu_candidates": "gpu", "cpu": "cpu", "memory": "memory", "image": "image", "timeout": "timeout", "region": "region"}
+"""Plan fields that a summary names, with the names that users write."""
 
 
 def summary(translation: Translation) -> str:
@@ -26,6 +32,15 @@ def summary(translation: Translation) -> str:
     )
     told = "; ".join(f"{text} ({decided_by(translation, field, without)})" for field, text, without in parts)
     return f"Modal was asked for a {plan.backend}: {told}"
+
+
+def deciding_layers(translation: Translation) -> str:
+    """Which layer decided which headline field: ``executor_config["modal"]: gpu; [modal_executor]: memory, timeout``."""
+    fields: dict[str, list[str]] = defaultdict(list)
+    for field, name in HEADLINE.items():
+        if (origin := translation.origins.get(field)) is not None:
+            fields[origin.layer].append(name)
+    return "; ".join(f"{layer}: {', '.join(names)}" for layer, names in fields.items())
 
 
 def decided_by(translation: Translation, field: str, without: str) -> str:
