@@ -101,8 +101,8 @@ def logging_warning(logging_config_class: str) -> str | None:
     own = f", and [{SECTION}] base_logging_config_class = {logging_config_class}" if logging_config_class else ""
     return (
         f"[logging] logging_config_class = {logging_config_class or '(empty)'}: the log of a task on Modal is shown while it "
-        f"runs and gone with its sandbox. Set [logging] logging_config_class = {LOGGING_CLASS}{own}, for the scheduler and the API "
-        "server"
+        f"runs and gone with its sandbox. Set [logging] logging_config_class = {LOGGING_CLASS}{own}, for the scheduler "
+        "and the API server"
     )
 
 
