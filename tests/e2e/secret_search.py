@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -44,9 +46,12 @@ def _process_files(name: str) -> Iterator[Path]:
 
 
 def _folder_files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_FILE:
-            yield path
+    """All files below, as far as they stay: a sandbox that ends takes its folder along."""
+    for root, _, names in os.walk(folder):  # which passes over folders that have gone
+        for path in (Path(root) / name for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_FILE:
+                    yield path
 
 
 def search(subjects: Iterable[str], *, folders: Iterable[Path], records: Mapping[str, str]) -> list[str]:
