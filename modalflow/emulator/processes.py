@@ -185,7 +185,7 @@ class Spawner:
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
     ) -> Process:
         """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126."""
-        if self._control is None:
+        if self._is_gone():
             raise ConnectionError("the emulator's process spawner is gone")
         with contextlib.ExitStack() as opened:
             child_ends, our_ends = _open_pipes(opened)
@@ -197,9 +197,16 @@ class Spawner:
         os.set_blocking(stdin, False)
         process = Process(f"{scope}.{next(self._keys)}", self, stdin, output)
         pipes = [await self._connect(fd, output.streams[stream]) for fd, stream in zip(outputs, (STDOUT, STDERR), strict=True)]
+        if self._is_gone():  # it died meanwhile
+            process.close_stdin()
+            _close_all([order, *child_ends])
+            raise ConnectionError("the emulator's process spawner is gone")
         self._processes[process.key] = (process, pipes)
         self.request({"op": "spawn", "key": process.key, "scope": scope, "main": main}, [order, *child_ends])
         return process
+
+    def _is_gone(self) -> bool:
+        return self._control is None
 
     async def _connect(self, fd: int, stream: Stream) -> asyncio.Future[None]:
         """Read ``fd`` into ``stream``; the future is done when it has ended."""
@@ -310,7 +317,7 @@ def _open_pipes(opened: contextlib.ExitStack) -> tuple[list[int], list[int]]:
 
 def _kill_marked(scopes: set[str]) -> None:
     """Kill every process that carries the task id of one of these sandboxes, until a look finds none."""
-    while scopes:
+    for _ in range(100 if scopes else 0):
         marked = [row.pid for row in process_table(0) if scope_of(row.pid) in scopes]
         if not marked:
             return

@@ -1,7 +1,8 @@
 """The life of a sandbox: queue for a GPU, mount, start, end, commit, clean up.
 
 Flows in: a checked ``Sandbox`` with its secrets, terminations, timeouts. Flows out: the sandbox's state in the store, its
-processes, and Volumes committed before the end is told. The protocol in front of it is ``services.sandboxes``.
+processes, and Volumes committed before the end is told. The protocol in front of it is
+``services.sandbox_create`` and ``services.sandbox_calls``.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ class Machine:
     """Number of the last V1 stdin message."""
     verdict: api_pb2.GenericResult.GenericStatus.ValueType | None = None
     """Why we ended it, if we did."""
-    started: asyncio.Event = field(default_factory=asyncio.Event)
+    left_queue: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has its GPU, or needs none, or was ended while it waited."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """The main process was asked for, or never will be."""
     finished: asyncio.Event = field(default_factory=asyncio.Event)
-    stop_waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    exec_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def condemn(self, verdict: api_pb2.GenericResult.GenericStatus.ValueType) -> None:
         """Say why it is being ended; the first reason stays."""
@@ -118,17 +120,15 @@ class Sandboxes:
         self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
         workspace.add_sandbox(sandbox)
         if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
-            sandbox.scheduled = True
+            self._schedule(machine)
         task = asyncio.create_task(self._live(machine), name=f"sandbox {sandbox.sandbox_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if sandbox.scheduled:
-            machine.started.set()
         return machine
 
     async def _live(self, machine: Machine) -> None:
         try:
-            await self._wait_for_place(machine)
+            await machine.left_queue.wait()
             end = Exit(137) if machine.condemned() else await self._run(machine)
         except (OSError, VolumeConflictError) as error:
             end = Exit(1, error=f"the sandbox could not be set up: {error}")
@@ -141,15 +141,6 @@ class Sandboxes:
         finally:
             machine.secrets = ()
         await self._finish(machine, end)
-
-    async def _wait_for_place(self, machine: Machine) -> None:
-        if not machine.sandbox.scheduled:
-            waiting = [asyncio.ensure_future(machine.started.wait()), asyncio.ensure_future(machine.stop_waiting.wait())]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in waiting:
-                    one.cancel()
 
     async def _run(self, machine: Machine) -> Exit:
         sandbox = machine.sandbox
@@ -239,7 +230,7 @@ class Sandboxes:
         if machine.process is not None and machine.process.exited.done():
             return
         machine.condemn(Status.GENERIC_STATUS_TERMINATED)
-        machine.stop_waiting.set()
+        machine.left_queue.set()
         if machine.process is not None:
             machine.process.kill()
 
@@ -273,7 +264,7 @@ class Sandboxes:
     @staticmethod
     def _schedule(machine: Machine) -> None:
         machine.sandbox.scheduled = True
-        machine.started.set()
+        machine.left_queue.set()
 
     @staticmethod
     async def _commit_all(machine: Machine) -> str:
@@ -317,9 +308,19 @@ class Sandboxes:
         seconds: float | None,
     ) -> Process:
         """Start a further process in a running sandbox; the same ``exec_id`` is started once and killed after ``seconds``."""
-        known = machine.execs.get(exec_id)
-        if known is not None:
-            return known
+        async with machine.exec_lock:
+            if exec_id not in machine.execs:
+                process = await self._start_exec(machine, argv, secrets, workdir)
+                machine.execs[exec_id] = process
+                if seconds:
+                    task = asyncio.create_task(self._limit(process, seconds), name=f"exec {exec_id}")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            return machine.execs[exec_id]
+
+    async def _start_exec(
+        self, machine: Machine, argv: Sequence[str], secrets: Sequence[Mapping[str, str]], workdir: str
+    ) -> Process:
         assert machine.rewriter is not None  # noqa: S101 -- the caller has a running process
         rewriter = machine.rewriter
         env = dict(machine.env)
@@ -327,15 +328,9 @@ class Sandboxes:
             env.update({name: rewriter.text(value) for name, value in secret.items()})
         folder = workdir or machine.sandbox.definition.workdir or self._image(machine).workdir
         cwd = rewriter.folder(folder) if folder else machine.root / HOME
-        process = await self._spawner.spawn(
+        return await self._spawner.spawn(
             rewriter.argv(argv), env=env, cwd=cwd, scope=machine.sandbox.task_id, main=False, output=Output()
         )
-        machine.execs[exec_id] = process
-        if seconds:
-            task = asyncio.create_task(self._limit(process, seconds), name=f"exec {exec_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return process
 
     @staticmethod
     async def _limit(process: Process, seconds: float) -> None:

@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -237,6 +238,7 @@ class Spawner:
                 return
             for pid in mine:
                 kill_quietly(pid)
+            time.sleep(0.002)
             self.bury()
 
     def bury(self) -> None:
