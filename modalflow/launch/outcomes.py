@@ -6,6 +6,7 @@ The exit codes are the bootstrap's (``modalflow.worker``); a test holds the two 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -60,8 +61,9 @@ _SAYS_ALL = frozenset({EndKind.TERMINATED, EndKind.TIMEOUT, EndKind.IDLE_TIMEOUT
 
 _EXPLAINED_BY_OUTPUT = frozenset({EndKind.FAILURE, EndKind.INIT_FAILURE, EndKind.INTERNAL_FAILURE})
 
-TAIL_BYTES = 4096
-"""What is read of a failed sandbox's output."""
+TAIL_BYTES = 16_384
+"""What is read of a failed sandbox's output; a line of a task's log is some 300 bytes of JSON."""
+_NOT_TOLD = ("::group::", "::endgroup::", "Modal was asked for")
 TAIL_LINES = 8
 TAIL_CHARACTERS = 900
 """What is kept of it in the reason: Airflow shows the reason in a list of events, the whole output is in the log."""
@@ -98,10 +100,25 @@ def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
 
 
 def last_lines(tail: str) -> str:
-    """Return the last lines of output, redacted, joined and cut to what fits in a reason."""
-    lines = [line.strip() for line in redact(tail).splitlines() if line.strip()]
-    joined = " | ".join(lines[-TAIL_LINES:])
+    """Return the last lines of output, redacted, joined and cut to what fits in a reason.
+
+    A task's log goes to stdout as JSON lines: of those, people want what was said. A line cut by the bound on the tail is dropped.
+    """
+    lines = redact(tail).splitlines()
+    said = [text for line in lines if (text := _said(line))]
+    joined = " | ".join(said[-TAIL_LINES:])
     return joined if len(joined) <= TAIL_CHARACTERS else f"…{joined[-TAIL_CHARACTERS:]}"
+
+
+def _said(line: str) -> str:
+    """What one line of output says; empty for markers of log groups, for our own opening line, and for the rest of a cut line."""
+    text = line.strip()
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError:
+        return "" if text.endswith("}") and '":' in text else text
+    event = str(record.get("event", "")) if isinstance(record, dict) else text
+    return "" if event.startswith(_NOT_TOLD) else event.strip()
 
 
 def gone(sandbox_id: str) -> str:

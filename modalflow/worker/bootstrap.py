@@ -74,7 +74,8 @@ class Failure(Exception):
 class Log:
     """The task's log file: what the bootstrap itself has to say goes there, and all of it is copied to stdout.
 
-    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form.
+    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form, and so are later
+    ones that tell of trouble.
     ``secret`` is cut out of every line. ``copied`` says whether there is a copy. It is byte for byte: Airflow merges the
     lines of several sources and drops what is equal, and its own second logger for stdout gives the lines of ``print``
     another timestamp (3.3.2).
@@ -92,7 +93,8 @@ class Log:
         """Write one line at ``level`` (error, warning, info)."""
         if self.secret:
             text = text.replace(self.secret, "***")
-        print(f"modalflow: {text}", file=sys.stderr, flush=True)
+        if level != "info" or self.path is None:
+            print(f"modalflow: {text}", file=sys.stderr, flush=True)
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
         self._kept.append(json.dumps({"timestamp": stamp, "level": level, "event": text, "logger": "modalflow"}))

@@ -132,6 +132,16 @@ class TestOutcomes:
         assert outcomes.last_lines("\n".join(str(n) for n in range(20))) == "12 | 13 | 14 | 15 | 16 | 17 | 18 | 19"
         assert len(outcomes.last_lines("x" * 5000)) == outcomes.TAIL_CHARACTERS + 1
 
+    def test_of_json_lines_what_was_said_is_kept(self) -> None:
+        lines = [
+            'imestamp": "2026-11-24", "event": "cut at its start", "level": "info"}',
+            '{"event": "::group::Pre task execution logs", "level": "info"}',
+            '{"event": "Modal was asked for a sandbox-v2: GPU none", "level": "info"}',
+            '{"timestamp": "2026-11-24", "event": "about to lose the sandbox", "level": "info"}',
+            "Killed",
+        ]
+        assert outcomes.last_lines("\n".join(lines)) == "about to lose the sandbox | Killed"
+
     def test_the_exit_codes_are_the_bootstraps(self) -> None:
         bootstrap = Path(modalflow.worker.__file__ or "").with_name("bootstrap.py").read_text(encoding="utf-8")
         theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap, re.MULTILINE)}
