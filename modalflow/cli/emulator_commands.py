@@ -10,15 +10,16 @@ import argparse
 import contextlib
 import os
 import resource
-import shlex
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from modalflow.cli.exports import export_lines, write_private
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorConfig
@@ -66,9 +67,9 @@ def run_start(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     try:
         with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
-            exports = _exports(emulator.environment())
+            exports = export_lines(emulator.environment())
             if arguments.env_file:
-                _write_private(arguments.env_file, exports)
+                write_private(arguments.env_file, exports)
             _explain(emulator.url, arguments)
             sys.stdout.write(exports)
             sys.stdout.flush()
@@ -129,17 +130,6 @@ def _signals(handler: Handler) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _exports(environment: Mapping[str, str]) -> str:
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 def _explain(url: str, arguments: argparse.Namespace) -> None:

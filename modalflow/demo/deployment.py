@@ -113,6 +113,11 @@ def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]
     }
 
 
+def client_environment(env: dict[str, str]) -> dict[str, str]:
+    """Of a deployment's environment, what ``airflow`` and ``modal`` in a user's own shell need to reach it (tokens included)."""
+    return {k: v for k, v in env.items() if k.startswith(("AIRFLOW", "MODAL")) or k.upper() == "NO_PROXY"}
+
+
 def copy_dags(source: Path, home: Path) -> None:
     """Copy the DAG files of ``source`` to ``home``'s DAG folder; both folders are made if missing."""
     home.mkdir(parents=True, exist_ok=True)
