@@ -491,7 +491,7 @@ class Lifecycle:
         self._retries = 0
         if self._sandbox_id is not None and self.state is not State.EXPLAINING:
             return self._clear()
-        if self._unknown is not None or self.state is State.ADOPTING:
+        if self._unknown is not None or (self._adoption is not None and self._sandbox_id is None):
             return self._resolve()
         return self._end_doomed(doom)
 

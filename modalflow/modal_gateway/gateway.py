@@ -47,7 +47,7 @@ class ModalGateway:
         self._given_client = client
         self._client: Client | None = None
         self._kept: KeptObjects | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[KeptObjects] | None = None
         self._sandboxes: dict[str, Sandbox] = {}
 
     async def prepare(self, plan: SandboxPlan) -> None:
@@ -166,7 +166,8 @@ class ModalGateway:
         async with bounded("list the running sandboxes", None):
             async with asyncio.timeout(self._settings.rpc_timeout):
                 app = await kept.app()
-            found = [s async for s in Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)]
+            listing = Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)
+            found = [sandbox async for sandbox in _each_within(listing, self._settings.rpc_timeout)]
             at_a_time = asyncio.Semaphore(TAG_READS)
 
             async def read(sandbox: Sandbox) -> SandboxStatus | None:
@@ -220,6 +221,9 @@ class ModalGateway:
 
     async def close(self) -> None:
         """Close the client, if it is ours."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         client, self._client, self._kept = self._client, None, None
         self._sandboxes.clear()
         if client is not None and client is not self._given_client:
@@ -234,18 +238,38 @@ class ModalGateway:
         await self.close()
 
     async def _objects(self) -> KeptObjects:
-        """Return what is kept of this connection, connecting first if need be."""
+        """Return what is kept of this connection, connecting first if need be.
+
+        Everybody who comes meanwhile shares one attempt and its failure. One after the other, each with an attempt of its own,
+        the last of a hundred launches would hear after fifty minutes that Modal is away.
+        """
         if self._kept is None:
-            async with self._opening, bounded("connect to Modal", self._settings.rpc_timeout):
-                if self._kept is None:
-                    self._client = self._given_client or await open_client()
-                    self._kept = KeptObjects(self._client, self._settings)
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.create_task(self._open(), name="modalflow-connect")
+            return await asyncio.shield(self._opening)
+        return self._kept
+
+    async def _open(self) -> KeptObjects:
+        async with bounded("connect to Modal", self._settings.rpc_timeout):
+            self._client = self._given_client or await open_client()
+        self._kept = KeptObjects(self._client, self._settings)
         return self._kept
 
     async def _look_up(self, sandbox_id: str, doing: str) -> Sandbox:
         await self._objects()
         async with bounded(f"{doing} the sandbox {sandbox_id}", self._settings.rpc_timeout):
             return await Sandbox.from_id.aio(sandbox_id, client=self._client)
+
+
+async def _each_within(listing: AsyncIterator[Sandbox], seconds: float) -> AsyncIterator[Sandbox]:
+    """Yield what comes, each (so each page) within ``seconds``: the client itself waits for a page without a bound."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                sandbox = await anext(listing)
+        except StopAsyncIteration:
+            return
+        yield sandbox
 
 
 async def _keep_last(stream: AsyncIterator[str], kept: deque[str], max_bytes: int) -> None:

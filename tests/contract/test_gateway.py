@@ -6,6 +6,7 @@ Each behaviour is confirmed on the emulator only; what the cloud does is in the 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -346,6 +347,40 @@ class TestTrouble:
                 await gateway.prepare(CPU)
                 with pytest.raises(Unavailable, match=r"^could not create the sandbox: Modal did not answer within 0.3 s$"):
                     await create(gateway)
+
+        asyncio.run(scene())
+
+    def test_a_listing_that_hangs_is_bounded(self, modal_emulator: EmulatorThread) -> None:
+        for method in ("SandboxList", "SandboxListV2"):
+            modal_emulator.faults.add(method, delay=60.0)
+
+        async def scene() -> None:
+            async with ModalGateway(replace(SETTINGS, rpc_timeout=0.5)) as gateway, asyncio.timeout(10.0):
+                with pytest.raises(Unavailable, match=r"^could not list the running sandboxes: "):
+                    await gateway.list_running({"deployment": "airflow"})
+
+        asyncio.run(scene())
+
+    def test_all_hear_at_once_that_modal_is_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        attempts: list[float] = []
+
+        async def hang() -> modal.Client:
+            attempts.append(time.monotonic())
+            await asyncio.sleep(60.0)
+            raise AssertionError
+
+        monkeypatch.setattr("modalflow.modal_gateway.gateway.open_client", hang)
+
+        async def scene() -> None:
+            gateway = ModalGateway(replace(SETTINGS, rpc_timeout=0.2))
+            async with asyncio.timeout(10.0):
+                answers = await asyncio.gather(*(gateway.prepare(CPU) for _ in range(100)), return_exceptions=True)
+            assert {str(answer) for answer in answers} == {"could not connect to Modal: Modal did not answer within 0.2 s"}
+            assert len(attempts) == 1
+            with pytest.raises(Unavailable):
+                await gateway.prepare(CPU)
+            assert len(attempts) == 2, "who comes after the failure tries again"
+            await gateway.close()
 
         asyncio.run(scene())
 

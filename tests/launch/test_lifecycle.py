@@ -522,6 +522,14 @@ class TestAdoption:
         assert launch.tell(m.PauseOver()) == [m.Find(name=LAUNCH)]
         assert launch.tell(NOTHING) == [m.Translate()]
 
+    def test_revoked_while_modal_is_away_it_is_looked_for_and_ended(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.Revoked(reason="queued too long")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]
+
     def test_revoked_before_the_listing_it_is_looked_for_and_ended(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
         assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
