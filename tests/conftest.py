@@ -43,6 +43,12 @@ def _isolate() -> None:
 _isolate()
 
 
+@pytest.fixture(autouse=True)
+def _client_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway sets this for its process, as modal has no setting a client; no later test may see it."""
+    monkeypatch.delenv("MODAL_MAX_THROTTLE_WAIT", raising=False)
+
+
 @pytest.fixture(scope="session")
 def airflow_database() -> Iterator[None]:
     """Airflow's SQLite database, migrated once for the session (about 6 s)."""

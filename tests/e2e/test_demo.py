@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.demo.expectations import EXPECTATIONS
+
 pytestmark = [pytest.mark.e2e, pytest.mark.emulated]
 
 
@@ -19,4 +21,4 @@ def test_the_demo_ends_by_itself_with_everything_as_expected(tmp_path: Path, wor
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "modal_typo.py is an import error, as it should be" in done.stdout
-    assert done.stdout.count("as expected") == 16
+    assert done.stdout.count("as expected") == len(EXPECTATIONS)
