@@ -66,9 +66,12 @@ def _relaunch(ti: Any, launch_id: str, key: Hashable, launching: Launching) -> C
     made into a workload is adopted without: the loop reports its end, and Airflow retries it by its own rules.
     """
     from airflow.executors.workloads import ExecuteTask  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     try:
         workload = ExecuteTask.make(ti)
+    except DBAPIError:  # the caller's transaction is broken
+        raise
     except Exception:
         log.exception("modalflow: the workload of %s could not be built again", ti)
         return None
@@ -82,9 +85,12 @@ def _relaunch(ti: Any, launch_id: str, key: Hashable, launching: Launching) -> C
 
 def _log_path(ti: Any) -> str | None:
     from airflow.utils.helpers import log_filename_template_renderer  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     try:
         path: str = log_filename_template_renderer()(ti=ti)
+    except DBAPIError:  # the caller's transaction is broken
+        raise
     except Exception:
         log.exception("modalflow: [logging] log_filename_template does not render for %s", ti)
         return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from airflow.executors.base_executor import BaseExecutor
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy.exc import DBAPIError
 
 from modalflow.executor.launch_table import LaunchTable
 from modalflow.executor.version_compat import remove_queued, task_key, task_of, workload_key
@@ -259,7 +260,11 @@ class ModalExecutor(BaseExecutor):
     # -- other schedulers' tasks --------------------------------------------------------------------------------------
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
-        """Take over each task that carries a launch id of ours; return the others. No RPC: rows are locked meanwhile."""
+        """Take over each task that carries a launch id of ours; return the others. No RPC: rows are locked meanwhile.
+
+        Raises what the database raises (``DBAPIError``) and nothing else: Airflow rolls back and repeats the call (3.3.2), where
+        to go on in the broken transaction would end the scheduler.
+        """
         if self._launching is None:
             return tis
         self._load_columns(tis)
@@ -269,17 +274,26 @@ class ModalExecutor(BaseExecutor):
             return tis
         return [ti for ti, request in requests if request is None]
 
-    @contained
     def _load_columns(self, tis: Sequence[TaskInstance]) -> None:
         from modalflow.executor.adoption import load_columns  # noqa: PLC0415 - only after another scheduler's end
 
-        load_columns(tis)
+        try:
+            load_columns(tis)
+        except DBAPIError:
+            raise
+        except Exception:
+            self.log.exception("modalflow: the columns of %d tasks could not be loaded at once", len(tis))
 
-    @contained
     def _adopt_request(self, ti: TaskInstance, launching: Launching) -> AdoptRequest | None:
         from modalflow.executor.adoption import adopt_request  # noqa: PLC0415 - only after another scheduler's end
 
-        return adopt_request(ti, task_key(self, ti), launching)
+        try:
+            return adopt_request(ti, task_key(self, ti), launching)
+        except DBAPIError:
+            raise
+        except Exception:
+            self.log.exception("modalflow: %s cannot be adopted", ti)
+            return None
 
     @contained
     def _adopt(self, requests: Sequence[AdoptRequest], launching: Launching) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,3 +232,36 @@ def test_adoption_asks_the_database_once_however_many_tasks(
         event.remove(engine, "before_cursor_execute", count)
     assert (len(backend.adopted), backend.adoptions) == (10, 1), "Modal is asked once, too"
     assert len(statements) == 2
+
+
+def test_a_database_that_breaks_off_during_adoption_is_left_to_airflow_which_asks_again(
+    scheduler: Any,
+    session: Any,
+    stored_dag: str,
+    executor: ModalExecutor,
+    backend: RecordingBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from modalflow.executor import adoption
+
+    run = run_of(session, stored_dag)
+    launch_id = str(uuid.uuid4())
+    ti_id = abandoned(session, run, "train", state=TaskInstanceState.RUNNING, external_id=launch_id).id
+    dialect = session.get_bind().dialect
+    load_columns, execute, is_disconnect = adoption.load_columns, dialect.do_execute, dialect.is_disconnect
+
+    def break_off(*_: Any) -> None:
+        monkeypatch.setattr(dialect, "do_execute", execute)
+        raise sqlite3.OperationalError("server closed the connection unexpectedly")
+
+    def load_once_without_a_connection(tis: Any) -> None:
+        monkeypatch.setattr(adoption, "load_columns", load_columns)
+        monkeypatch.setattr(dialect, "do_execute", break_off)
+        monkeypatch.setattr(dialect, "is_disconnect", lambda error, *_: "closed" in str(error) or is_disconnect(error, *_))
+        load_columns(tis)
+
+    monkeypatch.setattr(adoption, "load_columns", load_once_without_a_connection)
+    scheduler.adopt_or_reset_orphaned_tasks(session=session)
+    session.commit()
+    assert [request.launch_id for request in backend.adopted].count(launch_id) == 1
+    assert found(session, ti_id).queued_by_job_id == scheduler.job.id
