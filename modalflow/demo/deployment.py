@@ -101,6 +101,8 @@ def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]
         # Sandboxes are processes of this machine here, and each begins with seconds of imports.
         "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # A new file is seen at once, not after the five minutes that Airflow's default may take.
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(api_port),
