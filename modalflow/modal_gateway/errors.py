@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpclib.exceptions
+import h2.exceptions
 from modal import exception as modal_errors
 
 from modalflow.launch.gateway import (
@@ -49,6 +50,7 @@ _TABLE: tuple[tuple[type[BaseException], type[GatewayError], str], ...] = (
     (modal_errors.ClientClosed, Unavailable, "the connection to Modal is closed"),
     (modal_errors.Error, InvalidRequest, "Modal refused"),
     (grpclib.exceptions.StreamTerminatedError, Unavailable, "the connection to Modal broke off"),
+    (h2.exceptions.ProtocolError, Unavailable, "the connection to Modal broke off"),  # of streams
     (grpclib.exceptions.GRPCError, Unavailable, "Modal did not answer"),
     (OSError, Unavailable, "Modal could not be reached"),
 )
@@ -104,5 +106,11 @@ async def bounded(doing: str, seconds: float | None) -> AsyncIterator[None]:
         if scope.expired():
             raise Unavailable(f"could not {doing}: Modal did not answer within {seconds:g} s") from error
         raise translate_error(error, doing) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled this: the client lost the task that made its call. Unheard, a launch would wait for ever.
+        raise Unavailable(f"could not {doing}: the call to Modal was cut off") from error
     except _CAUGHT as error:
         raise translate_error(error, doing) from error

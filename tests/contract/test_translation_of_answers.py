@@ -9,6 +9,7 @@ from typing import Any, cast
 import modal
 import pytest
 from grpclib.exceptions import StreamTerminatedError
+from h2.exceptions import StreamClosedError
 from modal import exception as theirs
 from modal_proto import api_pb2
 
@@ -48,6 +49,7 @@ ADVICE = "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`"
             "could not act: the image could not be built: pip failed",
         ),
         (StreamTerminatedError(""), ours.Unavailable, "could not act: the connection to Modal broke off (StreamTerminatedError)"),
+        (StreamClosedError(3), ours.Unavailable, "could not act: the connection to Modal broke off: 3"),
         (ConnectionRefusedError("x"), ours.Unavailable, "could not act: Modal could not be reached: x"),
         (
             theirs.AuthError("x"),
@@ -72,6 +74,32 @@ def test_a_build_log_is_cut_to_its_end_where_the_cause_is() -> None:
 def test_a_token_in_modals_words_is_not_repeated() -> None:
     error = theirs.InvalidError("bad value eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiIxIn0.c2ln in env")
     assert str(translate_error(error, "act")) == "could not act: Modal refused the parameters: bad value *** in env"
+
+
+def test_a_call_that_the_client_cut_off_is_heard_of_and_our_own_cancellation_stays_one() -> None:
+    async def cut_off() -> None:
+        async with bounded("act", 10.0):
+            call = asyncio.create_task(asyncio.sleep(60.0))
+            call.cancel()
+            await call
+
+    async def cancelled() -> None:
+        begun = asyncio.Event()
+
+        async def act() -> None:
+            async with bounded("act", 10.0):
+                begun.set()
+                await asyncio.sleep(60.0)
+
+        task = asyncio.create_task(act())
+        await begun.wait()
+        task.cancel()
+        await task
+
+    with pytest.raises(ours.Unavailable, match=r"^could not act: the call to Modal was cut off$"):
+        asyncio.run(cut_off())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
 
 
 def test_a_defect_is_not_taken_for_an_answer() -> None:
