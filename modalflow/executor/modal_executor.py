@@ -18,7 +18,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy.exc import DBAPIError
 
 from modalflow.executor.launch_table import LaunchTable
-from modalflow.executor.version_compat import remove_queued, task_key, task_of, workload_key
+from modalflow.executor.version_compat import is_queued, remove_queued, task_key, task_of, workload_key
 from modalflow.executor.workloads import facts_of
 from modalflow.launch.events import LaunchEnded, LaunchRequest, LaunchStarted
 from modalflow.launch.identity import ExternalId, is_launch_id
@@ -189,8 +189,8 @@ class ModalExecutor(BaseExecutor):
             self._say(event.key, event.event, event.message)
 
     def _started(self, event: LaunchStarted) -> None:
-        # An event of a launch that no longer counts would overwrite the id of the one that does.
-        if self._table.counts(event.launch_id):
+        # An event of a launch that no longer counts would overwrite the id of the one that does, or of one that waits for a slot.
+        if self._table.counts(event.launch_id) and not is_queued(self, event.key):
             info = str(ExternalId(launch_id=event.launch_id, sandbox_id=event.sandbox_id))
             self.running_state(cast("WorkloadKey", event.key), info)
 

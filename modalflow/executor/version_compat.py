@@ -35,11 +35,17 @@ def task_of(key: Hashable) -> Hashable:
 
 def remove_queued(executor: BaseExecutor, key: Hashable) -> None:
     """Take ``key`` out of whichever queue of waiting workloads it is in."""
-    queues: Any = getattr(executor, "executor_queues", None)
-    waiting: list[Any] = (
-        list(queues.values())
-        if queues is not None
-        else [executor.queued_tasks, executor.queued_callbacks, executor.queued_connection_tests]
-    )
-    for queue in waiting:
+    for queue in _queues(executor):
         queue.pop(key, None)
+
+
+def is_queued(executor: BaseExecutor, key: Hashable) -> bool:
+    """Whether a workload of ``key`` waits for a slot."""
+    return any(key in queue for queue in _queues(executor))
+
+
+def _queues(executor: BaseExecutor) -> list[Any]:
+    queues: Any = getattr(executor, "executor_queues", None)
+    if queues is not None:
+        return list(queues.values())
+    return [executor.queued_tasks, executor.queued_callbacks, executor.queued_connection_tests]

@@ -159,6 +159,25 @@ def test_the_end_of_a_superseded_launch_does_not_fail_the_resumed_task(
     assert not executor.running
 
 
+def test_a_late_start_does_not_overwrite_the_id_of_the_resumed_task_that_waits_for_a_slot(
+    executor: ModalExecutor, backend: RecordingBackend
+) -> None:
+    executor.parallelism = 1
+    before, resumed = execute_task(), execute_task()
+    queue(executor, before)
+    executor.queue_workload(resumed, session=None)  # type: ignore[arg-type]
+    backend.events = [LaunchStarted(launch_id=launch_id_of(before), key=before.ti.key, sandbox_id="sb-1")]
+    executor.heartbeat()
+    assert events_of(executor) == {}
+    backend.events = [LaunchEnded(launch_id=launch_id_of(before), key=before.ti.key, success=True, reason="")]
+    executor.heartbeat()
+    executor.heartbeat()
+    backend.events = [LaunchStarted(launch_id=launch_id_of(resumed), key=resumed.ti.key, sandbox_id="sb-2")]
+    executor.get_event_buffer()
+    executor.heartbeat()
+    assert events_of(executor) == {"train": ("running", f"{launch_id_of(resumed)}/sb-2")}
+
+
 def test_a_superseded_launch_may_outlive_the_one_that_counts(executor: ModalExecutor, backend: RecordingBackend) -> None:
     deferred, resumed = execute_task(), execute_task()
     queue(executor, deferred)
