@@ -35,8 +35,8 @@ _BY_EXIT_CODE: Mapping[int, str] = {
         "use an image with the scheduler's Airflow, or image = auto"
     ),
     EXIT_START_REFUSED: (
-        "Airflow's API refused to start the task in the sandbox (exit code 67): "
-        "it was started elsewhere, cleared or removed meanwhile"
+        "Airflow's API refused to start the task in the sandbox (exit code 67): it was started elsewhere, cleared or removed "
+        "meanwhile, or its token was not accepted; the task's log says which"
     ),
     EXIT_API_UNREACHABLE: (
         "the sandbox could not reach Airflow's execution API (exit code 68); check [modal_executor] execution_api_url"

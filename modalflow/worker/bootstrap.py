@@ -496,7 +496,10 @@ def api_failure(error: BaseException, server: str) -> Failure | None:
 
 REFUSALS = {
     401: "the token was not accepted",
-    403: "the token was not accepted, as when it is older than [scheduler] task_queued_timeout",
+    403: (
+        "the token was not accepted, as when scheduler and API server differ in [api_auth] jwt_secret (each makes up its own "
+        "where none is set), or when it is older than [scheduler] task_queued_timeout"
+    ),
     404: "it is not there any more, as after a clear",
     409: "it runs or ended elsewhere",
     410: "it was replaced by a newer try",
