@@ -87,7 +87,13 @@ EXPECTATIONS: tuple[Expectation, ...] = (
         log_contains="the model did not converge",
     ),
     Expectation(dag_id="modal_failures", task_id="task_killed", asked="nothing", state="failed", log_contains="signal"),
-    Expectation(dag_id="modal_failures", task_id="sandbox_killed", asked="nothing", state="failed", log_contains="137"),
+    Expectation(
+        dag_id="modal_failures",
+        task_id="sandbox_killed",
+        asked="nothing",
+        state="failed",
+        log_contains="its last output was: about to lose the sandbox",
+    ),
 )
 
 INVENTORY = {"A10G": 2, "H100": 4, "L4": 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from airflow.sdk import dag, task
 
@@ -22,6 +23,7 @@ def modal_failures():
     @task
     def sandbox_killed():
         print("about to lose the sandbox")
+        time.sleep(1)  # Airflow's supervisor still has to read the line
         os.kill(os.getppid(), signal.SIGKILL)  # Airflow's supervisor: the sandbox's first process
         signal.pause()
 

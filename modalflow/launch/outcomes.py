@@ -63,7 +63,9 @@ _EXPLAINED_BY_OUTPUT = frozenset({EndKind.FAILURE, EndKind.INIT_FAILURE, EndKind
 
 TAIL_BYTES = 16_384
 """What is read of a failed sandbox's output; a line of a task's log is some 300 bytes of JSON."""
-_NOT_TOLD = ("::group::", "::endgroup::", "Modal was asked for")
+_ROUTINE = re.compile(r"(supervisor|task|modalflow|airflow\.(?!task).*)$")
+"""Loggers whose information is not about what the task did (Airflow 3.3.2): its prints come by ``task.stdout``."""
+_ROUTINE_LEVELS = frozenset({"debug", "info"})
 TAIL_LINES = 8
 TAIL_CHARACTERS = 900
 """What is kept of it in the reason: Airflow shows the reason in a list of events, the whole output is in the log."""
@@ -111,14 +113,16 @@ def last_lines(tail: str) -> str:
 
 
 def _said(line: str) -> str:
-    """What one line of output says; empty for markers of log groups, for our own opening line, and for the rest of a cut line."""
+    """What one line of output says of the task; empty for Airflow's own routine, and for the rest of a cut line."""
     text = line.strip()
     try:
         record = json.loads(text)
     except json.JSONDecodeError:
         return "" if text.endswith("}") and '":' in text else text
-    event = str(record.get("event", "")) if isinstance(record, dict) else text
-    return "" if event.startswith(_NOT_TOLD) else event.strip()
+    if not isinstance(record, dict):
+        return text
+    routine = record.get("level") in _ROUTINE_LEVELS and _ROUTINE.match(str(record.get("logger", "")))
+    return "" if routine else str(record.get("event", "")).strip()
 
 
 def gone(sandbox_id: str) -> str:

@@ -135,12 +135,18 @@ class TestOutcomes:
     def test_of_json_lines_what_was_said_is_kept(self) -> None:
         lines = [
             'imestamp": "2026-11-24", "event": "cut at its start", "level": "info"}',
-            '{"event": "::group::Pre task execution logs", "level": "info"}',
-            '{"event": "Modal was asked for a sandbox-v2: GPU none", "level": "info"}',
-            '{"timestamp": "2026-11-24", "event": "about to lose the sandbox", "level": "info"}',
+            '{"event": "::group::Pre Execute", "level": "info", "logger": "task"}',
+            '{"event": "Filling up the DagBag", "level": "info", "logger": "airflow.dag_processing.dagbag.BundleDagBag"}',
+            '{"event": "Modal was asked for a sandbox-v2: GPU none", "level": "info", "logger": "modalflow"}',
+            '{"event": "about to lose the sandbox", "level": "info", "logger": "task.stdout"}',
+            '{"event": "from a logger of theirs", "level": "info", "logger": "their.module"}',
+            '{"event": "no space left", "level": "error", "logger": "airflow.sdk.log"}',
             "Killed",
         ]
-        assert outcomes.last_lines("\n".join(lines)) == "about to lose the sandbox | Killed"
+        assert (
+            outcomes.last_lines("\n".join(lines))
+            == "about to lose the sandbox | from a logger of theirs | no space left | Killed"
+        )
 
     def test_the_exit_codes_are_the_bootstraps(self) -> None:
         bootstrap = Path(modalflow.worker.__file__ or "").with_name("bootstrap.py").read_text(encoding="utf-8")
