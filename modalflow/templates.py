@@ -16,6 +16,7 @@ import yaml
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
 from modalflow.translation.inputs import LoadedTemplate
 from modalflow.translation.origins import Origin
+from modalflow.translation.report import shown
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST_FILE = 1_000_000
@@ -58,7 +59,7 @@ class TemplateFolders:
                 return found
             parsed = self._parse(found)
         except (OSError, ValueError) as error:
-            return _refuse("template-unreadable", asked_by, f'the template "{name}" cannot be read: {_reason(error)}')
+            return _refuse("template-unreadable", asked_by, f"the template {shown(name)} cannot be read: {_reason(error)}")
         known_as = found.stem if Path(name).is_absolute() else name
         if parsed.problem:
             place = Origin(layer=f"template {known_as}", path=f"template {known_as}", file=str(found), line=parsed.problem_line)
@@ -67,26 +68,28 @@ class TemplateFolders:
 
     def names(self) -> list[str]:
         """Return the names that ``load`` would find, sorted."""
-        found = {path.stem for folder in self._folders if folder.is_dir() for path in folder.iterdir() if path.suffix in SUFFIXES}
-        return sorted(found)
+        there = (path for folder in self._folders if folder.is_dir() for path in folder.iterdir())
+        return sorted({path.stem for path in there if path.suffix in SUFFIXES and path.is_file()})
 
     def _find(self, name: str, asked_by: Origin) -> Path | Diagnostic:
         asked = Path(name)
         if asked.is_absolute():
-            return asked if asked.is_file() else _refuse("template-not-found", asked_by, f'no file "{name}"')
+            return asked if asked.is_file() else _refuse("template-not-found", asked_by, f"no file {shown(name)}")
         if ".." in asked.parts:
-            return _refuse("template-outside", asked_by, f'"{name}" leaves the template folders', "write a name without '..'")
+            return _refuse(
+                "template-outside", asked_by, f"{shown(name)} leaves the template folders", "write a name without '..'"
+            )
         for folder in self._folders:
             for candidate in (name, *(name + suffix for suffix in SUFFIXES)):
                 path = folder / candidate
                 if path.suffix in SUFFIXES and path.is_file():
                     # A link may lead elsewhere inside its folder (a mounted ConfigMap is made of links), not out of it.
                     if not path.resolve().is_relative_to(folder.resolve()):
-                        return _refuse("template-outside", asked_by, f'"{name}" is a link that leads out of {folder}')
+                        return _refuse("template-outside", asked_by, f"{shown(name)} is a link that leads out of {folder}")
                     return path
         known = self.names()
         hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
-        return _refuse("template-not-found", asked_by, f'no template "{name}"', hint)
+        return _refuse("template-not-found", asked_by, f"no template {shown(name)}", hint)
 
     def _parse(self, path: Path) -> _Parsed:
         status = path.stat()
@@ -94,10 +97,12 @@ class TemplateFolders:
         kept = self._kept.get(path)
         if kept is not None and kept[0] == version:
             return kept[1]
-        if status.st_size > LARGEST_FILE:
+        with path.open("rb") as file:  # bounded by what is read: the size of a file in /proc is 0
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
             parsed = _Parsed(document={}, lines={}, problem=f"larger than {LARGEST_FILE} bytes")
         else:
-            parsed = parse_template(path.read_text(encoding="utf-8"))
+            parsed = parse_template(content.decode("utf-8"))
         self._kept[path] = version, parsed
         return parsed
 
@@ -201,5 +206,5 @@ class _Reader:
             return self._scalars.construct_object(node)
         except ValueError as error:
             raise _Problem(
-                f"not YAML: {node.value!r} is no valid {node.tag.removeprefix(_TAG)}", node.start_mark.line + 1
+                f"not YAML: {shown(node.value)} is no valid {node.tag.removeprefix(_TAG)}", node.start_mark.line + 1
             ) from error

@@ -133,7 +133,7 @@ def test_a_missing_template_is_suggested(tmp_path: Path) -> None:
             "template bad ({file}:1): a template holds plain data, no !!python/object/apply:os.system",
             id="a Python object",
         ),
-        pytest.param("a: !!int x", "template bad ({file}:1): not YAML: 'x' is no valid int", id="no int"),
+        pytest.param("a: !!int x", 'template bad ({file}:1): not YAML: "x" is no valid int', id="no int"),
         pytest.param("? [a]\n: 1", "template bad ({file}:1): expected a plain key", id="a list as key"),
         pytest.param("a: \0", "template bad ({file}): not YAML: it holds a character that YAML does not allow", id="NUL"),
     ],
@@ -159,3 +159,18 @@ def test_aliases_cannot_fill_the_memory() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
     assert parse_template("\n".join(lines)).problem == "more than 20000 values or 64 levels"
     assert parse_template("a: &a [*a]").problem in {"more than 20000 values or 64 levels", "nested more than 64 levels deep"}
+
+
+def test_only_files_are_templates(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    folders = TemplateFolders([tmp_path])
+    assert folders.names() == SHIPPED
+    assert refusal(folders, "pipe") == f'asked: no template "pipe"; known: {", ".join(SHIPPED)}'
+
+
+def test_a_file_is_read_no_further_than_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modalflow.templates.LARGEST_FILE", 10)
+    path = tmp_path / "long.yaml"
+    path.write_text("#" * 11, encoding="utf-8")
+    assert refusal(TemplateFolders([tmp_path]), "long") == f"template long ({path}): larger than 10 bytes"
