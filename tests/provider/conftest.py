@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import airflow.settings  # noqa: F401 - first, as in Airflow's processes: it loads the policy by its entry point
 import pytest
 
 from modalflow.provider import policy
