@@ -16,6 +16,10 @@ CLOSE_ENOUGH = 0.6
 """difflib ratio above which an unknown name is taken for a typo of a known one."""
 
 
+LONGEST_TYPO = 64
+"""Characters. Comparing takes time in proportion, and no name of ours is as long."""
+
+
 class Severity(StrEnum):
     """``error`` refuses the task, ``warning`` runs it with a loss the user must know of, ``notice`` is harmless."""
 
@@ -47,6 +51,8 @@ def render(diagnostics: Iterable[Diagnostic]) -> str:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that ``word`` is a likely typo of."""
+    if len(word) > LONGEST_TYPO:
+        return None
     by_lower = {k.lower(): k for k in known}
     matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=CLOSE_ENOUGH)
     return by_lower[matches[0]] if matches else None

@@ -12,6 +12,10 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))", re.ASCII)
 
 
+RESERVED = "MODALFLOW_"
+"""Beginning of the names by which modalflow talks to its bootstrap, the variable that carries a workload among them."""
+
+
 def read_env(value: object, place: Place) -> dict[str, str] | None:
     """Read ``{NAME: text}``. An entry of ``None`` counts as not set here."""
     if not isinstance(value, dict):

@@ -118,7 +118,7 @@ _INSTANCES: tuple[tuple[str, LabelMatch], ...] = (
     (r"Standard_NC\d+as_T4_v3", _exact("T4")),
     (r"Standard_NC\d+ads_A100_v4|Standard_ND96amsr_A100_v4", _exact("A100-80GB")),
     (r"Standard_ND96asr_v4", _exact("A100-40GB")),
-    (r"Standard_NC\d+adis?_H100_v5", _near("H200")),
+    (r"Standard_NC\d+adi?s?_H100_v5", _near("H200")),
     (r"Standard_ND96isr_H100_v5", _exact("H100")),
     (r"Standard_ND96isr_H200_v5", _exact("H200")),
     (r"Standard_NV(?:36|72)ads_A10_v5", _exact("A10")),
@@ -224,7 +224,10 @@ def _by_name(value: str) -> LabelMatch | None:
 def _by_memory(value: str) -> LabelMatch:
     if not (value.isascii() and value.isdigit() and len(value) < len("10000000")):
         return _UNKNOWN
-    near = [m for m in CATALOGUE if abs(int(value) - m.memory * 1024) <= m.memory * 1024 * _MEMORY_TOLERANCE]
+    # "H100!" is the same card as "H100", asked for more strictly: no fallback of its own.
+    near = [
+        m for m in CATALOGUE if m.name != "H100!" and abs(int(value) - m.memory * 1024) <= m.memory * 1024 * _MEMORY_TOLERANCE
+    ]
     models = tuple(m.name for m in sorted(near, key=lambda m: (m.price, not m.exact)))
     return _exact(*models) if models else _UNKNOWN
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.diagnostics import LONGEST_TYPO, did_you_mean
 from modalflow.translation.report import Place, kind_of, shown
 
 PRICES_OF = "2026-10"
@@ -61,7 +61,7 @@ BY_NAME: dict[str, GpuModel] = {
 _SENT_AS_WRITTEN = {spelling for model in CATALOGUE for spelling in (model.name, *model.spellings)}
 _SUGGESTED = tuple(spelling for model in CATALOGUE for spelling in (model.name, *model.spellings))
 _REQUEST = re.compile(r"\s*([^:\s]*)\s*(?::\s*(\S*)\s*)?", re.ASCII)
-_MEMORY = re.compile(r"\s*(>=|<=|==|>|<|)\s*(\d{1,6}(?:\.\d{1,3})?)\s*(Gi|GiB|GB|G|Mi|MiB)\s*", re.ASCII)
+_MEMORY = re.compile(r"(>=|<=|==|>|<|)\s*(\d{1,6}(?:\.\d{1,3})?)\s*(Gi|GiB|GB|G|Mi|MiB)", re.ASCII)
 MOST_EXPENSIVE = 1_000_000
 """USD an hour: a bound far above any price, so that a wrong number is told from a limit."""
 _CONSTRAINT_KEYS = ("name", "any_of", "memory", "count", "max_price")
@@ -100,7 +100,9 @@ def read_gpu(value: object, place: Place) -> GpuRequest | None:
         return _read_fallbacks(value, place)
     if type(value) is int:
         place.error(
-            "bad-gpu", f"expected a GPU model, got the count {value}", f'write e.g. "L4:{max(value, 1)}", or [] for no GPU'
+            "bad-gpu",
+            f"expected a GPU model, got the count {shown(value)}",
+            f'write e.g. "L4:{min(max(value, 1), 8)}", or [] for no GPU',
         )
         return None
     place.error("bad-gpu", f'expected a GPU such as "A10G", a list of them, or a dict of constraints, got {kind_of(value)}')
@@ -138,18 +140,27 @@ def read_choice(text: str, place: Place) -> GpuChoice | None:
     model = BY_NAME.get(name.upper())
     if model is None:
         known = ", ".join(m.name for m in CATALOGUE)
-        place.error("unknown-gpu", f"unknown GPU {shown(name)}", did_you_mean(name, _SUGGESTED) or f"Modal has {known}")
+        place.error("unknown-gpu", f"unknown GPU {shown(name)}", _suggestion(name) or f"Modal has {known}")
         return None
     raw = match.group(2)
     if raw is None:
         return GpuChoice(name=_spelled(name, model), count=1)
     if not (raw.isascii() and raw.isdigit() and len(raw) <= 4):  # noqa: PLR2004
-        place.error(
-            "bad-gpu-count", f"expected a whole number of GPUs after the colon, got {shown(text)}", f'write e.g. "{name}:2"'
-        )
+        meant = BY_NAME.get(f"{name}-{raw}".upper())
+        hint = f'write "{meant.name}"' if meant is not None else f'write e.g. "{name}:2"'
+        place.error("bad-gpu-count", f"expected a whole number of GPUs after the colon, got {shown(text)}", hint)
         return None
     count = check_count(int(raw), model, place, name=name, got=shown(text))
     return None if count is None else GpuChoice(name=_spelled(name, model), count=count)
+
+
+def _suggestion(name: str) -> str:
+    """Name the model that was likely meant. Another leading letter means another product: a V100 is no mistyped H100."""
+    word = name.upper()
+    if hint := did_you_mean(name, [known for known in _SUGGESTED if known[0] == word[0]]):
+        return hint
+    inside = [known for known in _SUGGESTED if known in word[:LONGEST_TYPO]]
+    return f'did you mean "{max(inside, key=len)}"?' if inside else ""
 
 
 def _spelled(name: str, model: GpuModel) -> str:
@@ -181,6 +192,10 @@ def _larger_alternative(model: GpuModel, count: int) -> GpuModel | None:
 
 def _read_constraint(value: dict[object, object], place: Place) -> GpuRequest | None:
     before = len(place.findings)
+    if not value:
+        place.error(
+            "bad-gpu", "expected at least one constraint, got an empty dict", 'write e.g. {"memory": ">=24Gi"}, or [] for no GPU'
+        )
     for key in value:
         if key not in _CONSTRAINT_KEYS:
             hint = did_you_mean(key, _CONSTRAINT_KEYS) if isinstance(key, str) else ""
@@ -206,7 +221,7 @@ def _read_count(value: object, place: Place) -> int | None:
 def _read_memory_bound(value: object, place: Place) -> tuple[str, float] | None:
     if value is None:
         return None
-    match = _MEMORY.fullmatch(value) if isinstance(value, str) else None
+    match = _MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         place.error("bad-gpu-memory", f'expected a bound such as ">=40Gi", got {shown(value)}')
         return None

@@ -9,7 +9,7 @@ from modalflow.translation.report import Place, kind_of, shown
 AUTO = "auto"
 """The image that modalflow describes itself."""
 _REFERENCE = re.compile(
-    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::\d{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::\d{1,5}(?=/))?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
     r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?",
     re.ASCII,
 )
@@ -50,8 +50,9 @@ def read_entrypoint(value: object, place: Place) -> tuple[str, ...] | None:
         )
         return None
     for index, word in enumerate(value):
-        if not isinstance(word, str):
-            place.at(index).error("bad-entrypoint", f"expected text, got {kind_of(word)}")
+        if not isinstance(word, str) or "\0" in word:
+            got = kind_of(word) if not isinstance(word, str) else shown(word)
+            place.at(index).error("bad-entrypoint", f"expected text without NUL characters, got {got}")
             return None
     return tuple(value)
 

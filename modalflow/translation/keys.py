@@ -44,7 +44,7 @@ def _read_regions(value: object, place: Place) -> tuple[str, ...] | None:
         place.error("bad-region", f'expected a region such as "us-east" or a list of them, got {kind_of(value)}')
         return None
     for region in listed:
-        if not isinstance(region, str) or not region.replace("-", "").isalnum():
+        if not isinstance(region, str) or not (region.isascii() and region.replace("-", "").isalnum()):
             place.error("bad-region", f'expected a region such as "us-east", got {shown(region)}')
             return None
     return tuple(listed)
@@ -59,7 +59,7 @@ def _read_cloud(value: object, place: Place) -> str | None:
 
 def read_workdir(value: object, place: Place) -> str | None:
     """Read an absolute path inside the sandbox."""
-    if isinstance(value, str) and value.startswith("/"):
+    if isinstance(value, str) and value.startswith("/") and value.isprintable():
         return value
     place.error("bad-workdir", f"expected an absolute path, got {shown(value)}")
     return None

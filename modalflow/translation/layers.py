@@ -26,6 +26,9 @@ API_VERSION = "modalflow/v1"
 MOST_TEMPLATES = 32
 """Bound on the templates that one template may extend, directly and indirectly."""
 
+MOST_VALUES = 5_000
+"""Bound on the values of one executor_config, each counted as often as it is referred to: none may hold up the scheduler."""
+
 CONFIG = Root(layer="executor_config", prefix="executor_config", style="subscript")
 MODAL = Root(layer='executor_config["modal"]', prefix='executor_config["modal"]', style="subscript")
 POD_OVERRIDE = Root(layer="pod_override", prefix="pod_override", style="dotted")
@@ -45,6 +48,22 @@ class Layer:
     root: Root
     content: object
     is_pod: bool = False
+
+
+def is_too_large(config: Mapping[Any, object], findings: list[Diagnostic]) -> bool:
+    """Report a config with more than ``MOST_VALUES`` values. One that holds itself has no end of them."""
+    count = 0
+    waiting: list[object] = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (dict, list, tuple)):
+            count += len(value)
+            if count > MOST_VALUES:
+                message = f"more than {MOST_VALUES} values, or it holds itself"
+                Place(CONFIG, (), findings).error("too-large", message, "move data into a file or a Volume")
+                return True
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return False
 
 
 class Gathering:
@@ -160,6 +179,8 @@ class Gathering:
                 if key in KEYS:
                     hint = f"write {key} under spec"
                 place.at(_path_key(key)).error("unknown-key", "unknown key", hint or f"known: {', '.join(_TEMPLATE_KEYS)}")
+        if document.get("metadata") is not None:
+            place.at("metadata").notice("no-effect", "has no effect: a template goes by the name of its file")
         spec = document.get("spec")
         if spec is not None and not isinstance(spec, dict):
             place.at("spec").error("bad-template", f"expected a mapping of modal keys, got {kind_of(spec)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from modalflow.translation import env
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
@@ -43,10 +44,13 @@ def _image(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
 
 
 def _env(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> dict[str, str]:
-    for name in spec.env:
-        if name in context.env and (place := places.get(f"env.{name}")) is not None:
+    users: dict[str, str] = {}
+    for name, text in spec.env.items():
+        if name not in context.env and not name.startswith(env.RESERVED):
+            users[name] = text
+        elif (place := places.get(f"env.{name}")) is not None:
             place.warn("reserved-env", f"modalflow sets {name} itself; this value is not used", "remove it")
-    return {**spec.env, **context.env}
+    return {**users, **context.env}
 
 
 def _volumes(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> tuple[VolumePlan, ...]:

@@ -13,6 +13,7 @@ from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.keys import KEYS, SYNONYMS, Merge
 from modalflow.translation.layers import Layer
 from modalflow.translation.report import Place, kind_of, shown
+from modalflow.translation.volumes import both
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +83,7 @@ def merge(settings: Iterable[Setting]) -> Merged:
             _forget(merged, key)
         entries = merged.values.setdefault(key, {})
         for name, value in setting.value.items():
-            entries[name] = value
+            entries[name] = both(entries.get(name), value) if rule is Merge.APPEND else value
             merged.places[f"{key}.{name}"] = _entry_place(setting, name, rule)
     return merged
 

@@ -37,6 +37,8 @@ _NEVER_IN_TASKS = (
 )
 """What Helm charts set in every pod and an Airflow 3 task neither needs nor may have."""
 
+_POD_IS = {"apiVersion": "v1", "kind": "Pod"}
+
 OnUnsupported = Literal["error", "warn"]
 
 
@@ -54,10 +56,10 @@ class PodReader:
         for name, piece in pod.top.items():
             if name == "status":
                 self._place(piece).notice("no-effect", "has no effect: a status is Kubernetes' own")
-            elif name not in {"apiVersion", "kind"}:
-                self._unknown(piece, ("apiVersion", "kind", "metadata", "spec"))
-            elif name == "kind" and piece.value != "Pod":
-                self._place(piece).error("bad-pod", f"expected Pod, got {shown(piece.value)}")
+            elif name not in _POD_IS:
+                self._unknown(piece, (*_POD_IS, "metadata", "spec"))
+            elif piece.value != _POD_IS[name]:
+                self._place(piece).error("bad-pod", f"expected {_POD_IS[name]}, got {shown(piece.value)}")
         self._metadata(pod)
         resources = Resources(self._findings)
         nodes = NodeChoice(self._findings, self._on_unsupported)
@@ -72,6 +74,7 @@ class PodReader:
             rank=-1 if count is None else count[1].rank,
             models=nodes.models,
             label=nodes.label,
+            refused=nodes.refused,
         )
 
     def _place(self, piece: Piece) -> Place:
@@ -257,6 +260,8 @@ class PodReader:
         if source is not None:
             if "value" in entry:
                 place.at("value").error("bad-pod", "value and valueFrom exclude each other", "keep one of them")
+            if source == {}:
+                place.at("valueFrom").error("bad-pod", "names no source", "write a value")
             for part in self._parts(piece.part(source, "valueFrom")):
                 self._look_up(part, verdicts.ENV_SOURCES)
             return name, None

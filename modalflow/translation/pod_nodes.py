@@ -24,11 +24,15 @@ Values = tuple[str, ...]
 
 
 class NodeChoice:
-    """Collects what the labels of one pod say. ``models`` is empty, and ``label`` ``None``, if no label names a GPU."""
+    """Collects what the labels of one pod say. ``models`` is empty, and ``label`` ``None``, if no label names a GPU.
+
+    ``refused`` tells that a label named one that Modal does not have.
+    """
 
     def __init__(self, findings: list[Diagnostic], on_unsupported: Literal["error", "warn"]) -> None:
         self.models: Values = ()
         self.label: Place | None = None
+        self.refused = False
         self._regions: tuple[Values, Piece] | None = None
         self._findings = findings
         self._on_unsupported = on_unsupported
@@ -93,6 +97,7 @@ class NodeChoice:
         text = " or ".join(shown(value) for value in values)
         wrong = next((match for match in matches if match.kind in {"near", "absent", "unknown"}), None)
         if wrong is not None:
+            self.refused = True
             self._refuse(wrong, text, place)
             return
         named = tuple(dict.fromkeys(model for match in matches for model in match.models))

@@ -203,6 +203,14 @@ NODE_LABELS: Mapping[str, Verdict] = {
         ("cloud.google.com/gke-spot", "cloud.google.com/gke-preemptible", "kubernetes.azure.com/scalesetpriority"),
         _none("GPU sandboxes can be preempted, others cannot"),
     ),
+    **dict.fromkeys(
+        ("cloud.google.com/gke-gpu-partition-size", "nvidia.com/mig.config"),
+        _small("Modal rents whole GPUs, and a task has all of its own", 'choose a smaller one: {"modal": {"gpu": MODEL}}'),
+    ),
+    **dict.fromkeys(
+        ("cloud.google.com/gke-gpu-sharing-strategy", "cloud.google.com/gke-max-shared-clients-per-gpu"),
+        _none("Modal rents whole GPUs, shared by nobody"),
+    ),
     "kubernetes.io/hostname": _refused("there is no such node", "remove it"),
 }
 OTHER_LABEL = _small("chooses nothing that Modal has")

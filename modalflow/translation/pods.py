@@ -16,6 +16,9 @@ from modalflow.translation.report import Place, kind_of, shown
 DEEPEST = 32
 """Nesting beyond which a pod is taken for one that holds itself; the API's own types are 12 levels deep."""
 
+MOST_VALUES = 20_000
+"""Bound on the parts of one pod, each counted as often as it is referred to."""
+
 FREE_MAPS = frozenset({"labels", "annotations", "nodeSelector", "limits", "requests", "matchLabels", "overhead"})
 """Fields whose keys are the user's own words, not names of the API."""
 
@@ -29,12 +32,12 @@ _SNAKE = re.compile(r"_([a-z0-9])", re.ASCII)
 PlainPod = dict[str, Any]
 
 
-class _TooDeep(Exception):
-    """The pod is nested beyond ``DEEPEST``."""
+class _Malformed(Exception):
+    """The pod cannot be read; the text says why, and ``hint`` what to write."""
 
-
-class _BadKey(Exception):
-    """A mapping has a key that is no text."""
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def is_model(value: object) -> bool:
@@ -53,12 +56,9 @@ def read_pod_form(content: object, place: Place) -> PlainPod | None:
         place.error("bad-pod", f"expected a kubernetes.client.models.V1Pod or a dict, got {kind_of(content)}")
         return None
     try:
-        pod: PlainPod = _plain(content, "", 0)
-    except _TooDeep:
-        place.error("bad-pod", f"nested more than {DEEPEST} levels deep, or holding itself")
-        return None
-    except _BadKey as error:
-        place.error("bad-pod", f"the key {shown(error.args[0])} is no text", "write it in quotes")
+        pod: PlainPod = _plain(content, "", 0, [MOST_VALUES])
+    except _Malformed as error:
+        place.error("bad-pod", str(error), error.hint)
         return None
     return pod
 
@@ -76,32 +76,41 @@ def _reader(kind: Any) -> _Reader:
     return found
 
 
-def _plain(value: Any, name: str, depth: int) -> Any:
+def _plain(value: Any, name: str, depth: int, left: list[int]) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is bool:
         return value
-    if depth > DEEPEST:
-        raise _TooDeep
-    if is_model(value):
+    model = is_model(value)
+    left[0] -= 1 if model else len(value) if isinstance(value, (dict, list, tuple)) else 0
+    if depth > DEEPEST or left[0] < 0:
+        raise _Malformed(f"more than {MOST_VALUES} parts, or more than {DEEPEST} levels of them, or it holds itself")
+    if model:
         keys, read = _readers.get(kind) or _reader(kind)
         return {
-            key: child if type(child) is str else _plain(child, key, depth + 1)
+            key: child if type(child) is str else _plain(child, key, depth + 1, left)
             for key, child in zip(keys, read(value), strict=True)
             if child is not None
         }
     if isinstance(value, dict):
-        free = name in FREE_MAPS
-        found = {}
-        for key, child in value.items():
-            if not isinstance(key, str):
-                raise _BadKey(key)
-            if child is not None:
-                field = key if free else field_name(key)
-                found[field] = _plain(child, "" if free else field, depth + 1)
-        return found
+        return _plain_dict(value, name, depth, left)
     if isinstance(value, (list, tuple)):
-        return [_plain(child, "", depth + 1) for child in value]
+        return [_plain(child, "", depth + 1, left) for child in value]
     return value
+
+
+def _plain_dict(value: dict[Any, Any], name: str, depth: int, left: list[int]) -> PlainPod:
+    free = name in FREE_MAPS
+    found: PlainPod = {}
+    for key, child in value.items():
+        if not isinstance(key, str):
+            raise _Malformed(f"the key {shown(key)} is no text", "write it in quotes")
+        if child is None:
+            continue
+        field = key if free else field_name(key)
+        if field in found:
+            raise _Malformed(f"the field {shown(field)} is there twice, once as {shown(key)}", "keep one of them")
+        found[field] = _plain(child, "" if free else field, depth + 1, left)
+    return found
 
 
 def field_name(key: str) -> str:

@@ -21,8 +21,18 @@ SMALLEST_CPU = 0.125
 """Cores. Modal's smallest reservation and its default (modal.com/docs/guide/resources, 2026-09)."""
 VCPUS_A_CORE = 2
 """A Kubernetes cpu is one vCPU, a Modal cpu is a physical core (modal.com/docs/guide/sandbox-resources, 2026-09)."""
-LARGEST = Decimal(10) ** 18
-"""Bound on any number that we convert: far above all hardware, far below what overflows on the wire."""
+LARGEST = 10**18
+"""Bound on any number that we convert. An int: comparing a huge int with a Decimal takes minutes, a NaN with one raises."""
+
+LARGEST_CPU = 10_000
+"""Cores: far above any machine, far below what overflows on the wire (milli-cores in 32 bits, modal 1.6.4)."""
+
+LARGEST_MIB = 1024**3
+"""MiB (1 PiB): as for cores, of memory (MiB in 32 bits)."""
+
+_LONGEST = 64
+"""Characters of any quantity or duration in text."""
+
 
 _SUFFIXES: dict[str, Decimal] = {
     "": Decimal(1),
@@ -47,8 +57,8 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", r
 def parse_quantity(value: object) -> Decimal | None:
     """Return a Kubernetes quantity (``500m``, ``1.5Gi``, ``129e6``, 2) as a number, else ``None``."""
     if type(value) is int or type(value) is float:
-        return Decimal(str(value)) if abs(value) < LARGEST and math.isfinite(value) else None
-    if not isinstance(value, str):
+        return Decimal(str(value)) if -LARGEST < value < LARGEST else None
+    if not isinstance(value, str) or len(value) > _LONGEST:
         return None
     match = _QUANTITY.fullmatch(value.strip())
     if match is None:
@@ -63,7 +73,7 @@ def parse_quantity(value: object) -> Decimal | None:
 
 def parse_duration(text: str) -> int | None:
     """Return the seconds of ``90s``, ``10m``, ``1h30m``, ``1d`` or a bare number, else ``None``."""
-    text = text.strip()
+    text = text.strip() if len(text) <= _LONGEST else ""
     if text.isascii() and text.isdigit() and len(text) < len(str(LARGEST)):
         return int(text)
     match = _DURATION.fullmatch(text)
@@ -104,7 +114,7 @@ def check_cpu_pair(request: float, limit: float, place: Place) -> tuple[float, f
 def _read_cores(value: object, place: Place) -> float | None:
     number = parse_quantity(value)
     if number is None:
-        got = shown(value) if isinstance(value, str) else kind_of(value)
+        got = shown(value) if isinstance(value, (str, float)) else kind_of(value)
         place.error("bad-cpu", f"expected physical cores such as 2 or 0.5, got {got}")
         return None
     return cores(number, place, value=value)
@@ -117,6 +127,9 @@ def cores(number: Decimal, place: Place, *, value: object, unit: str = "") -> fl
     """
     if number <= 0:
         place.error("bad-cpu", f"expected more than zero cores, got {shown(value)}{unit}")
+        return None
+    if number > LARGEST_CPU:
+        place.error("bad-cpu", f"no machine has {shown(value)}{unit or ' cores'}")
         return None
     if number < SMALLEST_CPU:
         place.notice("raised-cpu", f"{shown(value)}{unit} is raised to Modal's smallest, {SMALLEST_CPU} cores")
@@ -144,7 +157,7 @@ def check_memory_pair(request: int, limit: int, place: Place) -> tuple[int, int]
 def _read_mib(value: object, place: Place) -> int | None:
     expected = 'expected MiB such as 2048, or text such as "2Gi"'
     if type(value) is int:
-        number = Decimal(value) * MIB if abs(value) < LARGEST else None
+        number = Decimal(value) * MIB if -LARGEST < value < LARGEST else None
     else:
         number = parse_quantity(value) if isinstance(value, str) else None
     if number is None:
@@ -165,6 +178,9 @@ def mib(number: Decimal, place: Place, *, value: object) -> int | None:
         return None
     if number < MIB:
         place.error("bad-memory", f"{shown(value)} is less than one MiB", 'write a unit, e.g. "512Mi"')
+        return None
+    if number > LARGEST_MIB * MIB:
+        place.error("bad-memory", f"no machine has {shown(value)} of memory")
         return None
     return math.ceil(number / MIB)
 
@@ -187,7 +203,7 @@ def read_seconds(value: object, place: Place, *, code: str) -> int | None:
     seconds: int | None = None
     if isinstance(value, str):
         seconds = parse_duration(value)
-    elif type(value) in {int, float} and isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < LARGEST:
+    elif type(value) in {int, float} and isinstance(value, (int, float)) and -LARGEST < value < LARGEST:
         seconds = math.ceil(value)
     if seconds is None:
         got = shown(value) if isinstance(value, (str, float)) else kind_of(value)

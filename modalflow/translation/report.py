@@ -20,6 +20,9 @@ PathStyle = Literal["subscript", "dotted", "option"]
 
 SHOWN_LENGTH = 80
 """Longest rendering of a user's value inside an error text."""
+LONGEST_KEY = 253 + 1 + 63
+"""Longest key spelled out in a path: that of a Kubernetes label."""
+
 _LONGEST_INT = 256
 """Bits."""
 
@@ -51,7 +54,7 @@ class Root:
             return head + "".join(f"[{_key(key)}]" for key in path[1:])
         text = self.prefix
         for key in path:
-            plain = isinstance(key, str) and key.isidentifier()
+            plain = isinstance(key, str) and len(key) <= SHOWN_LENGTH and key.isidentifier()
             text += (f".{key}" if text else str(key)) if plain else f"[{_key(key)}]"
         return text
 
@@ -105,7 +108,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _key(key: PathKey) -> str:
-    return _quoted(key) if type(key) is str else str(key) if type(key) is int else shown(key)
+    return shown(key) if type(key) is not str or len(key) > LONGEST_KEY else _quoted(key)
 
 
 def shown(value: object) -> str:

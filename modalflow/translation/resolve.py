@@ -30,6 +30,7 @@ class PodGpu:
 
     ``count`` is the limit of ``nvidia.com/gpu`` (``None``: no limit), ``rank`` its layer. ``models`` are catalogue names that
     every label agrees on, best first; empty when no label names a model. ``label`` is where the model was named.
+    ``refused``: a label named hardware that Modal lacks, which has been reported.
     """
 
     count: int | None = None
@@ -37,6 +38,7 @@ class PodGpu:
     rank: int = -1
     models: tuple[str, ...] = ()
     label: Place | None = None
+    refused: bool = False
 
 
 def resolve(
@@ -127,7 +129,7 @@ def _choose(pod: PodGpu, names: tuple[str, ...], place: Place) -> GpuRequest:
 def _default_gpu(pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> tuple[GpuRequest, Place | None]:
     place = Place(OPTIONS, ("default_gpu",), findings)
     if options.default_gpu is None:
-        if pod.count_place is not None:
+        if pod.count_place is not None and not pod.refused:
             pod.count_place.error(
                 "gpu-without-model",
                 "no GPU model is named, and [modal_executor] default_gpu is not set",

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import PurePath
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.layers import CONFIG, MODAL, POD_OVERRIDE
+from modalflow.translation.layers import CONFIG, MODAL, POD_OVERRIDE, is_too_large
 from modalflow.translation.report import PathKey, Place, kind_of, shown, type_name
 
 DEEPEST = 32
@@ -31,6 +31,8 @@ def check_serialisable(config: object) -> list[Diagnostic]:
     findings: list[Diagnostic] = []
     try:
         if isinstance(config, dict):
+            if is_too_large(config, findings):
+                return findings
             for key, value in config.items():
                 _check_top(key, value, findings)
     except Exception as error:  # A user's object can raise anything, and a DAG file must not fail for our looking at it.
@@ -42,15 +44,11 @@ def _check_top(key: object, value: object, findings: list[Diagnostic]) -> None:
     if key == "modal":
         _walk(value, Place(MODAL, (), findings), 1)
     elif key == "pod_override":
-        _check_override(value, Place(POD_OVERRIDE, (), findings))
+        if not hasattr(type(value), "attribute_map"):
+            _walk(value, Place(POD_OVERRIDE, (), findings), 1)
     else:
         _check_key(key, Place(CONFIG, (), findings))
         _walk(value, Place(CONFIG, (_path_key(key),), findings), 1)
-
-
-def _check_override(value: object, place: Place) -> None:
-    if not hasattr(type(value), "attribute_map"):
-        _walk(value, place, 1)
 
 
 def _walk(value: object, place: Place, depth: int) -> None:
@@ -63,7 +61,12 @@ def _walk(value: object, place: Place, depth: int) -> None:
     elif isinstance(value, (list, tuple)):
         for index, child in enumerate(value):
             _walk(child, place.at(index), depth + 1)
-    elif isinstance(value, Enum):
+    else:
+        _check_scalar(value, place)
+
+
+def _check_scalar(value: object, place: Place) -> None:
+    if isinstance(value, Enum):
         # An enum that is a str or an int keeps its value; any other becomes the text of its name.
         if not isinstance(value, (str, int)):
             place.error("not-serialisable", f"{kind_of(value)} does not survive storing the DAG", "write its value")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
-from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering
+from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering, is_too_large
 from modalflow.translation.lower import lower
 from modalflow.translation.merge import Setting, merge, read_native
 from modalflow.translation.plan import SandboxPlan
@@ -43,7 +43,7 @@ def translate(
     failed = any(d.severity is Severity.ERROR for d in findings)
     return Translation(
         plan=None if failed else plan,
-        diagnostics=tuple(findings),
+        diagnostics=tuple(dict.fromkeys(findings)),  # a template that two layers extend says everything twice
         origins=LazyOrigins(places, lambda name: places[name].origin),
     )
 
@@ -60,6 +60,8 @@ def _translate(
     if not isinstance(config, Mapping):
         place = Place(CONFIG, (), findings)
         place.error("bad-config", f"expected a dict, got {kind_of(config)}", 'write e.g. {"modal": {"gpu": "A10G"}}')
+        return None, {}
+    if is_too_large(config, findings):
         return None, {}
     layers = Gathering(templates, findings).gather(config, context.queue, options)
     settings: list[Setting] = []

@@ -31,14 +31,21 @@ def read_volumes(value: object, place: Place) -> dict[str, VolumePlan] | None:
 
 def check_mount_path(path: object, place: Place) -> bool:
     """Report a mount path that Modal, or modalflow, cannot give."""
-    if not isinstance(path, str) or not path.startswith("/") or posixpath.normpath(path) != path or path.startswith("//"):
+    plain = isinstance(path, str) and path.startswith("/") and not path.startswith("//") and path.isprintable()
+    if not isinstance(path, str) or not plain or posixpath.normpath(path) != path:
         place.error("bad-mount-path", f"expected an absolute path without '..' or a trailing slash, got {shown(path)}")
         return False
     if path in _REFUSED_PATHS:
         place.error("bad-mount-path", f"Modal mounts nothing at {shown(path)}", 'write a path of its own, e.g. "/models"')
         return False
-    if path == RESERVED or path.startswith(RESERVED + "/"):
-        place.error("bad-mount-path", f"{RESERVED} is modalflow's own", 'write another path, e.g. "/models"')
+    if RESERVED.startswith(path + "/") or path == RESERVED or path.startswith(RESERVED + "/"):
+        place.error(
+            "bad-mount-path",
+            f"{RESERVED} is modalflow's own"
+            if path.startswith(RESERVED)
+            else f"would cover {RESERVED}, which is modalflow's own",
+            'write another path, e.g. "/models"',
+        )
         return False
     return True
 
@@ -84,8 +91,15 @@ def read_secrets(value: object, place: Place) -> dict[str, SecretPlan] | None:
     for index, entry in enumerate(value):
         secret = _read_secret(entry, place.at(index))
         if secret is not None:
-            found[secret.name] = secret
+            found[secret.name] = both(found.get(secret.name), secret)
     return found
+
+
+def both(known: SecretPlan | None, more: SecretPlan) -> SecretPlan:
+    """Return a Secret that must have the keys which either mention of it demands."""
+    if known is None:
+        return more
+    return SecretPlan(name=more.name, required_keys=tuple(dict.fromkeys((*known.required_keys, *more.required_keys))))
 
 
 def _read_secret(value: object, place: Place) -> SecretPlan | None:

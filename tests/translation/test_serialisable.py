@@ -110,8 +110,18 @@ def test_values_that_survive(value: object) -> None:
 def test_a_config_that_holds_itself() -> None:
     ring: dict[str, object] = {}
     ring["env"] = ring
-    [finding] = check_serialisable({"modal": ring})
-    assert finding.code == "too-deep"
+    found = check_serialisable({"modal": ring})
+    assert [str(d) for d in found] == [
+        "executor_config: more than 5000 values, or it holds itself; move data into a file or a Volume"
+    ]
+
+
+def test_a_config_that_is_too_deep() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(32):
+        deep = {"a": deep}
+    [finding] = check_serialisable({"modal": deep})
+    assert str(finding) == 'executor_config["modal"]' + '["a"]' * 32 + ": nested more than 32 levels deep, or holding itself"
 
 
 def check(config: object, **options: str) -> list[str]:

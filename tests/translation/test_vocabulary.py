@@ -100,6 +100,13 @@ def test_labels_that_are_not_about_gpus(key: str, value: str) -> None:
     assert match_label(key, value) is None
 
 
+@pytest.mark.parametrize("size", ["Standard_NC40ads_H100_v5", "Standard_NC80adis_H100_v5"])
+def test_the_h100_of_94_gb_is_not_taken_for_the_one_of_80(size: str) -> None:
+    found = match_label(INSTANCE, size)
+    assert found is not None
+    assert (found.kind, found.models) == ("near", ("H200",))
+
+
 def test_every_label_names_models_of_the_catalogue() -> None:
     from modalflow.translation import gpu_labels
 
@@ -126,7 +133,9 @@ def test_names_of_the_catalogue_are_unambiguous() -> None:
         ("eu-west-2", "uk"),
         ("europe-west2", "uk"),
         ("europe-west4", "eu-west"),
+        ("northeurope", "eu-west"),  # Ireland
         ("eu-central-1", "eu"),
+        ("eu-central-2", None),  # Zurich, which is not in the EU
         ("ap-northeast-1", "jp"),
         ("ap-southeast-2", "au"),
         ("ap-southeast-1", "ap"),
