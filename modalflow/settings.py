@@ -110,6 +110,7 @@ class Option:
     ``default`` is text, as Airflow keeps it; the empty string means "not set". ``expects`` finishes the sentence
     "expected …" of its error. ``task_key`` marks an option that is the site-wide value of the ``modal`` key of the same name.
     ``can_be_empty`` marks one with a default that an empty text switches off, where it would bring back the default elsewhere.
+    ``quotable`` is false where the text may hold a password that an error must not repeat.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Option:
     example: str = ""
     task_key: bool = False
     can_be_empty: bool = False
+    quotable: bool = True
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -139,8 +141,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="memory", read=_json_or_text, expects="MiB or a quantity", task_key=True, example="2Gi",
            description="Memory in MiB, or a quantity, or [request, limit]. An Airflow task process needs about 200 MiB before "
                        "user code; Modal's own default request is 128 MiB.", default="512"),
-    Option(name="env", read=_json_object, expects="a JSON object", task_key=True, example='{"HF_HOME": "/models"}',
-           description="Environment variables of every task."),
+    Option(name="env", read=_json_object, expects="a JSON object", task_key=True, quotable=False,
+           example='{"HF_HOME": "/models"}', description="Environment variables of every task."),
     Option(name="secrets", read=_names, expects="comma-separated names", task_key=True, example="huggingface,warehouse",
            description="Modal Secrets that every task gets."),
     Option(name="volumes", read=_json_object, expects="a JSON object", task_key=True, example='{"/models": "models"}',
@@ -184,7 +186,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="base_logging_config_class", read=_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
            description="Logging configuration that modalflow's own (`[logging] logging_config_class`) extends; a remote log that "
                        "its module has stays in use. Empty: Airflow's."),
-    Option(name="worker_env", read=_json_object, expects="a JSON object", example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
+    Option(name="worker_env", read=_json_object, expects="a JSON object", quotable=False,
+           example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
            description="Further environment for Airflow inside sandboxes, beside the documented allow-list. Never put a "
                        "database URL or a signing key here: tasks could read it."),
     Option(name="handover_timeout", default="60", read=_bound, expects="seconds, more than 0",
@@ -237,7 +240,10 @@ def _read(option: Option, raw: str) -> object:
         return option.read(raw)
     except (ValueError, TypeError, KeyError, json.JSONDecodeError) as error:
         example = f", e.g. {option.example}" if option.example else ""
-        raise SettingsError(f"[{SECTION}] {option.name}: expected {option.expects}{example}; got {raw!r}") from error
+        if option.quotable:
+            raise SettingsError(f"[{SECTION}] {option.name}: expected {option.expects}{example}; got {raw!r}") from error
+        # Without the cause, whose text or document is the value.
+        raise SettingsError(f"[{SECTION}] {option.name}: expected {option.expects}{example}; the value is not shown") from None
 
 
 def read_settings(values: Mapping[str, str], *, auto_image: ImagePlan | None = None) -> Settings:
@@ -301,5 +307,5 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
 def _texts(name: str, mapping: Mapping[object, object]) -> dict[str, str]:
     for key, found in mapping.items():
         if not isinstance(found, str):
-            raise SettingsError(f"[{SECTION}] {name}: {key!r}: expected text, got {found!r}; write it in quotes")
+            raise SettingsError(f"[{SECTION}] {name}: {key!r}: expected text, got {type(found).__name__}; write it in quotes")
     return {str(key): str(found) for key, found in mapping.items()}

@@ -104,7 +104,7 @@ def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
 def last_lines(tail: str) -> str:
     """Return the last lines of output, redacted, joined and cut to what fits in a reason.
 
-    A task's log goes to stdout as JSON lines: of those, people want what was said. A line cut by the bound on the tail is dropped.
+    A task's log goes to stdout as JSON lines: of those, people want what was said. A line that the bound cut is dropped.
     """
     lines = redact(tail).splitlines()
     said = [text for line in lines if (text := _said(line))]

@@ -74,8 +74,8 @@ class Failure(Exception):
 class Log:
     """The task's log file: what the bootstrap itself has to say goes there, and all of it is copied to stdout.
 
-    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form, and so are later
-    ones that tell of trouble.
+    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form, and
+    so are later ones that tell of trouble.
     ``secret`` is cut out of every line. ``copied`` says whether there is a copy. It is byte for byte: Airflow merges the
     lines of several sources and drops what is equal, and its own second logger for stdout gives the lines of ``print``
     another timestamp (3.3.2).
@@ -580,7 +580,7 @@ def main() -> None:
 
 
 def stop() -> NoReturn:
-    """End at once on SIGTERM. It may strike within any import, so nothing that Airflow brings is touched; none of it holds a word yet."""
+    """End at once on SIGTERM. It may strike within any import, so nothing of Airflow's is touched: it holds no word yet."""
     log.copy()
     os._exit(EXIT_SIGTERM)
 

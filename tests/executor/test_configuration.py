@@ -46,7 +46,8 @@ def test_an_option_that_does_not_parse_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__ENV", "A=1")
     with pytest.raises(SettingsError) as raised:
         load_settings(view())
-    assert str(raised.value) == ("""[modal_executor] env: expected a JSON object, e.g. {"HF_HOME": "/models"}; got 'A=1'""")
+    told = """[modal_executor] env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""
+    assert str(raised.value) == told
 
 
 def test_an_empty_text_brings_back_the_default_or_switches_off(monkeypatch: pytest.MonkeyPatch) -> None:
