@@ -20,7 +20,10 @@ SHOWN = 200
 
 def mark_invalid(value: object) -> dict[str, object]:
     """The dict that stands in for an ``executor_config`` that is not one: Airflow's scheduler dies of anything else."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a user's object can raise anything, and this runs in the scheduler
+        text = f"a {type(value).__name__}"
     return {"modal": {INVALID_CONFIG: text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"}}
 
 

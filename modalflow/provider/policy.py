@@ -31,7 +31,7 @@ def task_policy(task: Any) -> None:
     if not runs_on_modal(task):
         return
     config = task.executor_config
-    if config:
+    if config is not None:  # a mapped task keeps [] and "" as they are
         _check(task, config)
     _write_time_limit(task)
 

@@ -113,7 +113,7 @@ class Gathering:
         if isinstance(modal, dict):
             return modal
         if modal is not None:
-            hint = f'write {{"modal": {{"gpu": {shown(modal)}}}}}' if isinstance(modal, str) else ""
+            hint = f'write {{"modal": {{"gpu": {shown(modal)}}}}}' if isinstance(modal, str) and modal.strip() else ""
             Place(MODAL, (), self._findings).error(
                 "bad-config", f'expected a dict such as {{"gpu": "A10G"}}, got {kind_of(modal)}', hint
             )

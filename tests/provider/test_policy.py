@@ -80,6 +80,16 @@ def test_something_else_than_a_dict() -> None:
     )
 
 
+@pytest.mark.parametrize("config", [[], "", 0, False])
+def test_a_mapped_task_can_hold_something_empty_that_is_no_dict(config: Any) -> None:
+    with DAG("models", schedule=None):
+        mapped = Work.partial(task_id="train", executor_config=config).expand(x=[1])
+    assert told(mapped) == (
+        "Task 'train' of DAG 'models' cannot run on Modal:\n"
+        f'executor_config: expected a dict, got {type(config).__name__}; write e.g. {{"modal": {{"gpu": "A10G"}}}}'
+    )
+
+
 def test_a_value_that_storing_the_dag_would_change() -> None:
     text = told(work(executor_config={"modal": {"workdir": Path("/models")}}))
     assert "does not survive storing the DAG; write str(path)" in text
@@ -140,6 +150,16 @@ def test_a_stored_config_that_is_not_a_dict_is_replaced() -> None:
     policy.task_instance_mutation_hook(ti)
     assert ti.executor_config == {"modal": {"invalid_executor_config": "'gpu=A10G'"}}
     assert task.executor_config == ti.executor_config
+
+
+def test_an_object_that_cannot_be_shown_is_replaced_too() -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    ti = SimpleNamespace(executor=None, executor_config=Hostile())
+    policy.task_instance_mutation_hook(ti)
+    assert ti.executor_config == {"modal": {"invalid_executor_config": "a Hostile"}}
 
 
 @pytest.mark.parametrize("config", [None, {}, {"modal": {"gpu": "T4"}}])
