@@ -57,6 +57,7 @@ bench: setup ## run every benchmark: ours, peer or floor, ratio, goal
 docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.provider.options_page > docs/reference/options.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/reference/emulator-coverage.md
+	$(BIN)/python -m modalflow.translation.schema > templates/modal-task.schema.json
 
 constraints: setup ## write the exact versions of this environment to constraints.txt
 	{ echo "# Exact versions for development and CI on Python 3.11. Refresh with: make constraints"; \

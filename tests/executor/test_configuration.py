@@ -147,4 +147,4 @@ def test_the_reference_page_is_up_to_date() -> None:
     from modalflow.provider.options_page import render
 
     page = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
-    assert page.read_text() == render(), "run: python -m modalflow.provider.options_page"
+    assert page.read_text() == render(), "run: make docs"
