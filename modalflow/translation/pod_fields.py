@@ -152,7 +152,7 @@ class PodReader:
                 self._look_up(piece, table, (*readers, *read_elsewhere))
 
     def _deadline(self, piece: Piece) -> None:
-        self._set("timeout", read_timeout(piece.value, self._place(piece)), piece)
+        self._set("timeout", read_timeout(piece.value, self._place(piece), most="86400"), piece)
 
     def _image(self, piece: Piece) -> None:
         self._set("image", read_image(piece.value, self._place(piece)), piece)

@@ -185,14 +185,14 @@ def mib(number: Decimal, place: Place, *, value: object) -> int | None:
     return math.ceil(number / MIB)
 
 
-def read_timeout(value: object, place: Place) -> int | None:
-    """Read seconds: an int, or text such as ``"6h"``; at most Modal's 24 hours."""
+def read_timeout(value: object, place: Place, *, most: str = '"24h"') -> int | None:
+    """Read seconds: an int, or text such as ``"6h"``; at most Modal's 24 hours, which ``place`` spells ``most``."""
     seconds = read_seconds(value, place, code="bad-timeout")
     if seconds is None:
         return None
     if seconds > SECONDS_A_DAY:
         place.error(
-            "timeout-too-long", f"a sandbox lives at most 24h, got {shown(value)}", 'write "24h" or less, or split the task'
+            "timeout-too-long", f"a sandbox lives at most 24h, got {shown(value)}", f"write {most} or less, or split the task"
         )
         return None
     return seconds
