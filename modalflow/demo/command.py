@@ -27,6 +27,7 @@ STATE = Path(".modalflow") / "up.json"
 
 UP_TIMEOUT = 240.0
 DOWN_TIMEOUT = 60.0
+INTERRUPTED = 128 + signal.SIGINT
 
 PREAMBLE = """\
 # The environment of the Airflow and the emulated Modal that `modalflow demo up` started; read it with the shell's `.` command.
@@ -60,16 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the chosen command; return its exit code."""
-    match arguments.demo_command:
-        case "up":
-            return _up(arguments)
-        case "down":
-            return _down()
-        case "serve":
-            return _serve(arguments)
-        case _:
-            return _run(arguments)
+    """Carry out the chosen command; return its exit code. Whatever it started has ended when Ctrl-C ends it."""
+    try:
+        match arguments.demo_command:
+            case "up":
+                return _up(arguments)
+            case "down":
+                return _down()
+            case "serve":
+                return _serve(arguments)
+            case _:
+                return _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -66,6 +66,25 @@ def test_up_says_why_it_did_not_start(
     assert not command.STATE.exists()
 
 
+def test_ctrl_c_while_starting_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    script.chmod(0o700)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: subprocess.Popen[bytes]) -> bool:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(command, "_wait_until_up", interrupted)
+    assert main(["demo", "up", "--home", str(tmp_path / "home"), "--worker-python", str(script)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert [process.returncode for process in started] == [-15]
+
+
 def test_down_without_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "down"]) == 0
     assert capsys.readouterr().out == "nothing is up in this folder\n"
