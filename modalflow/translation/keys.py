@@ -97,6 +97,7 @@ _QUANTITY: Schema = {"type": ["number", "string"]}
 _QUANTITY_OR_PAIR: Schema = {"anyOf": [_QUANTITY, {"type": "array", "items": _QUANTITY, "minItems": 2, "maxItems": 2}]}
 _GPU_CONSTRAINT: Schema = {
     "type": "object",
+    "minProperties": 1,
     "additionalProperties": False,
     "properties": {
         "name": _TEXT,
