@@ -7,16 +7,27 @@ all: the server may have been reset, or somebody deleted and made a Secret again
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from modal import App, Client, Image, Secret, Volume
+from modal import exception as modal_errors
 
 from modalflow.modal_gateway.images import describe_image
 from modalflow.settings import LaunchSettings
 from modalflow.translation.plan import ImagePlan, SecretPlan, VolumePlan
 
 T = TypeVar("T", App, Image, Secret, Volume)
+
+
+@contextmanager
+def _told(hint: str) -> Iterator[None]:
+    """Say with ``hint`` what to do about an object that does not exist."""
+    try:
+        yield
+    except modal_errors.NotFoundError as error:
+        raise modal_errors.NotFoundError(f"{error}; {hint}") from error
 
 
 class KeptObjects:
@@ -61,7 +72,8 @@ class KeptObjects:
             secret = Secret.from_name(
                 plan.name, environment_name=self._settings.environment, required_keys=list(plan.required_keys)
             )
-            await secret.hydrate.aio(self._client)
+            with _told(f"create it with `modal secret create {plan.name} KEY=VALUE`, or correct the name"):
+                await secret.hydrate.aio(self._client)
             return secret
 
         return await self._keep(plan, load, Secret)
@@ -80,7 +92,8 @@ class KeptObjects:
             volume = Volume.from_name(
                 name, environment_name=self._settings.environment, create_if_missing=create_if_missing, version=version
             )
-            await volume.hydrate.aio(self._client)
+            with _told(f"create it with `modal volume create {name}`, or correct the name"):
+                await volume.hydrate.aio(self._client)
             return volume
 
         return await self._keep(("volume", name), load, Volume)

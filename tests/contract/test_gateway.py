@@ -151,11 +151,17 @@ class TestMountsAndSecrets:
 
     def test_a_volume_that_is_missing_is_named(self, with_gateway: WithGateway[str]) -> None:
         plan = replace(CPU, volumes=(VolumePlan(mount_path="/m", name="models"),))
-        with pytest.raises(NotFound, match=r"^could not create the sandbox: Modal does not know it: .*models"):
+        with pytest.raises(
+            NotFound,
+            match=r"^could not create the sandbox: Modal does not know it: .*models.*; create it with `modal volume create models`, or correct the name",
+        ):
             with_gateway(lambda gateway: create(gateway, plan))
 
     def test_a_secret_that_is_missing_is_named(self, with_gateway: WithGateway[str]) -> None:
-        with pytest.raises(NotFound, match=r"^could not create the sandbox: Modal does not know it: .*huggingface"):
+        with pytest.raises(
+            NotFound,
+            match=r"^could not create the sandbox: Modal does not know it: .*huggingface.*; create it with `modal secret create huggingface KEY=VALUE`, or correct the name",
+        ):
             with_gateway(lambda gateway: create(gateway, replace(CPU, secrets=(SecretPlan(name="huggingface"),))))
 
     def test_a_secret_of_the_users_cannot_replace_the_workload(self, with_gateway: WithGateway[str]) -> None:
