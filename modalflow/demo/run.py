@@ -104,7 +104,7 @@ def _drive(deployment: Deployment, console: Console) -> list[str]:
 
 def run_demo(home: Path, *, worker_python: Path) -> int:
     """Run the demo in ``home``; return the process's exit code. Prints where the logs are."""
-    console = Console(width=None if Console().is_terminal else 160)
+    console = Console(width=None if Console().is_terminal else 180)
     console.print("starting the emulator and Airflow (about half a minute)…")
     try:
         with deploy(home, worker_python=worker_python) as deployment:

@@ -16,7 +16,8 @@ def draw(rows: Sequence[Row]) -> Table:
     """One line a task: what was asked, who decided, what Modal got, how it ended."""
     table = Table(title="modalflow demo", title_justify="left", pad_edge=False, expand=False)
     for heading in ("task", "asked for", "decided by", "Modal got", "sandbox", "result", "s"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "s" else "left")
+        names = heading in ("task", "sandbox")
+        table.add_column(heading, overflow="fold", no_wrap=names, justify="right" if heading == "s" else "left")
     for row in rows:
         result = Text(row.state, style=STYLES.get(row.state, ""))
         if row.problem:

@@ -153,14 +153,16 @@ class TestMountsAndSecrets:
         plan = replace(CPU, volumes=(VolumePlan(mount_path="/m", name="models"),))
         with pytest.raises(
             NotFound,
-            match=r"^could not create the sandbox: Modal does not know it: .*models.*; create it with `modal volume create models`, or correct the name",
+            match=r"^could not create the sandbox: Modal does not know it: .*models.*; "
+            r"create it with `modal volume create models`, or correct the name$",
         ):
             with_gateway(lambda gateway: create(gateway, plan))
 
     def test_a_secret_that_is_missing_is_named(self, with_gateway: WithGateway[str]) -> None:
         with pytest.raises(
             NotFound,
-            match=r"^could not create the sandbox: Modal does not know it: .*huggingface.*; create it with `modal secret create huggingface KEY=VALUE`, or correct the name",
+            match=r"^could not create the sandbox: Modal does not know it: .*huggingface.*; "
+            r"create it with `modal secret create huggingface KEY=VALUE`, or correct the name$",
         ):
             with_gateway(lambda gateway: create(gateway, replace(CPU, secrets=(SecretPlan(name="huggingface"),))))
 
