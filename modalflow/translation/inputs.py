@@ -50,13 +50,15 @@ class TaskContext:
 class LoadedTemplate:
     """A YAML template as plain data, with the line of every key.
 
-    ``lines`` maps a path inside ``document`` (``("spec", "containers", 0, "image")``) to its 1-based line.
+    ``lines`` maps a path inside the file's document (``("spec", "containers", 0, "image")``) to its 1-based line. ``at`` is
+    where ``document`` stands in there, for a pod inside a larger document; findings name the whole path.
     """
 
     name: str
     file: str
     document: Mapping[str, object]
     lines: Mapping[tuple[str | int, ...], int]
+    at: tuple[str | int, ...] = ()
 
 
 class TemplateSource(Protocol):

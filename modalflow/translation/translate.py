@@ -7,11 +7,11 @@ the scheduler gets a ``Translation`` and no exception. ``launch`` runs what come
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
-from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering, is_too_large
+from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.lower import lower
 from modalflow.translation.merge import Setting, merge, read_native
 from modalflow.translation.plan import SandboxPlan
@@ -35,7 +35,8 @@ def translate(
     """Translate one task. Never raises and changes none of its arguments; ``plan`` is ``None`` exactly when there are errors."""
     findings: list[Diagnostic] = []
     try:
-        plan, places = _translate(executor_config, context, options, templates, findings)
+        layers = read_layers(executor_config, context.queue, options, templates, findings)
+        plan, places = (None, {}) if layers is None else draft(layers, context, options, findings)
     except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
         log.warning("An executor_config could not be read", exc_info=True)
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
@@ -48,22 +49,25 @@ def translate(
     )
 
 
-def _translate(
-    config: object,
-    context: TaskContext,
-    options: TranslationOptions,
-    templates: TemplateSource,
-    findings: list[Diagnostic],
-) -> tuple[SandboxPlan | None, dict[str, Place]]:
+def read_layers(
+    config: object, queue: str, options: TranslationOptions, templates: TemplateSource, findings: list[Diagnostic]
+) -> list[Layer] | None:
+    """Return the layers of a task, weakest first, or ``None`` if the config is none at all. May raise what user objects raise."""
     if config is None:
         config = {}
     if not isinstance(config, Mapping):
         place = Place(CONFIG, (), findings)
         place.error("bad-config", f"expected a dict, got {kind_of(config)}", 'write e.g. {"modal": {"gpu": "A10G"}}')
-        return None, {}
+        return None
     if is_too_large(config, findings):
-        return None, {}
-    layers = Gathering(templates, findings).gather(config, context.queue, options)
+        return None
+    return Gathering(templates, findings).gather(config, queue, options)
+
+
+def draft(
+    layers: Sequence[Layer], context: TaskContext, options: TranslationOptions, findings: list[Diagnostic]
+) -> tuple[SandboxPlan, dict[str, Place]]:
+    """Return the plan that ``layers`` lead to, to be run only if ``findings`` holds no error, and who set each field of it."""
     settings: list[Setting] = []
     pod: PodPieces | None = None
     for rank, layer in enumerate(layers):
