@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 HOST = Path(__file__).parent / "airflow_host.py"
+WARM_UP = 120.0
+"""Seconds for the first call; about two on an idle machine."""
 DAGS = '''
 """DAGs of the worker's tests."""
 from airflow.sdk import DAG, task
@@ -91,6 +95,7 @@ class RealAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.url,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",  # for a busy machine; Airflow's 5 s are for a network
         }
 
 
@@ -126,6 +131,9 @@ def real_airflow(home: Path) -> Iterator[RealAirflow]:
         if not first.startswith("{"):
             process.kill()
             raise RuntimeError(f"Airflow did not start: {first}{(home / 'host.log').read_text()[-3000:]}")
-        yield RealAirflow(process=process, home=home, url=f"http://127.0.0.1:{json.loads(first)['port']}/execution/")
+        url = f"http://127.0.0.1:{json.loads(first)['port']}/execution/"
+        # The first call builds the versions of the API, for seconds where the machine is busy; no task shall wait for it.
+        httpx.get(f"{url}health", timeout=WARM_UP, trust_env=False).raise_for_status()
+        yield RealAirflow(process=process, home=home, url=url)
         process.stdin.close()
         process.terminate()

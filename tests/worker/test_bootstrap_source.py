@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 from modalflow.launch import outcomes
-from modalflow.worker import bootstrap, bootstrap_source
+from modalflow.worker import JOINED, bootstrap, bootstrap_source, set_up
 
 KIB = 1024
 
@@ -36,11 +37,12 @@ def test_it_is_python_3_10() -> None:
     ast.parse(bootstrap_source(), feature_version=(3, 10))
 
 
-def test_it_is_the_file_and_no_more() -> None:
+def test_it_is_two_files_and_no_more() -> None:
     # Nothing is filled in, so nothing of a deployment or a task can be in it.
-    assert bootstrap.__file__ is not None
-    with open(bootstrap.__file__, encoding="utf-8") as file:  # noqa: PTH123
-        assert bootstrap_source() == file.read()
+    whole, part = (Path(str(module.__file__)).read_text(encoding="utf-8") for module in (bootstrap, set_up))
+    before, after = whole.split(JOINED)
+    code = part.split("from __future__ import annotations\n", 1)[1].strip()
+    assert bootstrap_source() == f"{before}{code}\n\n{after}"
 
 
 def test_reading_it_does_not_load_it() -> None:
@@ -53,4 +55,4 @@ def test_its_exit_codes_are_those_that_launch_explains() -> None:
     ours = {name: value for name, value in vars(bootstrap).items() if name.startswith("EXIT_") and name != "EXIT_SIGTERM"}
     theirs = {name: value for name, value in vars(outcomes).items() if name in ours}
     assert ours == theirs
-    assert sorted(ours.values()) == [0, 1, 64, 65, 66, 67, 68]
+    assert sorted(ours.values()) == [0, 1, 64, 65, 66, 67, 68, 69]
