@@ -6,7 +6,7 @@ Flows in: a name that ``translation.layers`` met in options, an ``executor_confi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,8 +35,8 @@ def shipped_folder() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Parsed:
-    """A file's content, or what is wrong with it and on which line."""
+class Parsed:
+    """A document's content, or what is wrong with it and on which line."""
 
     document: dict[str, object]
     lines: Lines
@@ -49,7 +49,7 @@ class TemplateFolders:
 
     def __init__(self, folders: Iterable[str | Path] = ()) -> None:
         self._folders: Sequence[Path] = (*(Path(folder) for folder in folders), shipped_folder())
-        self._kept: dict[Path, tuple[tuple[int, int], _Parsed]] = {}
+        self._kept: dict[Path, tuple[tuple[int, int], Parsed]] = {}
 
     def load(self, name: str, *, asked_by: Origin) -> LoadedTemplate | Diagnostic:
         """Return the template of that name or absolute path, or the error. Never raises."""
@@ -91,7 +91,7 @@ class TemplateFolders:
         hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
         return _refuse("template-not-found", asked_by, f"no template {shown(name)}", hint)
 
-    def _parse(self, path: Path) -> _Parsed:
+    def _parse(self, path: Path) -> Parsed:
         status = path.stat()
         version = status.st_mtime_ns, status.st_size
         kept = self._kept.get(path)
@@ -100,7 +100,7 @@ class TemplateFolders:
         with path.open("rb") as file:  # bounded by what is read: the size of a file in /proc is 0
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            parsed = _Parsed(document={}, lines={}, problem=f"larger than {LARGEST_FILE} bytes")
+            parsed = Parsed(document={}, lines={}, problem=f"larger than {LARGEST_FILE} bytes")
         else:
             parsed = parse_template(content.decode("utf-8"))
         self._kept[path] = version, parsed
@@ -125,21 +125,46 @@ class _Problem(Exception):
         self.line = line
 
 
-def parse_template(text: str) -> _Parsed:
+def parse_template(text: str) -> Parsed:
     """Read one YAML document into plain data and the line of every value."""
+    return _guarded(lambda: [_read_node(yaml.compose(text, Loader=yaml.SafeLoader))])[0]
+
+
+def parse_documents(text: str) -> list[Parsed]:
+    """Read every YAML document of a text; the last one tells of what could not be read. Empty documents are left out."""
+    found: list[Parsed] = []
+
+    def read() -> list[Parsed]:
+        # Document by document, so that those before a broken one are kept.
+        found.extend(_read_node(node) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if not _is_nothing(node))
+        return []
+
+    problems = _guarded(read)
+    return [*found, *problems]
+
+
+def _is_nothing(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and not node.value
+
+
+def _read_node(node: yaml.Node | None) -> Parsed:
+    reader = _Reader()
+    return Parsed(document=reader.read_document(node), lines=reader.lines)
+
+
+def _guarded(read: Callable[[], list[Parsed]]) -> list[Parsed]:
     try:
-        reader = _Reader()
-        document = reader.read_document(yaml.compose(text, Loader=yaml.SafeLoader))
+        return read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        return _Parsed(document={}, lines={}, problem=f"not YAML: {error.problem}", problem_line=mark.line + 1 if mark else None)
+        line = mark.line + 1 if mark else None
+        return [Parsed(document={}, lines={}, problem=f"not YAML: {error.problem}", problem_line=line)]
     except yaml.YAMLError:
-        return _Parsed(document={}, lines={}, problem="not YAML: it holds a character that YAML does not allow")
+        return [Parsed(document={}, lines={}, problem="not YAML: it holds a character that YAML does not allow")]
     except RecursionError:
-        return _Parsed(document={}, lines={}, problem=f"nested more than {DEEPEST} levels deep")
+        return [Parsed(document={}, lines={}, problem=f"nested more than {DEEPEST} levels deep")]
     except _Problem as problem:
-        return _Parsed(document={}, lines={}, problem=str(problem), problem_line=problem.line)
-    return _Parsed(document=document, lines=reader.lines)
+        return [Parsed(document={}, lines={}, problem=str(problem), problem_line=problem.line)]
 
 
 _TAG = "tag:yaml.org,2002:"

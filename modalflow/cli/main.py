@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from modalflow.cli import emulator_commands
+from modalflow.cli import emulator_commands, gpus_command, translate_command
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -26,6 +26,10 @@ def parser() -> argparse.ArgumentParser:
     emulator_commands.add_arguments(emulator)
     demo = commands.add_parser("demo", help="run the example DAGs on Airflow and the emulator")
     _add_demo(demo)
+    translate_command.add_arguments(
+        commands.add_parser("translate", help="show what Modal would get for pods and task templates, leaf by leaf")
+    )
+    gpus_command.add_arguments(commands.add_parser("gpus", help="list the GPU models, or rank them for a wish"))
     return top
 
 

@@ -1,0 +1,195 @@
+"""``modalflow translate FILE…``: what Modal would get for a pod or a task template, and what became of each of its leaves.
+
+In: arguments. Out: text, JSON or YAML on stdout; exit code 0 if everything is translated, 1 if something is refused. Needs no
+Airflow and no Modal account.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modalflow.cli.documents import read_files
+from modalflow.cli.translating import Translated, modal_keys, path_of, translate_document
+from modalflow.provider.explanation import rows_of
+from modalflow.settings import SettingsError, read_settings
+from modalflow.translation.account import Leaf
+from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.layers import API_VERSION
+from modalflow.translation.origins import Origin
+from modalflow.translation.plan import SandboxPlan
+
+STYLES = {"error": "bold red", "warning": "yellow", "notice": "dim"}
+NARROWEST = 100
+"""Columns of a table on something that is no terminal."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    command.add_argument("files", nargs="+", metavar="FILE", help="YAML or JSON: pods, Deployments, Jobs, lists, task templates")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="spec, launch plan, findings and the account of every leaf")
+    form.add_argument("--yaml", action="store_true", help="a ModalTask template that asks Modal for the same")
+    add_site_arguments(command)
+    command.set_defaults(run=run)
+
+
+def add_site_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments that stand for a deployment's configuration."""
+    command.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of [modal_executor]",
+    )
+    command.add_argument("--templates", action="append", default=[], metavar="FOLDER", help="folder of templates to extend")
+
+
+def site_options(arguments: argparse.Namespace) -> TranslationOptions:
+    """Read ``-o``. Raises ``SettingsError``."""
+    given: dict[str, str] = {}
+    for text in arguments.option:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingsError(f"--option {text}: expected NAME=VALUE")
+        given[name.strip()] = value
+    return read_settings(given).translation
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    try:
+        options = site_options(arguments)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    results = [translate_document(document, options, arguments.templates) for document in read_files(arguments.files)]
+    nothing = not any(result.translation.plan or result.refused for result in results)
+    refused = nothing or any(result.refused for result in results)
+    if arguments.json:
+        _write_json(results, refused=refused)
+    elif arguments.yaml:
+        _write_yaml(results)
+    else:
+        _write_text(results)
+    if nothing:
+        sys.stderr.write("no pod and no task template in these files\n")
+    return 1 if refused else 0
+
+
+def as_data(result: Translated) -> dict[str, object]:
+    """One document's outcome as plain data."""
+    plan, document = result.translation.plan, result.document
+    return {
+        "file": document.file,
+        "kind": document.kind,
+        "name": document.name,
+        "path": path_of(Origin(layer="", path=_at(result))),
+        "translated": plan is not None,
+        "spec": None if plan is None else modal_keys(plan),
+        "plan": None if plan is None else _plan_data(plan),
+        "origins": {name: _origin_data(origin) for name, origin in result.translation.origins.items()},
+        "diagnostics": [finding_data(found) for found in result.translation.diagnostics],
+        "account": [_leaf_data(leaf) for leaf in result.leaves],
+    }
+
+
+def _at(result: Translated) -> str:
+    template = result.document.template
+    return "" if template is None else ".".join(str(key) for key in template.at)
+
+
+def _plan_data(plan: SandboxPlan) -> dict[str, object]:
+    return {**dataclasses.asdict(plan), "backend": plan.backend, "handover": plan.handover}
+
+
+def _origin_data(origin: Origin) -> dict[str, object]:
+    return {"layer": origin.layer, "path": path_of(origin), "file": origin.file, "line": origin.line}
+
+
+def finding_data(found: Diagnostic) -> dict[str, object]:
+    """One finding as plain data."""
+    told = {"code": found.code, "severity": str(found.severity), "message": found.message, "hint": found.hint}
+    return {**told, **_origin_data(found.origin), "text": str(found)}
+
+
+def _leaf_data(leaf: Leaf) -> dict[str, object]:
+    return {
+        "path": path_of(leaf.origin),
+        "line": leaf.origin.line,
+        "verdict": str(leaf.fate),
+        "fields": list(leaf.fields),
+        "codes": list(leaf.codes),
+        "by": None if leaf.by is None else str(leaf.by),
+    }
+
+
+def _write_json(results: Sequence[Translated], *, refused: bool) -> None:
+    json.dump({"translated": not refused, "results": [as_data(result) for result in results]}, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def _write_yaml(results: Sequence[Translated]) -> None:
+    """Write the templates; what is refused, and why, goes to stderr."""
+    documents: list[Mapping[str, object]] = []
+    for result in results:
+        plan = result.translation.plan
+        if plan is not None:
+            documents.append({"apiVersion": API_VERSION, "kind": "ModalTask", "spec": modal_keys(plan)})
+        for found in result.translation.diagnostics:
+            sys.stderr.write(f"{found.severity}: {found}\n")
+    if documents:
+        yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, allow_unicode=True, explicit_start=len(documents) > 1)
+
+
+def console() -> Console:
+    """Return a console for stdout that keeps tables readable in a pipe."""
+    plain = Console(soft_wrap=False, highlight=False)
+    return plain if plain.is_terminal else Console(soft_wrap=False, highlight=False, width=max(NARROWEST, plain.width))
+
+
+def _write_text(results: Sequence[Translated]) -> None:
+    out = console()
+    for result in results:
+        refused = result.refused
+        verdict = "refused" if refused else "translated" if result.translation.plan else "nothing to translate"
+        out.print(Text(f"{result.document.title}: {verdict}", style="bold red" if refused else "bold"), soft_wrap=True)
+        _write_plan(out, result)
+        _write_account(out, result)
+        for found in result.translation.diagnostics:
+            out.print(Text(f"{found.severity}: {found}", style=STYLES[found.severity]), soft_wrap=True)
+
+
+def _write_plan(out: Console, result: Translated) -> None:
+    if result.translation.plan is None:
+        return
+    table = Table(pad_edge=False)
+    for heading in ("Modal gets", "value", "decided by"):
+        table.add_column(heading, overflow="fold")
+    for row in rows_of(result.translation):
+        table.add_row(Text(row.field), Text(row.value), Text(row.decided_by))
+    out.print(table)
+
+
+def _write_account(out: Console, result: Translated) -> None:
+    if not result.leaves:
+        return
+    table = Table(pad_edge=False)
+    for heading in ("leaf", "is", "as"):
+        table.add_column(heading, overflow="fold")
+    for leaf in result.leaves:
+        becomes = ", ".join(leaf.fields or leaf.codes)
+        by = f"{becomes} by {leaf.by}" if leaf.by is not None else becomes
+        table.add_row(Text(path_of(leaf.origin)), Text(str(leaf.fate)), Text(by))
+    out.print(table)

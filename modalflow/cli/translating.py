@@ -1,0 +1,163 @@
+"""Translates documents as the scheduler would translate a task with that template, without Airflow and its database.
+
+In: ``Document``s and options. Out: ``Translated``: plan, findings and the account of every leaf. ``translate_command`` and
+``diff_command`` show them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalflow.cli.documents import TEMPLATE_KIND, Document
+from modalflow.templates import TemplateFolders
+from modalflow.translation.account import Fate, Leaf, account, leaves
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.inputs import LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
+from modalflow.translation.origins import Origin
+from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.report import Root
+from modalflow.translation.result import Translation
+from modalflow.translation.translate import translate
+
+OUTSIDE = "outside-pod"
+"""Code of the finding about what stands around a pod: replicas of a Deployment, a schedule."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Translated:
+    """What became of one document."""
+
+    document: Document
+    translation: Translation
+    leaves: tuple[Leaf, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether a task could not run with this."""
+        return bool(self.translation.errors)
+
+
+class _Given:
+    """A template source that knows one template more: the document itself."""
+
+    def __init__(self, given: LoadedTemplate, others: TemplateSource) -> None:
+        self._given = given
+        self._others = others
+
+    def load(self, name: str, *, asked_by: Origin) -> LoadedTemplate | Diagnostic:
+        if name == self._given.name and asked_by.layer.startswith("executor_config"):
+            return self._given
+        return self._others.load(name, asked_by=asked_by)
+
+
+def translate_document(document: Document, options: TranslationOptions, folders: Sequence[str] = ()) -> Translated:
+    """Translate one document. Never raises for what is in it."""
+    if document.template is None:
+        findings = () if document.problem is None else (document.problem,)
+        return Translated(document=document, translation=Translation(plan=None, diagnostics=findings))
+    source = _Given(document.template, TemplateFolders([*folders, Path(document.file).parent]))
+    native = document.template.document.get("kind") == TEMPLATE_KIND
+    name = document.template.name
+    config: dict[str, object] = {"modal": {"template": name}} if native else {"pod_template_file": name}
+    context = TaskContext()
+    translation = translate(config, context=context, options=options, templates=source)
+    kind = (*document.template.at, "kind")
+    added = "" if kind in document.template.lines else _root(document.template).render(kind)
+    inside = [
+        leaf
+        for leaf in account(config, context=context, options=options, templates=source)
+        if leaf.origin.file == document.file and leaf.origin.path != added
+    ]
+    around = list(_around(document))
+    found = (*_outside(document, around), *translation.diagnostics)
+    return Translated(
+        document=document,
+        translation=dataclasses.replace(translation, diagnostics=found),
+        leaves=(*around, *(_of_template(document.template) if native else ()), *inside),
+    )
+
+
+def _around(document: Document) -> Iterator[Leaf]:
+    """Account for what stands beside the pod in its document; a further pod there has an account of its own."""
+    template = document.template
+    if template is None or not template.at:
+        return
+    for path, value in leaves(document.whole):
+        if any(path[: len(place)] == place for place in (template.at, *document.others)):
+            continue
+        empty = value is None or value in ({}, [])
+        origin = _root(template).origin(path)
+        yield Leaf(origin=origin, fate=Fate.EMPTY if empty else Fate.REPORTED, codes=() if empty else (OUTSIDE,))
+
+
+def _outside(document: Document, around: Sequence[Leaf]) -> Iterator[Diagnostic]:
+    template = document.template
+    if template is None or not any(leaf.codes for leaf in around):
+        return
+    yield Diagnostic(
+        code=OUTSIDE,
+        severity=Severity.NOTICE,
+        origin=_root(template).origin(("kind",)),
+        message=f"only the pod at {_root(template).render(template.at)} is translated: what stands around it has no effect",
+    )
+
+
+def _of_template(template: LoadedTemplate) -> Iterator[Leaf]:
+    """Account for a task template's own keys beside its ``spec``."""
+    for key, value in template.document.items():
+        if key != "spec" and isinstance(key, (str, int)):
+            for path, _ in leaves(value, (*template.at, key)):
+                origin = _root(template).origin(path)
+                if key in {"apiVersion", "kind", "extends"}:
+                    yield Leaf(origin=origin, fate=Fate.HONOURED, fields=("template" if key == "extends" else "structure",))
+                else:
+                    yield Leaf(origin=origin, fate=Fate.REPORTED, codes=("no-effect" if key == "metadata" else "unknown-key",))
+
+
+def _root(template: LoadedTemplate) -> Root:
+    return Root(layer=f"template {template.name}", prefix="", style="dotted", file=template.file, lines=template.lines)
+
+
+def modal_keys(plan: SandboxPlan) -> dict[str, object]:
+    """Return the plan in the words of the short form, ``executor_config["modal"]``: what one would write to get the same."""
+    volumes = {
+        volume.mount_path: volume.name
+        if volume.sub_path is None and not volume.read_only
+        else {
+            "name": volume.name,
+            **({"sub_path": volume.sub_path} if volume.sub_path is not None else {}),
+            **({"read_only": True} if volume.read_only else {}),
+        }
+        for volume in plan.volumes
+    }
+    secrets = [
+        {"name": secret.name, "required_keys": list(secret.required_keys)} if secret.required_keys else secret.name
+        for secret in plan.secrets
+    ]
+    entrypoint = plan.image.entrypoint
+    said: Mapping[str, object] = {
+        "image": plan.image.reference or "auto",
+        "registry_secret": plan.image.registry_secret,
+        "entrypoint": None if entrypoint is None else list(entrypoint),
+        "gpu": list(plan.gpu_candidates) or None,
+        "gpu_wait": plan.gpu_wait if plan.gpu_candidates else None,
+        "cpu": list(plan.cpu) if isinstance(plan.cpu, tuple) else plan.cpu,
+        "memory": list(plan.memory) if isinstance(plan.memory, tuple) else plan.memory,
+        "env": dict(plan.env) or None,
+        "secrets": secrets or None,
+        "volumes": volumes or None,
+        "timeout": plan.timeout,
+        "region": list(plan.region) or None,
+        "cloud": plan.cloud,
+        "workdir": plan.workdir,
+        "tags": dict(plan.tags) or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def path_of(origin: Origin) -> str:
+    """Spell a leaf's path; the whole document is a dot."""
+    return origin.path or "."

@@ -1,0 +1,185 @@
+"""``modalflow translate``: exit codes, forms of output, and the account of every leaf."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modalflow.cli.main import main
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, creationTimestamp: null}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: base
+        image: me/train:1
+        resources:
+          limits: {cpu: "2", memory: 1Gi, nvidia.com/gpu: 1}
+      nodeSelector:
+        cloud.google.com/gke-accelerator: nvidia-l4
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+"""
+TYPO = """
+apiVersion: v1
+kind: List
+items:
+- kind: Pod
+  spec: {containers: [{name: base, image: 3, agrs: []}]}
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["translate", *arguments])
+    return (code, *capsys.readouterr())
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
+    code, out, err = run(capsys, "--json", *arguments)
+    assert err == ""
+    return code, json.loads(out)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> str:
+    (tmp_path / "web.yaml").write_text(DEPLOYMENT)
+    return str(tmp_path / "web.yaml")
+
+
+def test_a_deployment_is_translated_by_its_pod_template(deployment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = as_json(capsys, deployment)
+    assert code == 0
+    web, service = shown["results"]
+    assert (web["kind"], web["name"], web["path"], web["translated"]) == ("Deployment", "web", "spec.template", True)
+    assert web["spec"] == {
+        "image": "me/train:1",
+        "gpu": ["L4"],
+        "gpu_wait": 480.0,
+        "cpu": [1.0, 1.0],
+        "memory": [1024, 1024],
+        "timeout": 86400,
+        "tags": {"app": "web"},
+    }
+    assert web["plan"]["gpu_candidates"] == ["L4"]
+    assert web["origins"]["image"]["path"] == "spec.template.spec.containers[0].image"
+    assert web["origins"]["image"]["line"] == 12
+    told = [found["text"] for found in service["diagnostics"]]
+    assert told == [f"kind ({deployment}:19): nothing to translate: no pod is in a Service"]
+
+
+def test_the_account_names_every_leaf(deployment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, shown = as_json(capsys, deployment)
+    told = {leaf["path"]: (leaf["verdict"], leaf["fields"] or leaf["codes"]) for leaf in shown["results"][0]["account"]}
+    pod = "spec.template.spec.containers[0]"
+    assert told == {
+        "apiVersion": ("reported", ["outside-pod"]),
+        "kind": ("reported", ["outside-pod"]),
+        "metadata.name": ("reported", ["outside-pod"]),
+        "metadata.creationTimestamp": ("empty", []),
+        "spec.replicas": ("reported", ["outside-pod"]),
+        "spec.template.metadata.labels.app": ("honoured", ["tags.app"]),
+        f"{pod}.name": ("honoured", ["structure"]),
+        f"{pod}.image": ("honoured", ["image.reference"]),
+        f"{pod}.resources.limits.cpu": ("honoured", ["cpu"]),
+        f"{pod}.resources.limits.memory": ("honoured", ["memory"]),
+        f'{pod}.resources.limits["nvidia.com/gpu"]': ("honoured", ["gpu_candidates"]),
+        'spec.template.spec.nodeSelector["cloud.google.com/gke-accelerator"]': ("honoured", ["gpu_candidates"]),
+    }
+
+
+def test_errors_of_several_files_come_at_once(deployment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "typo.yaml").write_text(TYPO)
+    (tmp_path / "broken.yaml").write_text("kind: Pod\nspec: [")
+    missing = str(tmp_path / "missing.yaml")
+    code, shown = as_json(capsys, deployment, str(tmp_path / "typo.yaml"), str(tmp_path / "broken.yaml"), missing)
+    assert (code, shown["translated"]) == (1, False)
+    found = [d for result in shown["results"] for d in result["diagnostics"] if d["severity"] == "error"]
+    assert [d["text"].replace(f"{tmp_path}/", "") for d in found] == [
+        'items[0].spec.containers[0].image (typo.yaml:6): expected "auto" or an image reference, got an int',
+        'items[0].spec.containers[0].agrs (typo.yaml:6): Kubernetes has no such field; did you mean "args"?',
+        "file (broken.yaml:2): not YAML: expected the node content, but found '<stream end>'",
+        "file (missing.yaml): cannot be read: No such file or directory",
+    ]
+
+
+def test_documents_before_a_broken_one_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.yaml").write_text("kind: Pod\nspec: {containers: [{name: base}]}\n---\n- no mapping\n")
+    code, shown = as_json(capsys, str(tmp_path / "two.yaml"))
+    assert code == 1
+    assert [result["translated"] for result in shown["results"]] == [True, False]
+
+
+def test_yaml_is_a_template_that_asks_for_the_same(deployment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "--yaml", deployment)
+    assert code == 0
+    assert "outside" not in out
+    assert err.startswith(f"notice: kind ({deployment}:3): only the pod at spec.template is translated")
+    (tmp_path / "native.yaml").write_text(out)
+    _, before = as_json(capsys, deployment)
+    code, after = as_json(capsys, str(tmp_path / "native.yaml"))
+    assert code == 0
+    assert after["results"][0]["plan"] == before["results"][0]["plan"]
+
+
+def test_a_table(deployment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, deployment)
+    assert code == 0
+    assert f"{deployment}: Deployment web, spec.template: translated\n" in out
+    assert f"{deployment}: Service web: nothing to translate\n" in out
+
+
+def test_options_stand_for_the_deployment_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pod.yaml"
+    path.write_text("kind: Pod\nspec: {containers: [{name: base, resources: {limits: {nvidia.com/gpu: 1}}}]}")
+    assert as_json(capsys, str(path))[0] == 1
+    code, shown = as_json(capsys, str(path), "-o", "default_gpu=L4")
+    assert (code, shown["results"][0]["spec"]["gpu"]) == (0, ["L4"])
+    assert run(capsys, str(path), "-o", "default_gup=L4") == (
+        1,
+        "",
+        '[modal_executor] default_gup: unknown option; did you mean "default_gpu"?\n',
+    )
+
+
+def test_nothing_to_translate_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "service.yaml").write_text("kind: Service\n")
+    code, _, err = run(capsys, str(tmp_path / "service.yaml"))
+    assert (code, err) == (1, "no pod and no task template in these files\n")
+
+
+def test_a_task_template_may_extend_its_neighbour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({"apiVersion": "modalflow/v1", "kind": "ModalTask", "spec": {"cpu": 2}}))
+    child = tmp_path / "child.yaml"
+    child.write_text("apiVersion: modalflow/v1\nkind: ModalTask\nextends: base\nspec: {memory: 2Gi}\n")
+    code, shown = as_json(capsys, str(child))
+    result = shown["results"][0]
+    assert (code, result["spec"]["cpu"], result["spec"]["memory"]) == (0, 2.0, 2048)
+    assert {leaf["path"]: leaf["fields"] for leaf in result["account"]} == {
+        "apiVersion": ["structure"],
+        "kind": ["structure"],
+        "extends": ["template"],
+        "spec.memory": ["memory"],
+    }
+
+
+def test_neither_airflow_nor_modal_is_needed(deployment: str) -> None:
+    script = (
+        "import sys; from modalflow.cli.main import main; code = main(['translate', '--yaml', sys.argv[1]]); "
+        "print(code, [m for m in ('airflow', 'modal', 'grpclib', 'kubernetes') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, deployment], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("0 []\n")
