@@ -148,14 +148,9 @@ def build_journal(view: ConfigurationView) -> Journal:
 def build_translate(settings: Settings) -> Translate:
     """Bind options and templates to ``translation.translate``."""
     from modalflow.templates import TemplateFolders  # noqa: PLC0415
-    from modalflow.translation.translate import translate  # noqa: PLC0415
+    from modalflow.translation.cache import Translator  # noqa: PLC0415
 
-    options, templates = settings.translation, TemplateFolders(settings.template_folders)
-
-    def bound(executor_config: object, context: TaskContext) -> Translation:
-        return translate(executor_config, context=context, options=options, templates=templates)
-
-    return bound
+    return Translator(settings.translation, TemplateFolders(settings.template_folders))
 
 
 def build_backend(settings: Settings, journal: Journal) -> Backend:

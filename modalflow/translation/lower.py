@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from modalflow.translation import env
+from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
@@ -17,17 +19,20 @@ from modalflow.translation.spec import TaskSpec
 from modalflow.translation.tags import safe
 
 
-def lower(spec: TaskSpec, context: TaskContext, options: TranslationOptions, places: Mapping[str, Place]) -> SandboxPlan:
-    """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place."""
+def lower(
+    spec: TaskSpec, context: TaskContext, options: TranslationOptions, places: Mapping[str, Place], findings: list[Diagnostic]
+) -> SandboxPlan:
+    """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place, into
+    ``findings``: the places belong to every task that shares the spec."""
     return SandboxPlan(
         image=_image(spec, options),
-        gpu_candidates=tuple(choice.text for choice in spec.gpu),
+        gpu_candidates=tuple([choice.text for choice in spec.gpu]),
         gpu_wait=spec.gpu_wait,
         cpu=spec.cpu,
         memory=spec.memory,
-        env=_env(spec, context, places),
+        env=_env(spec, context, places, findings),
         secrets=spec.secrets,
-        volumes=_volumes(spec, context, places),
+        volumes=_volumes(spec, context, places, findings),
         timeout=spec.timeout,
         region=spec.region,
         cloud=spec.cloud,
@@ -38,27 +43,33 @@ def lower(spec: TaskSpec, context: TaskContext, options: TranslationOptions, pla
 
 def _image(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
     if spec.image == AUTO:
-        entrypoint = options.auto_image.entrypoint if spec.entrypoint is None else spec.entrypoint
-        return replace(options.auto_image, entrypoint=entrypoint)
-    return ImagePlan(reference=spec.image, registry_secret=spec.registry_secret, entrypoint=spec.entrypoint)
+        return options.auto_image if spec.entrypoint is None else replace(options.auto_image, entrypoint=spec.entrypoint)
+    return _registry_image(spec.image, spec.registry_secret, spec.entrypoint)
 
 
-def _env(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def _registry_image(reference: str, registry_secret: str | None, entrypoint: tuple[str, ...] | None) -> ImagePlan:
+    return ImagePlan(reference=reference, registry_secret=registry_secret, entrypoint=entrypoint)
+
+
+def _env(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]) -> dict[str, str]:
     users: dict[str, str] = {}
     for name, text in spec.env.items():
         if name not in context.env and not name.startswith(env.RESERVED):
             users[name] = text
         elif (place := places.get(f"env.{name}")) is not None:
-            place.warn("reserved-env", f"modalflow sets {name} itself; this value is not used", "remove it")
+            place.into(findings).warn("reserved-env", f"modalflow sets {name} itself; this value is not used", "remove it")
     return {**users, **context.env}
 
 
-def _volumes(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place]) -> tuple[VolumePlan, ...]:
+def _volumes(
+    spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]
+) -> tuple[VolumePlan, ...]:
     ours = {volume.name: volume.mount_path for volume in context.volumes}
     for volume in spec.volumes:
         place = places.get(f"volumes.{volume.mount_path}")
         if volume.name in ours and place is not None:
-            place.error(
+            place.into(findings).error(
                 "volume-twice",
                 f'the Volume "{volume.name}" is mounted at "{ours[volume.name]}" by modalflow; Modal mounts one at one path only',
             )

@@ -83,6 +83,10 @@ class Place:
         """Return the place of a child."""
         return Place(self.root, self.path + keys, self.findings)
 
+    def into(self, findings: list[Diagnostic]) -> Place:
+        """Return the same address, reporting elsewhere."""
+        return Place(self.root, self.path, findings)
+
     @property
     def origin(self) -> Origin:
         """The same address as an ``Origin``."""

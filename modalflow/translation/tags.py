@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from modalflow.translation.report import Place, kind_of, shown
 
@@ -16,6 +17,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _SAFE = re.compile(r"[A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
+@lru_cache(maxsize=4096)
 def safe(text: str) -> str:
     """Return ``text`` if it can be a tag, else a readable form of it with a hash of the whole."""
     if _SAFE.fullmatch(text):

@@ -1,13 +1,15 @@
 """The entry: one task's ``executor_config`` in, a plan or the reasons against one out.
 
 ``layers`` gathers, ``merge`` folds, ``resolve`` decides, ``lower`` writes the plan. Pure and total: whatever a DAG author wrote,
-the scheduler gets a ``Translation`` and no exception. ``launch`` runs what comes out.
+the scheduler gets a ``Translation`` and no exception. ``cache`` keeps what ``prepare`` returns for the next task with the same
+config; ``launch`` runs what comes out.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
@@ -22,6 +24,7 @@ from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
+from modalflow.translation.spec import TaskSpec
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +32,51 @@ DEPENDS_ON_HOST = frozenset({"gpu-without-model", "template-not-found"})
 """Errors of an executor_config that the scheduler, with its own options and files, may not see."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What translation knows of a task before it looks at the launch: the same for every task with this config and queue.
+
+    ``refused``: there are errors among ``findings``; ``spec`` is then what could be read, to be searched for further ones.
+    Never changed once made, so that tasks can share one.
+    """
+
+    spec: TaskSpec | None
+    refused: bool
+    places: Mapping[str, Place]
+    findings: tuple[Diagnostic, ...]
+
+
 def translate(
     executor_config: object, *, context: TaskContext, options: TranslationOptions, templates: TemplateSource
 ) -> Translation:
     """Translate one task. Never raises and changes none of its arguments; ``plan`` is ``None`` exactly when there are errors."""
+    return finish(prepare(executor_config, queue=context.queue, options=options, templates=templates), context, options)
+
+
+def prepare(executor_config: object, *, queue: str, options: TranslationOptions, templates: TemplateSource) -> Prepared:
+    """Do the part of ``translate`` that does not depend on the launch. Never raises."""
     findings: list[Diagnostic] = []
     try:
-        layers = read_layers(executor_config, context.queue, options, templates, findings)
-        plan, places = (None, {}) if layers is None else draft(layers, context, options, findings)
+        layers = read_layers(executor_config, queue, options, templates, findings)
+        spec, places = (None, {}) if layers is None else settle(layers, options, findings)
     except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
         log.warning("An executor_config could not be read", exc_info=True)
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
-        plan, places = None, {}
-    failed = any(d.severity is Severity.ERROR for d in findings)
+        spec, places = None, {}
+    refused = any(d.severity is Severity.ERROR for d in findings)
+    # A template that two layers extend says everything twice.
+    return Prepared(spec=spec, refused=refused, places=places, findings=tuple(dict.fromkeys(findings)))
+
+
+def finish(prepared: Prepared, context: TaskContext, options: TranslationOptions) -> Translation:
+    """Do the rest of ``translate``: this launch's own variables, mounts and tags. Leaves ``prepared`` alone."""
+    places = prepared.places
+    findings: list[Diagnostic] = []
+    plan = None if prepared.spec is None else lower(prepared.spec, context, options, places, findings)
+    refused = prepared.refused or (bool(findings) and any(d.severity is Severity.ERROR for d in findings))
     return Translation(
-        plan=None if failed else plan,
-        diagnostics=tuple(dict.fromkeys(findings)),  # a template that two layers extend says everything twice
+        plan=None if refused else plan,
+        diagnostics=(*prepared.findings, *findings) if findings else prepared.findings,
         origins=LazyOrigins(places, lambda name: places[name].origin),
     )
 
@@ -68,6 +100,12 @@ def draft(
     layers: Sequence[Layer], context: TaskContext, options: TranslationOptions, findings: list[Diagnostic]
 ) -> tuple[SandboxPlan, dict[str, Place]]:
     """Return the plan that ``layers`` lead to, to be run only if ``findings`` holds no error, and who set each field of it."""
+    spec, places = settle(layers, options, findings)
+    return lower(spec, context, options, places, findings), places
+
+
+def settle(layers: Sequence[Layer], options: TranslationOptions, findings: list[Diagnostic]) -> tuple[TaskSpec, dict[str, Place]]:
+    """Return what ``layers`` ask for, before anything of one launch, and who set each field of the plan to be."""
     settings: list[Setting] = []
     pod: PodPieces | None = None
     for rank, layer in enumerate(layers):
@@ -80,8 +118,7 @@ def draft(
     if pod is not None:
         reader.read(pod)
         settings += reader.settings
-    spec, places = resolve(merge(settings), reader.gpu, options, findings)
-    return lower(spec, context, options, places), places
+    return resolve(merge(settings), reader.gpu, options, findings)
 
 
 def check_executor_config(
