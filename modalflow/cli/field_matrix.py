@@ -1,0 +1,240 @@
+"""The support matrix: for every leaf of a Kubernetes pod, what becomes of it, found by translating a pod that has it.
+
+Flows in: ``pod_leaves.json``, every leaf of ``V1Pod`` below ``metadata`` and ``spec`` with its type (a test holds it to the
+installed kubernetes client, so that a field added there fails until it is listed and has a verdict). Flows out: ``Row``s for
+``modalflow fields`` and for ``docs/reference/fields.md`` (``python -m modalflow.cli.field_matrix`` prints the page).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from modalflow.settings import read_settings
+from modalflow.templates import TemplateFolders
+from modalflow.translation.account import Fate, Leaf, account
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.inputs import TaskContext
+from modalflow.translation.layers import POD_OVERRIDE
+from modalflow.translation.translate import translate
+
+LEAVES_FILE = Path(__file__).parent / "pod_leaves.json"
+VERDICTS = {Severity.NOTICE: "harmless", Severity.WARNING: "warned", Severity.ERROR: "refused"}
+
+_BY_TYPE: dict[str, object] = {"int": 1, "bool": True, "datetime": "2026-01-01T00:00:00Z", "float": 1.5}
+_SAMPLES: dict[str, object] = {
+    "image": "me/train:1.2",
+    "workingDir": "/work",
+    "mountPath": "/models",
+    "activeDeadlineSeconds": 3600,
+    "operator": "In",
+    "fieldPath": "metadata.name",
+    "resource": "limits.cpu",
+    "medium": "Memory",
+    "sizeLimit": "1Gi",
+    "path": "file",
+    "ip": "10.0.0.1",
+    "subPath": "part",
+    "restartPolicy": "OnFailure",
+    "divisor": "1",
+    "defaultMode": 0o440,
+    "mode": 0o440,
+}
+"""Values that mean something where ``x`` and ``1`` do not, by the field's name."""
+_RESOURCES = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "amd.com/gpu", "hugepages-2Mi")
+_LABELS = {
+    "cloud.google.com/gke-accelerator": "nvidia-l4",
+    "topology.kubernetes.io/region": "us-east-1",
+    "kubernetes.io/arch": "arm64",
+    "example.com/pool": "x",
+}
+_NAMED: tuple[tuple[str, dict[str, object]], ...] = (
+    (r"(.*\.env\[\])\..*", {"name": "A"}),
+    (r"(.*(?:secretKeyRef|configMapKeyRef))\..*", {"name": "source", "key": "KEY"}),
+    (r"(.*fieldRef)\..*", {"fieldPath": "metadata.name"}),
+    (r"(.*resourceFieldRef)\..*", {"resource": "limits.cpu"}),
+    (r"(.*volumeMounts\[\])\..*", {"name": "v", "mountPath": "/models"}),
+    (r"(spec\.volumes\[\])\..*", {"name": "v"}),
+    (r"(spec\.hostAliases\[\])\..*", {"ip": "10.0.0.1", "hostnames": ["db"]}),
+    (r"(spec\.(?:init|ephemeral)Containers\[\])\..*", {"name": "setup"}),
+    (
+        r"(.*nodeAffinity.*matchExpressions\[\])\..*",
+        {"key": "cloud.google.com/gke-accelerator", "operator": "In", "values": ["nvidia-l4"]},
+    ),
+)
+"""Neighbours without which a leaf has no meaning, by the path of the object that holds them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One leaf (``spec.containers[].image``): its verdict, the plan fields it decides, and the finding about it."""
+
+    path: str
+    verdict: str
+    fields: tuple[str, ...] = ()
+    code: str = ""
+    reason: str = ""
+    hint: str = ""
+
+
+@lru_cache(maxsize=1)
+def pod_leaves() -> dict[str, str]:
+    """Return every leaf of a pod with its type, as the kubernetes client names them."""
+    found: dict[str, str] = json.loads(LEAVES_FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def rows(prefix: str = "") -> Iterator[Row]:
+    """Yield the rows of all leaves at or below ``prefix``, in the order of the API."""
+    for path, kind in pod_leaves().items():
+        for key, value in _values(path, kind):
+            name = f'{path}["{key}"]' if key else path
+            if _is_below(name, prefix):
+                yield _row(name, path, {key: value} if key else value, (key,) if key else ())
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    bare, asked = path.replace("[]", ""), re.sub(r"\[\d*\]", "", prefix)
+    return not asked or bare == asked or bare.startswith((f"{asked}.", f"{asked}["))
+
+
+def _values(path: str, kind: str) -> Iterator[tuple[str, object]]:
+    name = path.rpartition(".")[2]
+    if re.search(r"\.resources\.(limits|requests)$", path):
+        yield from ((key, "1Gi" if key in {"memory", "ephemeral-storage"} else "1") for key in _RESOURCES)
+    elif name == "nodeSelector":
+        yield from _LABELS.items()
+    elif kind.startswith("dict"):
+        yield "x", "1"
+    else:
+        value = _SAMPLES.get(name.removesuffix("[]"), _BY_TYPE.get(kind, "1" if kind == "object" else "x"))
+        yield "", value
+
+
+def _row(name: str, path: str, value: object, inner: tuple[str, ...]) -> Row:
+    pod: dict[str, Any] = {"spec": {"containers": [{"name": "base"}]}}
+    where = _put(pod, path, value)
+    for pattern, siblings in _NAMED:
+        if match := re.fullmatch(pattern, path):
+            for key, sibling in siblings.items():
+                _put(pod, f"{match.group(1)}.{key}", sibling, only_missing=True)
+    _with_mounts(pod, path)
+    if inner == ("nvidia.com/gpu",):
+        pod["spec"]["nodeSelector"] = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    elif "nodeAffinity" in path or inner == ("cloud.google.com/gke-accelerator",):
+        pod["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    return _judged(name, pod, POD_OVERRIDE.render((*where, *inner)))
+
+
+def _with_mounts(pod: dict[str, Any], path: str) -> None:
+    """Give a volume its mount and a mount its volume: alone, neither means anything."""
+    container = pod["spec"]["containers"][0]
+    if path.startswith("spec.volumes[]"):
+        container.setdefault("volumeMounts", [{"name": pod["spec"]["volumes"][0]["name"], "mountPath": "/models"}])
+    elif path.startswith("spec.containers[].volumeMounts[]"):
+        pod["spec"]["volumes"] = [{"name": container["volumeMounts"][0]["name"], "emptyDir": {}}]
+
+
+def _put(pod: dict[str, Any], path: str, value: object, *, only_missing: bool = False) -> tuple[str | int, ...]:
+    """Write ``value`` at ``spec.volumes[].name`` into ``pod`` and return where that is."""
+    steps: list[str | int] = []
+    for word in path.split("."):
+        steps += [word.removesuffix("[]"), 0] if word.endswith("[]") else [word]
+    here: Any = pod
+    for step, following in itertools.pairwise(steps):
+        empty: object = [] if following == 0 else {}
+        if isinstance(here, list):
+            if not here:
+                here.append(empty)
+        else:
+            here.setdefault(step, empty)
+        here = here[step]
+    if isinstance(here, list):
+        here[:] = here if only_missing and here else [value]
+    elif not (only_missing and steps[-1] in here):
+        here[steps[-1]] = value
+    return tuple(steps)
+
+
+def _judged(name: str, pod: dict[str, Any], path: str) -> Row:
+    config, context, options = {"pod_override": pod}, TaskContext(), read_settings({}).translation
+    templates = TemplateFolders()
+    leaf = next(
+        (found for found in account(config, context=context, options=options, templates=templates) if found.origin.path == path),
+        None,
+    )
+    findings = translate(config, context=context, options=options, templates=templates).diagnostics
+    return Row(path=name, verdict="unaccounted") if leaf is None else _row_of(name, leaf, findings)
+
+
+def _row_of(name: str, leaf: Leaf, findings: Sequence[Diagnostic]) -> Row:
+    about = [found for found in findings if found.code in leaf.codes and leaf.origin.path.startswith(found.origin.path)]
+    about.sort(key=lambda found: list(VERDICTS).index(found.severity), reverse=True)
+    told = about[0] if about else None
+    if leaf.fate is Fate.HONOURED:
+        return Row(path=name, verdict="translated", fields=leaf.fields)
+    if told is None:
+        return Row(path=name, verdict="translated" if leaf.codes else str(leaf.fate), code=", ".join(leaf.codes))
+    if told.code.startswith("bad-"):  # the field is read; only our sample is no value of it
+        return Row(path=name, verdict="translated", code=told.code, reason="by its value")
+    return Row(path=name, verdict=VERDICTS[told.severity], code=told.code, reason=told.message, hint=told.hint)
+
+
+def folded(all_rows: Iterable[Row]) -> list[Row]:
+    """Write rows that say the same of everything below one path as one row, ``spec.tolerations[].…``."""
+    return list(_fold(list(all_rows), 0))
+
+
+def _fold(group: list[Row], depth: int) -> Iterator[Row]:
+    if len({(row.verdict, row.fields, row.code, row.reason, row.hint) for row in group}) == 1 and depth > 1:
+        row = group[0]
+        above = ".".join(row.path.split(".")[:depth])
+        yield (
+            row
+            if len(group) == 1
+            else Row(path=f"{above}.…", verdict=row.verdict, fields=row.fields, code=row.code, reason=row.reason, hint=row.hint)
+        )
+        return
+    groups: dict[str, list[Row]] = {}
+    for row in group:
+        words = row.path.split(".")
+        groups.setdefault(words[depth] if depth < len(words) else row.path, []).append(row)
+    if len(groups) == len(group):
+        yield from group
+        return
+    for inner in groups.values():
+        yield from _fold(inner, depth + 1)
+
+
+INTRODUCTION = """# Every pod field
+
+What becomes of each field of a Kubernetes pod, with the default options. Generated by `make docs` from what
+translation does with a pod that has the field; `modalflow fields [PREFIX]` prints the same, leaf by leaf.
+
+- **translated**: it decides what the last column names.
+- **harmless**: without effect, and nothing is lost: a notice.
+- **warned**: the task runs without it, and its log says so.
+- **refused**: the task is not started: dropping the field would change data, hardware, security or the result.
+
+| field | verdict | becomes, or why not |
+|---|---|---|"""
+
+
+def page() -> str:
+    """Return ``docs/reference/fields.md``."""
+    lines = [INTRODUCTION]
+    for row in folded(rows()):
+        told = ", ".join(f"`{field}`" for field in row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
+        lines.append(f"| `{row.path}` | {row.verdict} | {told.replace('|', '&#124;')} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,48 @@
+"""``modalflow fields [PREFIX]``: the support matrix, whole or one part of it, as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+
+from rich.table import Table
+from rich.text import Text
+
+from modalflow.cli.translate_command import console
+from modalflow.translation.diagnostics import did_you_mean
+
+COLOURS = {"translated": "green", "harmless": "dim", "warned": "yellow", "refused": "bold red"}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    command.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="e.g. spec.volumes")
+    command.add_argument("--json", action="store_true", help="one object for each leaf")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; exit code 1 if there is no such field."""
+    from modalflow.cli.field_matrix import folded, pod_leaves, rows  # noqa: PLC0415 - reads the list of leaves
+
+    found = list(rows(arguments.prefix))
+    if not found:
+        known = {".".join(path.replace("[]", "").split(".")[:end]) for path in pod_leaves() for end in range(1, 9)}
+        hint = did_you_mean(re.sub(r"\[\d*\]", "", arguments.prefix), known)
+        sys.stderr.write(f'no field "{arguments.prefix}" in a Kubernetes pod' + (f"; {hint}" if hint else "") + "\n")
+        return 1
+    if arguments.json:
+        json.dump([dataclasses.asdict(row) for row in found], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return 0
+    table = Table(pad_edge=False)
+    for heading in ("field", "verdict", "becomes, or why not"):
+        table.add_column(heading, overflow="fold")
+    for row in folded(found) if not arguments.prefix else found:
+        told = ", ".join(row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
+        table.add_row(Text(row.path), Text(row.verdict, style=COLOURS.get(row.verdict, "")), Text(told))
+    console().print(table)
+    return 0
