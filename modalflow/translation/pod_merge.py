@@ -122,6 +122,9 @@ class _Apart:
             for name, part in self.mapping(piece.value, piece.path):
                 if name in CONTAINER_LISTS:
                     container.lists[name] = self.items(part, (*piece.path, name))
+                elif name == "name" and not isinstance(part, str):
+                    place = Place(self._root, (*piece.path, name), self._findings)
+                    place.error("bad-pod", f"expected text, got {kind_of(part)}")
                 else:
                     container.fields[name] = Piece(part, self._root, self._rank, (*piece.path, name))
             found.append(container)
