@@ -1,0 +1,60 @@
+"""``modalflow diff`` and ``modalflow schema``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from modalflow.cli.main import main
+
+TASK = "apiVersion: modalflow/v1\nkind: ModalTask\nspec: {image: 'me/train:1', memory: 2Gi}\n"
+POD = "kind: Pod\nspec: {containers: [{name: base, image: 'me/train:1', resources: {requests: {memory: 4Gi}}}]}\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "a.yaml").write_text(TASK)
+    (tmp_path / "b.yaml").write_text(POD)
+    return str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
+
+
+def test_only_what_differs_is_shown_with_its_origins(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = files
+    assert main(["diff", a, b, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "field": "memory",
+            "a": 2048,
+            "a_by": f"spec.memory ({a}:3)",
+            "b": 4096,
+            "b_by": f"spec.containers[0].resources.requests.memory ({b}:2)",
+        }
+    ]
+    assert main(["diff", a, b]) == 0
+    assert "memory" in capsys.readouterr().out
+
+
+def test_a_file_equals_itself(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", files[0], files[0]]) == 0
+    assert capsys.readouterr().out == "both ask Modal for the same\n"
+
+
+def test_what_cannot_be_compared(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.yaml").write_text(f"{POD}---\n{POD}")
+    assert main(["diff", files[0], str(tmp_path / "two.yaml")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}/two.yaml: expected one pod or task template, found 2\n"
+    (tmp_path / "bad.yaml").write_text("kind: Pod\nspec: {containers: [{image: 3}]}\n")
+    assert main(["diff", files[0], str(tmp_path / "bad.yaml")]) == 1
+    assert capsys.readouterr().err == (
+        f'error: spec.containers[0].image ({tmp_path}/bad.yaml:2): expected "auto" or an image reference, got an int\n'
+    )
+
+
+def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert "gpu" in schema["properties"]["spec"]["properties"]
