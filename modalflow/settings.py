@@ -13,9 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from modalflow.translation.diagnostics import did_you_mean
-from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
+from modalflow.translation.env import NAME, variable_of
+from modalflow.translation.gpu_requests import read_gpu
+from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
+from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import ImagePlan
+from modalflow.translation.report import Place
 
 SECTION = "modal_executor"
 
@@ -92,6 +97,57 @@ def _names(raw: str) -> list[str]:
     return [part.strip() for part in raw.split(",") if part.strip()]
 
 
+def _text_in(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError
+    return value
+
+
+def _name_map(raw: str) -> dict[str, str]:
+    return {name: _text_in(value) for name, value in _json_object(raw).items()}
+
+
+def _claims(raw: str) -> dict[str, ClaimSource]:
+    found = {}
+    for claim, target in _name_map(raw).items():
+        volume, _, folder = target.partition("/")
+        if ".." in folder.split("/") or not volume:
+            raise ValueError
+        found[claim] = ClaimSource(volume=volume, sub_path=folder.strip("/") or None)
+    return found
+
+
+def _secret_source(value: object, field: str) -> SecretSource:
+    """Read ``name``, or ``{field: name, "keys": [...]}`` with the keys as a list, or as a map to the variables that hold them."""
+    if not isinstance(value, dict):
+        return SecretSource(name=_text_in(value))
+    if not set(value) <= {field, "keys"}:
+        raise ValueError
+    keys = value.get("keys")
+    if isinstance(keys, list):
+        keys = {_text_in(key): variable_of(key) for key in keys}
+    elif isinstance(keys, dict):
+        keys = {key: _text_in(variable) for key, variable in keys.items()}
+    elif keys is not None:
+        raise TypeError
+    if not all(NAME.fullmatch(variable) for variable in (keys or {}).values()):
+        raise ValueError
+    return SecretSource(name=_text_in(value.get(field)), keys=keys)
+
+
+def _secret_sources(raw: str) -> dict[str, SecretSource]:
+    return {name: _secret_source(value, "name") for name, value in _json_object(raw).items()}
+
+
+def _config_maps(raw: str) -> dict[str, str | SecretSource]:
+    found: dict[str, str | SecretSource] = {}
+    for name, value in _json_object(raw).items():
+        found[name] = _secret_source(value, "secret") if isinstance(value, dict) else _text_in(value)
+        if isinstance(value, str) and not value.startswith("/"):
+            raise ValueError
+    return found
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(raw: str) -> str:
         value = raw.strip().lower()
@@ -159,6 +215,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="default_gpu", read=_text, expects="a GPU name", example="L4",
            description="GPU model for a pod that limits nvidia.com/gpu without naming a model. Empty: such a task is refused "
                        "with the list of choices, never guessed."),
+    Option(name="gpu_substitution", default="never", read=_one_of("never", "nearest"), expects="never or nearest",
+           description="What becomes of a GPU that Modal does not rent (a V100, a MIG slice). `never`: the task is refused, and "
+                       "the error lists the nearest models. `nearest`: the first of them is used, with a warning."),
+    Option(name="labels", read=_json_object, expects="a JSON object of KEY=VALUE to an object with gpu",
+           example='{"pool=training": {"gpu": ["H100", "A100-80GB"]}, "pool=cpu": {}}',
+           description="The site's own node labels: which GPU model a `nodeSelector` entry or an affinity expression of that "
+                       "label means. They come before everything that modalflow knows of labels. An empty object: the label says "
+                       "nothing of GPUs."),
+    Option(name="resource_claims", read=_json_object, expects="a JSON object of names to an object with gpu",
+           example='{"single-gpu": {"gpu": "H100"}, "two-gpus": {"gpu": "A100-80GB:2"}}',
+           description="What the device claims of pods are: by the name of the ResourceClaim or ResourceClaimTemplate, the GPUs "
+                       "that it stands for. Claims live in the cluster, where modalflow cannot read them."),
     Option(name="gpu_wait", default="480", read=_seconds, expects="seconds",
            description="Seconds that a task waits for GPU capacity, over all its candidates together. Less than Airflow's "
                        "[scheduler] task_queued_timeout (600), or Airflow takes the task back while it still waits."),
@@ -170,6 +238,22 @@ OPTIONS: tuple[Option, ...] = (
            description="Template by Airflow queue: the task's `queue=` chooses it."),
     Option(name="pod_template_file", read=_text, expects="a path", example="/opt/airflow/pod_template.yaml",
            description="KubernetesExecutor's pod template, used as it is as the weakest template."),
+    Option(name="claims", read=_claims, expects="a JSON object of claim names to Modal Volumes",
+           example='{"datasets": "datasets", "RELEASE-NAME-dags": "airflow/dags"}',
+           description="Modal Volume, or a folder in it, that holds what a pod's PersistentVolumeClaim holds in Kubernetes. A "
+                       "claim that is not here is refused: an empty Volume in its place would be data lost in silence."),
+    Option(name="config_maps", read=_config_maps, expects="a JSON object of names to absolute paths or Modal Secrets",
+           example='{"app-config": "/opt/airflow/app-config.yaml", "tls": {"secret": "tls", "keys": {"ca.crt": "CA_CRT"}}}',
+           description="Where the content of a pod's ConfigMap is: its manifest or a folder on the scheduler's host, or a "
+                       "Modal Secret. `keys` names the Secret's keys, as a list or with the variable of each."),
+    Option(name="kubernetes_secrets", read=_secret_sources, expects="a JSON object of names to Modal Secrets",
+           example='{"warehouse-credentials": "warehouse", "ssh": {"name": "ssh", "keys": {"id_rsa": "SSH_KEY"}}}',
+           description="Modal Secret that stands for a pod's Kubernetes Secret; without an entry, the one of the same name. "
+                       "`keys` names its keys where a pod asks for all of them under a prefix or as files."),
+    Option(name="registry_secrets", read=_name_map, expects="a JSON object of names to Modal Secrets",
+           example='{"ghcr-pull": "ghcr", "123456789012.dkr.ecr.us-east-1.amazonaws.com": "aws-ecr"}',
+           description="Modal Secret with the credentials of a private registry, by the name of a pod's imagePullSecret, or by "
+                       "the registry's host for every image from there."),
     Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
     Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
@@ -290,10 +374,19 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             task_keys={option.name: read[option.name] for option in OPTIONS if option.task_key and option.name in read},
             auto_image=auto_image,
             default_gpu=optional("default_gpu", str),
+            gpu_substitution="nearest" if value("gpu_substitution", str) == "nearest" else "never",
+            labels={
+                name: tuple(choice.name for choice in gpu) for name, gpu in _gpus("labels", optional("labels", dict)).items()
+            },
+            resource_claims=_gpus("resource_claims", optional("resource_claims", dict)),
             gpu_wait=value("gpu_wait", float),
             default_template=optional("default_template", str),
             pod_template_file=optional("pod_template_file", str),
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
+            claims=optional("claims", dict) or {},
+            config_maps=optional("config_maps", dict) or {},
+            kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
+            registry_secrets=optional("registry_secrets", dict) or {},
             on_unsupported="warn" if value("on_unsupported", str) == "warn" else "error",
         ),
         allow_long_gpu_wait=value("allow_long_gpu_wait", bool),
@@ -302,6 +395,30 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         dags_volume=optional("dags_volume", str),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
+
+
+def _gpus(name: str, mapping: Mapping[object, object] | None) -> dict[str, GpuRequest]:
+    """Read what the values of ``labels`` and ``resource_claims`` are: ``{"gpu": …}``, or ``{}`` for none."""
+    found: dict[str, GpuRequest] = {}
+    for key, entry in (mapping or {}).items():
+        findings: list[Diagnostic] = []
+        place = Place(OPTIONS_ROOT, (name, str(key)), findings)
+        if not isinstance(entry, dict) or set(entry) - {"gpu"}:
+            raise SettingsError(f'{place.origin}: expected an object such as {{"gpu": "L4"}}')
+        if name == "labels" and "=" not in str(key):
+            raise SettingsError(f'{place.origin}: expected a label as KEY=VALUE, such as "pool=training"')
+        request = read_gpu(entry["gpu"], place.at("gpu")) if "gpu" in entry else ()
+        if request is None or any(d.severity is Severity.ERROR for d in findings):
+            raise SettingsError(render(d for d in findings if d.severity is Severity.ERROR))
+        near = next((choice for choice in request if choice.stands_for), None)
+        if near is not None:
+            raise SettingsError(f'{place.origin}: Modal has no "{near.stands_for}"; the nearest is "{near.name}"')
+        if name == "labels" and any(choice.count != 1 for choice in request):
+            raise SettingsError(f"{place.origin}: a label names a model without a count; the pod's limit gives the number")
+        if len({choice.count for choice in request}) > 1:
+            raise SettingsError(f"{place.origin}: expected one number of GPUs for all models")
+        found[str(key)] = request
+    return found
 
 
 def _texts(name: str, mapping: Mapping[object, object]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import configparser
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -92,6 +92,13 @@ def check_gpu_wait(settings: Settings, task_queued_timeout: float) -> None:
         f"would take a task back while it still waits for its GPU. Raise task_queued_timeout above {wait:g}, lower gpu_wait, "
         f"or set [{SECTION}] allow_long_gpu_wait = True"
     )
+
+
+def with_longest_gpu_wait(settings: Settings, task_queued_timeout: float) -> Settings:
+    """Let translation tell of a task's own ``gpu_wait`` that Airflow would cut short, unless long waits are allowed."""
+    if settings.allow_long_gpu_wait:
+        return settings
+    return replace(settings, translation=replace(settings.translation, longest_gpu_wait=task_queued_timeout))
 
 
 def logging_warning(logging_config_class: str) -> str | None:

@@ -21,6 +21,7 @@ from modalflow.executor.configuration import (
     load_settings,
     logging_warning,
     reachability_warning,
+    with_longest_gpu_wait,
 )
 from modalflow.executor.journal import Journal
 from modalflow.executor.refusal import internal_error, refused_config
@@ -117,7 +118,9 @@ def start_launching(executor: BaseExecutor) -> Launching:
 
     view = ConfigurationView(conf=conf, team=executor.team_name, environ=os.environ)
     settings = load_settings(view, auto_image=describe_auto_image())
-    check_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout"))
+    queued_timeout = conf.getfloat("scheduler", "task_queued_timeout")
+    check_gpu_wait(settings, queued_timeout)
+    settings = with_longest_gpu_wait(settings, queued_timeout)
     api_url = execution_api_url(view, settings)
     environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
     for warning in (

@@ -44,9 +44,12 @@ def deciding_layers(translation: Translation) -> str:
 
 
 def decided_by(translation: Translation, field: str, without: str) -> str:
-    """Who set a field of the plan; ``without`` if nobody did."""
+    """Who set a field of the plan, and who its number if that is somebody else; ``without`` if nobody did."""
     origin = translation.origins.get(field)
-    return str(origin) if origin else without
+    if origin is None:
+        return without
+    count = translation.origins.get(f"{field}.count")
+    return f"{origin}, count: {count}" if count else str(origin)
 
 
 def gpu_text(candidates: tuple[str, ...]) -> str:

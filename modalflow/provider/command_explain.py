@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.auto_image import describe_auto_image
-from modalflow.executor.configuration import ConfigurationView, load_settings
+from modalflow.executor.configuration import ConfigurationView, load_settings, with_longest_gpu_wait
 from modalflow.provider.explanation import as_json, rows_of
 from modalflow.provider.policy import runs_on_modal
 from modalflow.settings import SettingsError
@@ -55,6 +55,7 @@ def explained(task: Any) -> Translation:
     from airflow.configuration import conf  # noqa: PLC0415 - Airflow is imported where it is needed
 
     settings = load_settings(ConfigurationView(conf=conf, environ=os.environ), auto_image=describe_auto_image())
+    settings = with_longest_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout"))
     templates = TemplateFolders(settings.template_folders)
     context = TaskContext(queue=task.queue)
     return translate(task.executor_config, context=context, options=settings.translation, templates=templates)

@@ -1,246 +1,275 @@
-"""The clouds' names for GPUs: node labels and instance types, each with the Modal models that are the same hardware.
+"""Reads node labels and other tools' names for GPUs as models of the catalogue.
 
-Sources (read 2026-09): GKE documentation and manifests, Karpenter's instance-types reference, EKS ml-workload-placement, AKS
-use-nvidia-gpu, NVIDIA gpu-feature-discovery, SkyPilot's Kubernetes utilities. Flows into ``pod_fields``.
+Flows in: a label's key and value, or a name such as ``NVIDIA-A100-SXM4-80GB``. Flows out: ``LabelMatch``, for ``pod_nodes`` and
+``gpu_requests``. The words themselves are in ``gpu_labels_tables``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
 
-from modalflow.translation.gpus import BY_NAME, CATALOGUE
+from modalflow.translation import gpu_labels_tables as tables
+from modalflow.translation.gpu_labels_tables import UNKNOWN, VAGUE, LabelMatch, exact, first, slice_of
+from modalflow.translation.gpus import BY_NAME, CATALOGUE, GpuModel, by_price
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelMatch:
-    """What a label says about the GPU.
-
-    ``exact``: ``models`` are that hardware, best first. ``near``: Modal lacks it, ``models`` are closest. ``absent``: nothing is
-    like it. ``vague``: it names no model. ``unknown``: a GPU label with a value that nobody told us of.
-    """
-
-    kind: Literal["exact", "near", "absent", "vague", "unknown"]
-    models: tuple[str, ...] = ()
-
-
-_VAGUE = LabelMatch(kind="vague")
-_ABSENT = LabelMatch(kind="absent")
-_UNKNOWN = LabelMatch(kind="unknown")
-
-
-def _exact(*models: str) -> LabelMatch:
-    return LabelMatch(kind="exact", models=models)
-
-
-def _near(*models: str) -> LabelMatch:
-    return LabelMatch(kind="near", models=models)
-
-
-_GKE = {
-    "nvidia-tesla-t4": _exact("T4"),
-    "nvidia-l4": _exact("L4"),
-    "nvidia-tesla-a100": _exact("A100-40GB"),
-    "nvidia-a100-80gb": _exact("A100-80GB"),
-    "nvidia-h100-80gb": _exact("H100"),
-    "nvidia-h100-mega-80gb": _exact("H100"),
-    "nvidia-h200-141gb": _exact("H200"),
-    "nvidia-b200": _exact("B200"),
-    "nvidia-rtx-pro-6000": _exact("RTX-PRO-6000"),
-    "nvidia-gb200": _near("B200"),
-    "nvidia-tesla-v100": _near("L4", "A10"),
-    "nvidia-tesla-p100": _near("T4"),
-    "nvidia-tesla-p4": _near("T4"),
-    "nvidia-tesla-k80": _near("T4"),
-}
-_KARPENTER = {
-    "t4": _exact("T4"),
-    "a10g": _exact("A10"),
-    "l4": _exact("L4"),
-    "l40s": _exact("L40S"),
-    "a100": _exact("A100", "A100-40GB", "A100-80GB"),
-    "h100": _exact("H100"),
-    "h200": _exact("H200"),
-    "b200": _exact("B200"),
-    "b300": _near("B200+"),
-    "rtx-pro-server-6000": _exact("RTX-PRO-6000"),
-    "rtx-pro-4500": _near("L40S"),
-    "v100": _near("A10", "L40S"),
-    "t4g": _near("T4"),
-    "radeon-pro-v520": _ABSENT,
-}
-_PRODUCTS: tuple[tuple[str, LabelMatch], ...] = (
-    (r"T4", _exact("T4")),
-    (r"L4", _exact("L4")),
-    (r"L40S", _exact("L40S")),
-    (r"L40|A40|RTX-A6000|RTX-6000-Ada-Generation", _near("L40S")),
-    (r"A10G?", _exact("A10")),
-    (r"A100-(?:SXM4|PCIE)-40GB|A100-40GB(?:-PCIE)?", _exact("A100-40GB")),
-    (r"A100-(?:SXM4|PCIE)-80GB|A100-80GB(?:-PCIE)?", _exact("A100-80GB")),
-    (r"H100-80GB-HBM3|H100-PCIE|H100", _exact("H100")),
-    (r"H100-NVL", _near("H200")),
-    (r"H200(?:-NVL)?", _exact("H200")),
-    (r"B200", _exact("B200")),
-    (r"GH200-480GB", _near("H200")),
-    (r"B300-SXM6-AC", _near("B200+")),
-    (r"GB[23]00", _near("B200")),
-    (r"RTX-PRO-6000-BLACKWELL-.+", _exact("RTX-PRO-6000")),
-    (r"V100-.+", _near("A10", "L40S")),
-    (r"P100-.+|K80|P4", _near("T4")),
-)
-_INSTANCES: tuple[tuple[str, LabelMatch], ...] = (
-    (r"g4dn\..+", _exact("T4")),
-    (r"g5\..+", _exact("A10")),
-    (r"g6f\..+", _near("L4")),
-    (r"g6\..+|gr6\..+", _exact("L4")),
-    (r"g6e\..+", _exact("L40S")),
-    (r"g7e\..+", _exact("RTX-PRO-6000")),
-    (r"g7\..+", _near("L40S")),
-    (r"p3(?:dn)?\..+", _near("A10", "L40S")),
-    (r"p4d\..+", _exact("A100-40GB")),
-    (r"p4de\..+", _exact("A100-80GB")),
-    (r"p5\..+", _exact("H100")),
-    (r"p5en?\..+", _exact("H200")),
-    (r"p6-b200\..+", _exact("B200")),
-    (r"p6-b300\..+", _near("B200+")),
-    (r"g5g\..+", _near("T4")),
-    (r"g4ad\..+", _ABSENT),
-    (r"[pg]\d\w*(?:-\w+)?\..+|trn\d\w*\..+|inf\d\..+|dl\d\w*\..+", _UNKNOWN),
-    (r"g2-standard-\d+", _exact("L4")),
-    (r"g4-standard-\d+", _exact("RTX-PRO-6000")),
-    (r"a2-highgpu-\d+g|a2-megagpu-\d+g", _exact("A100-40GB")),
-    (r"a2-ultragpu-\d+g", _exact("A100-80GB")),
-    (r"a3-highgpu-\d+g|a3-megagpu-8g", _exact("H100")),
-    (r"a3-ultragpu-8g", _exact("H200")),
-    (r"a4-highgpu-8g", _exact("B200")),
-    (r"Standard_NC\d+as_T4_v3", _exact("T4")),
-    (r"Standard_NC\d+ads_A100_v4|Standard_ND96amsr_A100_v4", _exact("A100-80GB")),
-    (r"Standard_ND96asr_v4", _exact("A100-40GB")),
-    (r"Standard_NC\d+adi?s?_H100_v5", _near("H200")),
-    (r"Standard_ND96isr_H100_v5", _exact("H100")),
-    (r"Standard_ND96isr_H200_v5", _exact("H200")),
-    (r"Standard_NV(?:36|72)ads_A10_v5", _exact("A10")),
-    (r"Standard_NV\d+ads_A10_v5", _near("A10")),
-    (r"Standard_NC\d+r?s_v3", _near("A10")),
-    (r"Standard_N[CDGV]\w*", _UNKNOWN),
-)
-
-_GKE_KEY = "cloud.google.com/gke-accelerator"
-_KARPENTER_KEYS = ("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name")
-_FAMILY_KEYS = ("karpenter.k8s.aws/instance-family", "eks.amazonaws.com/instance-family")
-_PRODUCT_KEY = "nvidia.com/gpu.product"
-_INSTANCE_KEYS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
-_MEMORY_KEYS = ("karpenter.k8s.aws/instance-gpu-memory", "eks.amazonaws.com/instance-gpu-memory", "nvidia.com/gpu.memory")
-_NAME_KEYS = (
+GKE_KEY = "cloud.google.com/gke-accelerator"
+TPU_KEY = "cloud.google.com/gke-tpu-accelerator"
+SLICE_KEYS = ("cloud.google.com/gke-gpu-partition-size", "nvidia.com/mig.config")
+KARPENTER_KEYS = ("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name")
+ACCELERATOR_KEYS = ("karpenter.k8s.aws/instance-accelerator-name", "eks.amazonaws.com/instance-accelerator-name")
+FAMILY_KEYS = ("karpenter.k8s.aws/instance-family", "eks.amazonaws.com/instance-family")
+MACHINE_FAMILY_KEY = "cloud.google.com/machine-family"
+CATEGORY_KEYS = ("karpenter.k8s.aws/instance-category", "eks.amazonaws.com/instance-category")
+PRODUCT_KEY = "nvidia.com/gpu.product"
+ARCHITECTURE_KEY = "nvidia.com/gpu.family"
+MAJOR_KEY = "nvidia.com/gpu.compute.major"
+MINOR_KEY = "nvidia.com/gpu.compute.minor"
+INSTANCE_KEYS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type", "karpenter.azure.com/sku-name")
+MEMORY_KEYS = ("karpenter.k8s.aws/instance-gpu-memory", "eks.amazonaws.com/instance-gpu-memory", "nvidia.com/gpu.memory")
+NAME_KEYS = (
     "skypilot.co/accelerator",
     "gpu.nvidia.com/class",
     "gpu.nvidia.com/model",
     "nebius.com/gpu-name",
+    "doks.digitalocean.com/gpu-model",
+    "alibabacloud.com/gpu-model-series",
+    "aliyun.accelerator/nvidia_name",
     "k8s.amazonaws.com/accelerator",
+    "karpenter.azure.com/sku-gpu-name",
 )
-_FREE_KEYS = ("accelerator", "gpu-type", "gpu", "kubernetes.azure.com/accelerator")
-_VAGUE_KEYS = frozenset(
-    {
-        "cloud.google.com/gke-accelerator-count",
-        "cloud.google.com/gke-gpu-driver-version",
-        "karpenter.k8s.aws/instance-gpu-count",
-        "karpenter.k8s.aws/instance-gpu-manufacturer",
-        "eks.amazonaws.com/instance-gpu-count",
-        "eks.amazonaws.com/instance-gpu-manufacturer",
-        "nvidia.com/gpu.present",
-        "nvidia.com/gpu.count",
-        "nvidia.com/gpu.deploy.driver",
-        "nvidia.com/gpu",
-    }
+FREE_KEYS = (
+    "accelerator",
+    "accelerator-type",
+    "gpu",
+    "gpu-model",
+    "gpu-type",
+    "gpu_type",
+    "kubernetes.azure.com/accelerator",
 )
-_ABSENT_KEYS = frozenset({"cloud.google.com/gke-tpu-accelerator", "karpenter.k8s.aws/instance-accelerator-name"})
+MANUFACTURER_KEYS = (
+    "karpenter.k8s.aws/instance-gpu-manufacturer",
+    "eks.amazonaws.com/instance-gpu-manufacturer",
+    "karpenter.azure.com/sku-gpu-manufacturer",
+    "doks.digitalocean.com/gpu-brand",
+)
+COUNT_KEYS = (
+    "cloud.google.com/gke-accelerator-count",
+    "karpenter.k8s.aws/instance-gpu-count",
+    "eks.amazonaws.com/instance-gpu-count",
+    "karpenter.azure.com/sku-gpu-count",
+    "nvidia.com/gpu.count",
+    "gpu.nvidia.com/count",
+)
+"""They describe the machine; the limit says how many GPUs of it the task gets."""
+VAGUE_KEYS = (
+    *COUNT_KEYS,
+    "cloud.google.com/gke-gpu",
+    "cloud.google.com/gke-gpu-driver-version",
+    "nvidia.com/gpu",
+    "nvidia.com/gpu.present",
+    "nvidia.com/gpu.machine",
+    "nvidia.com/gpu.replicas",
+    "nvidia.com/gpu.sharing-strategy",
+    "nvidia.com/gpu.mode",
+    "nvidia.com/mig.capable",
+    "nvidia.com/mig.strategy",
+    "nvidia.com/mps.capable",
+    "nvidia.com/vgpu.present",
+    "feature.node.kubernetes.io/pci-10de.present",
+)
+_VAGUE_PREFIXES = ("nvidia.com/gpu.deploy.", "nvidia.com/cuda.", "feature.node.kubernetes.io/pci-03", "nvidia.com/mig-")
+_VENDORS = {
+    "nvidia": VAGUE,
+    "true": VAGUE,
+    "yes": VAGUE,
+    "gpu": VAGUE,
+    "amd": tables.AMD,
+    "intel": tables.INTEL,
+    "habana": tables.GAUDI,
+    "aws": tables.NEURON,
+    "tpu": tables.TPU,
+}
+_ABSENT_PREFIXES = (
+    ("amd.com/gpu", tables.AMD),
+    ("beta.amd.com/gpu", tables.AMD),
+    ("gpu.intel.com/", tables.INTEL),
+    ("habana.ai/", tables.GAUDI),
+    ("aws.amazon.com/neuron", tables.NEURON),
+)
+_PREFIXES = ("NVIDIA-", "TESLA-", "GEFORCE-", "QUADRO-")
+_PARTITION = re.compile(r"(.+)\.PARTITION[-_](\d)G[-_](\d+)GB", re.ASCII)
+_MIG_SUFFIX = re.compile(r"(.+)-MIG-([1-7]G\.\d+GB(?:\+.+)?)", re.ASCII)
 _MEMORY_TOLERANCE = 0.08
 """Labels give the card's usable MiB (T4: 15360 of 16384, A10G: 22888 of 24576), the catalogue its nominal size."""
+_LONGEST_NUMBER = 7
+"""Digits of a label that is a number of MiB."""
 
 
-def match_label(key: str, value: str) -> LabelMatch | None:
-    """Return what a node label says about the GPU; ``None`` if it is not about GPUs at all."""
+def match_label(key: str, value: str, own: Mapping[str, tuple[str, ...]] | None = None) -> LabelMatch | None:
+    """Return what a node label says about the GPU; ``None`` if it is not about GPUs at all.
+
+    ``own`` are the site's words, ``key=value`` to models (none: it says nothing); they come before everything else.
+    """
+    if own and (models := own.get(f"{key}={value}")) is not None:
+        return exact(*models) if models else VAGUE
     reader = _READERS.get(key)
-    return None if reader is None else reader(value)
+    if reader is not None:
+        return reader(value)
+    if key.startswith(_VAGUE_PREFIXES):
+        return VAGUE
+    return next((match for prefix, match in _ABSENT_PREFIXES if key.startswith(prefix)), None)
+
+
+def is_gpu_key(key: str) -> bool:
+    """Tell whether a label of this key says something about GPUs, whatever its value."""
+    return key in _READERS and key not in FREE_KEYS and key not in INSTANCE_KEYS and key not in _OF_EVERY_MACHINE
+
+
+def match_bound(key: str, number: int, *, above: bool) -> LabelMatch | None:
+    """Return the models on the right side of ``Gt`` or ``Lt``; ``None`` if the key is no number that the catalogue knows."""
+    if key in MEMORY_KEYS:
+        # Sources differ by some percent; only a model that is on that side by all of them is taken.
+        return _bounded(lambda m: m.mib[0] > number if above else m.mib[1] < number)
+    if key in {MAJOR_KEY, MINOR_KEY}:
+        part = 0 if key == MAJOR_KEY else 1
+        return _bounded(lambda m: m.compute[part] > number if above else m.compute[part] < number)
+    return VAGUE if key in COUNT_KEYS or key.startswith("nvidia.com/cuda.") else None
+
+
+def match_name(text: str) -> LabelMatch | None:
+    """Return what a product's name in any tool's spelling means, ``None`` if nobody knows it."""
+    name = text.upper()
+    if partition := _PARTITION.fullmatch(name):
+        return slice_of(f"{partition.group(2)}g.{partition.group(3)}gb")
+    model = BY_NAME.get(name)
+    if model is not None:
+        return exact(model.name)
+    return tables.GKE.get(text.lower()) or _product(name.replace("_", "-").replace(" ", "-"))
+
+
+def _product(value: str) -> LabelMatch | None:
+    name = value.upper()
+    shared = name.endswith("-SHARED")
+    name = name.removesuffix("-SHARED")
+    if found := _MIG_SUFFIX.fullmatch(name):
+        return slice_of(found.group(2))
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    match = first(name, tables.PRODUCTS)
+    if match is None or not shared:
+        return match
+    return LabelMatch(kind=match.kind, models=match.models, reason=match.reason, share=True)
 
 
 def _gke(value: str) -> LabelMatch:
-    return _ABSENT if value.startswith("amd-") else _GKE.get(value, _UNKNOWN)
+    return tables.AMD if value.startswith("amd-") else tables.GKE.get(value.lower(), UNKNOWN)
 
 
 def _karpenter(value: str) -> LabelMatch:
-    return _KARPENTER.get(value.lower(), _UNKNOWN)
+    return tables.KARPENTER.get(value.lower()) or match_name(value) or UNKNOWN
+
+
+def _accelerator(value: str) -> LabelMatch:
+    return tables.ACCELERATORS.get(value.lower(), tables.NEURON)
+
+
+def _tpu(_value: str) -> LabelMatch:
+    return tables.TPU
+
+
+def _slice(value: str) -> LabelMatch:
+    return slice_of(value.removeprefix("all-")) or UNKNOWN
 
 
 def _family(value: str) -> LabelMatch | None:
     return _instance(f"{value}.any")
 
 
+def _machine_family(value: str) -> LabelMatch | None:
+    return first(value, tables.GKE_FAMILIES)
+
+
+def _category(value: str) -> LabelMatch | None:
+    return VAGUE if value in {"g", "p"} else tables.NEURON if value in {"inf", "trn"} else None
+
+
 def _instance(value: str) -> LabelMatch | None:
-    return _first(value, _INSTANCES)
+    return first(value, tables.INSTANCES)
 
 
 def _product_label(value: str) -> LabelMatch:
-    return _product(value) or _UNKNOWN
+    return _product(value.replace(" ", "-")) or UNKNOWN
 
 
 def _name_label(value: str) -> LabelMatch:
-    return _by_name(value) or _UNKNOWN
+    return match_name(value) or UNKNOWN
 
 
 def _free_label(value: str) -> LabelMatch | None:
     """Read a label that anybody may use for anything: what names no GPU is not about GPUs."""
-    return _by_name(value) or (_VAGUE if value.lower() in {"nvidia", "true", "yes", "gpu"} else None)
+    match = match_name(value)
+    if match is None:
+        return _VENDORS.get(value.lower())
+    return LabelMatch(kind=match.kind, models=match.models, reason=match.reason, share=match.share, free=True)
+
+
+def _manufacturer(value: str) -> LabelMatch:
+    return _VENDORS.get(value.lower(), UNKNOWN)
 
 
 def _vague_label(_value: str) -> LabelMatch:
-    return _VAGUE
+    return VAGUE
 
 
-def _absent_label(_value: str) -> LabelMatch:
-    return _ABSENT
-
-
-def _first(value: str, table: tuple[tuple[str, LabelMatch], ...]) -> LabelMatch | None:
-    return next((match for pattern, match in table if re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE)), None)
-
-
-def _product(value: str) -> LabelMatch | None:
-    name = value.upper().removesuffix("-SHARED")
-    for prefix in ("NVIDIA-", "TESLA-"):
-        name = name.removeprefix(prefix)
-    return _first(name, _PRODUCTS)
-
-
-def _by_name(value: str) -> LabelMatch | None:
-    model = BY_NAME.get(value.upper())
-    if model is not None:
-        return _exact(model.name)
-    return _product(value.replace("_", "-"))
+def _bounded(fits: Callable[[GpuModel], bool]) -> LabelMatch:
+    return LabelMatch(kind="bound", models=tuple(m.name for m in by_price(CATALOGUE) if fits(m)))
 
 
 def _by_memory(value: str) -> LabelMatch:
-    if not (value.isascii() and value.isdigit() and len(value) < len("10000000")):
-        return _UNKNOWN
+    if not (value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER):
+        return UNKNOWN
     # "H100!" is the same card as "H100", asked for more strictly: no fallback of its own.
     near = [
         m for m in CATALOGUE if m.name != "H100!" and abs(int(value) - m.memory * 1024) <= m.memory * 1024 * _MEMORY_TOLERANCE
     ]
-    models = tuple(m.name for m in sorted(near, key=lambda m: (m.price, not m.exact)))
-    return _exact(*models) if models else _UNKNOWN
+    models = tuple(m.name for m in by_price(near))
+    return exact(*models) if models else UNKNOWN
+
+
+def _architecture(value: str) -> LabelMatch:
+    found = _bounded(lambda m: m.family == value.lower() or (value.lower() == "ada" and m.family == "ada-lovelace"))
+    return found if found.models else UNKNOWN
+
+
+def _major(value: str) -> LabelMatch:
+    found = _bounded(lambda m: str(m.compute[0]) == value)
+    return found if found.models else UNKNOWN
+
+
+def _minor(value: str) -> LabelMatch:
+    found = _bounded(lambda m: str(m.compute[1]) == value)
+    return found if found.models else UNKNOWN
 
 
 _READERS: dict[str, Callable[[str], LabelMatch | None]] = {
-    _GKE_KEY: _gke,
-    _PRODUCT_KEY: _product_label,
-    **dict.fromkeys(_KARPENTER_KEYS, _karpenter),
-    **dict.fromkeys(_FAMILY_KEYS, _family),
-    **dict.fromkeys(_INSTANCE_KEYS, _instance),
-    **dict.fromkeys(_MEMORY_KEYS, _by_memory),
-    **dict.fromkeys(_NAME_KEYS, _name_label),
-    **dict.fromkeys(_FREE_KEYS, _free_label),
-    **dict.fromkeys(_VAGUE_KEYS, _vague_label),
-    **dict.fromkeys(_ABSENT_KEYS, _absent_label),
+    GKE_KEY: _gke,
+    TPU_KEY: _tpu,
+    PRODUCT_KEY: _product_label,
+    ARCHITECTURE_KEY: _architecture,
+    MAJOR_KEY: _major,
+    MINOR_KEY: _minor,
+    MACHINE_FAMILY_KEY: _machine_family,
+    **dict.fromkeys(SLICE_KEYS, _slice),
+    **dict.fromkeys(KARPENTER_KEYS, _karpenter),
+    **dict.fromkeys(ACCELERATOR_KEYS, _accelerator),
+    **dict.fromkeys(FAMILY_KEYS, _family),
+    **dict.fromkeys(CATEGORY_KEYS, _category),
+    **dict.fromkeys(INSTANCE_KEYS, _instance),
+    **dict.fromkeys(MEMORY_KEYS, _by_memory),
+    **dict.fromkeys(NAME_KEYS, _name_label),
+    **dict.fromkeys(FREE_KEYS, _free_label),
+    **dict.fromkeys(MANUFACTURER_KEYS, _manufacturer),
+    **dict.fromkeys(VAGUE_KEYS, _vague_label),
 }
+_OF_EVERY_MACHINE = frozenset({*FAMILY_KEYS, *CATEGORY_KEYS, MACHINE_FAMILY_KEY})

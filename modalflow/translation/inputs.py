@@ -10,8 +10,31 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.gpus import GpuRequest, GpuSubstitution
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import ImagePlan, VolumePlan
+
+FileContent = str | bytes
+"""Text, or base64 (as ``bytes``) of what is no UTF-8 text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretSource:
+    """The Modal Secret that stands for a Kubernetes Secret or ConfigMap.
+
+    ``keys`` maps Kubernetes' keys to the variables that Modal injects; ``None``: they are not known, and the same.
+    """
+
+    name: str
+    keys: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimSource:
+    """The Modal Volume, or the folder in it, that stands for a PersistentVolumeClaim."""
+
+    volume: str
+    sub_path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,17 +43,30 @@ class TranslationOptions:
 
     ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
     values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
-    ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one.
+    ``kubernetes_secrets``, ``config_maps``, ``registry_secrets`` and ``claims`` say what the names in pods are on Modal; a text
+    in ``config_maps`` is a path, for ``TemplateSource.config_map``.
+    ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one. ``gpu_substitution`` says whether the
+    nearest model may stand in for one that Modal lacks; ``labels`` are the site's node labels, ``key=value`` to models (none: it
+    says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
+    ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
     """
 
     task_keys: Mapping[str, object] = field(default_factory=dict)
     auto_image: ImagePlan = field(default_factory=lambda: ImagePlan(reference=None))
     default_gpu: str | None = None
+    gpu_substitution: GpuSubstitution = "never"
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resource_claims: Mapping[str, GpuRequest] = field(default_factory=dict)
     gpu_wait: float = 480.0
+    longest_gpu_wait: float | None = None
     default_template: str | None = None
     pod_template_file: str | None = None
     queue_templates: Mapping[str, str] = field(default_factory=dict)
     on_unsupported: Literal["error", "warn"] = "error"
+    kubernetes_secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    config_maps: Mapping[str, str | SecretSource] = field(default_factory=dict)
+    registry_secrets: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, ClaimSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,4 +102,8 @@ class TemplateSource(Protocol):
 
     def load(self, name: str, *, asked_by: Origin) -> LoadedTemplate | Diagnostic:
         """Return the template, or the error that names ``asked_by`` (not found, not YAML, outside the folders). Total."""
+        ...
+
+    def config_map(self, path: str) -> Mapping[str, FileContent] | str:
+        """Return the data of the ConfigMap in a YAML file or folder, by key, or what is wrong with it. Total."""
         ...

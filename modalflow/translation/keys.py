@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from modalflow.translation import env, gpus, images, quantities, tags, volumes
+from modalflow.translation import env, gpu_requests, images, quantities, tags, volumes
 from modalflow.translation.report import Place, kind_of, shown
 
 CLOUDS = ("aws", "gcp", "oci", "auto")
@@ -95,19 +95,34 @@ _TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": ["string
 _DURATION: Schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _TEXT]}
 _QUANTITY: Schema = {"type": ["number", "string"]}
 _QUANTITY_OR_PAIR: Schema = {"anyOf": [_QUANTITY, {"type": "array", "items": _QUANTITY, "minItems": 2, "maxItems": 2}]}
+_GPU_FIELDS = gpu_requests.CONSTRAINT_KEYS
+_GPU_ENTRIES: Schema = {"type": "array", "items": {"type": ["string", "object"], "minLength": 1}, "minItems": 1}
 _GPU_CONSTRAINT: Schema = {
     "type": "object",
     "minProperties": 1,
     "additionalProperties": False,
     "properties": {
-        "name": _TEXT,
-        "any_of": {"type": "array", "items": _TEXT, "minItems": 1},
+        "name": {"anyOf": [_TEXT, _GPU_ENTRIES]},
+        "any_of": _GPU_ENTRIES,
+        "ordered": _GPU_ENTRIES,
         "memory": _TEXT,
         "count": {"type": "integer", "minimum": 1, "maximum": 8},
+        "compute_capability": {"type": ["string", "number"]},
         "max_price": {"type": "number", "exclusiveMinimum": 0},
+        "accelerators": {"type": ["string", "array", "object"]},
+        "vendor": {"enum": ["nvidia", "NVIDIA"]},
     },
 }
-_GPU: Schema = {"anyOf": [_TEXT, {"type": "array", "items": {"anyOf": [_TEXT, _GPU_CONSTRAINT]}}, _GPU_CONSTRAINT]}
+_GPU_SET: Schema = {
+    "description": "SkyPilot's set: models with their numbers; the cheapest is tried first.",
+    "type": "object",
+    "minProperties": 1,
+    "propertyNames": {"not": {"enum": list(_GPU_FIELDS)}},
+    "additionalProperties": {"type": ["integer", "null"], "minimum": 1, "maximum": 8},
+}
+_GPU: Schema = {
+    "anyOf": [_TEXT, {"type": "array", "items": {"anyOf": [_TEXT, _GPU_CONSTRAINT, _GPU_SET]}}, _GPU_CONSTRAINT, _GPU_SET]
+}
 _VOLUME: Schema = {
     "anyOf": [
         _TEXT,
@@ -133,7 +148,7 @@ _SECRET: Schema = {
 
 KEYS: Mapping[str, Key] = {
     "gpu": Key(
-        read=gpus.read_gpu,
+        read=gpu_requests.read_gpu,
         schema=_GPU,
         meaning="GPU model, `MODEL:COUNT`, a list of fallbacks tried in order, or a dict of constraints (the cheapest that fits "
         "is tried first). `[]` asks for no GPU.",

@@ -7,49 +7,54 @@ piece came from, and ``PodGpu`` for ``resolve``. ``pod_resources`` and ``pod_nod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
-from modalflow.translation.env import check_name, check_text, expand
 from modalflow.translation.images import read_image
+from modalflow.translation.inputs import TemplateSource, TranslationOptions
 from modalflow.translation.keys import read_workdir
 from modalflow.translation.merge import Setting
+from modalflow.translation.pod_claims import Claims
+from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
+from modalflow.translation.pod_sources import Sources
 from modalflow.translation.pod_verdicts import Verdict
+from modalflow.translation.pod_volumes import PodVolumes, is_git_sync, known
 from modalflow.translation.quantities import read_timeout
 from modalflow.translation.report import Place, kind_of, shown
-from modalflow.translation.resolve import PodGpu
+from modalflow.translation.resolve_gpu import PodGpu
+from modalflow.translation.setup_plan import NO_SETUP, Text
 from modalflow.translation.tags import read_tag
 
 _SHELLS = ("sh", "bash", "dash", "ash", "zsh")
-_NEVER_IN_TASKS = (
-    "AIRFLOW__DATABASE__",
-    "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
-    "AIRFLOW__CORE__FERNET_KEY",
-    "AIRFLOW_CONN_AIRFLOW_DB",
-    "AIRFLOW__API_AUTH__JWT_SECRET",
-    "AIRFLOW__API__SECRET_KEY",
-    "AIRFLOW__WEBSERVER__SECRET_KEY",
-    "AIRFLOW__CELERY__",
-)
-"""What Helm charts set in every pod and an Airflow 3 task neither needs nor may have."""
-
 _POD_IS = {"apiVersion": "v1", "kind": "Pod"}
 
 OnUnsupported = Literal["error", "warn"]
 
 
 class PodReader:
-    """Reads one merged pod. ``settings`` and ``gpu`` hold what it found."""
+    """Reads one merged pod. ``settings``, ``gpu`` and ``setup`` hold what it found."""
 
-    def __init__(self, findings: list[Diagnostic], on_unsupported: OnUnsupported) -> None:
+    def __init__(
+        self,
+        findings: list[Diagnostic],
+        options: TranslationOptions,
+        templates: TemplateSource | None = None,
+        native_secrets: frozenset[str] = frozenset(),
+    ) -> None:
+        """``native_secrets`` are the Modal Secrets that ``modal`` keys ask for: all their variables stay as they are."""
         self.settings: list[Setting] = []
         self.gpu = PodGpu()
+        self.setup = NO_SETUP
         self._findings = findings
-        self._on_unsupported = on_unsupported
+        self._options = options
+        self._templates = templates
+        self._native_secrets = native_secrets
+        self._on_unsupported = options.on_unsupported
 
     def read(self, pod: PodPieces) -> None:
         """Read every field of ``pod``."""
@@ -61,20 +66,34 @@ class PodReader:
             elif piece.value != _POD_IS[name]:
                 self._place(piece).error("bad-pod", f"expected {_POD_IS[name]}, got {shown(piece.value)}")
         self._metadata(pod)
-        resources = Resources(self._findings)
-        nodes = NodeChoice(self._findings, self._on_unsupported)
-        self._spec(pod, resources, nodes)
-        self._volumes(pod)
+        self._env = PodEnv(pod, self._findings, Sources(self._findings, self._options, self._templates, self._on_unsupported))
+        claims = Claims(self._findings, self._options.resource_claims)
+        resources = Resources(self._findings, claims, self._options.gpu_substitution)
+        nodes = NodeChoice(self._findings, self._options)
+        self._spec(pod, resources, nodes, claims)
+        nodes.settle()
+        self._set_up(pod)
         self.settings += resources.settings()
         self.settings += nodes.settings()
         count = resources.gpu_count()
+        claim = claims.settle()
+        if claim is not None and count is not None and count[0]:
+            origin = self._place(count[1]).origin
+            self._place(claim[1]).error("gpu-conflict", f"asks for GPUs beside {origin}", "keep one of them")
+        asked = count if claim is None else (claim[0][0].count, claim[1])
         self.gpu = PodGpu(
-            count=None if count is None else count[0],
-            count_place=None if count is None else self._place(count[1]),
-            rank=-1 if count is None else count[1].rank,
+            count=None if asked is None else asked[0],
+            count_place=None if asked is None else self._place(asked[1]),
+            rank=-1 if asked is None else asked[1].rank,
             models=nodes.models,
+            strength=nodes.strength,
             label=nodes.label,
-            refused=nodes.refused,
+            preferred=nodes.preferred,
+            preferred_label=nodes.preferred_label,
+            without_gpu=nodes.without_gpu,
+            slice=resources.slice(),
+            claim=() if claim is None else claim[0],
+            refused=nodes.refused or resources.refused or claims.refused,
         )
 
     def _place(self, piece: Piece) -> Place:
@@ -121,17 +140,20 @@ class PodReader:
                 Setting(key="tags", value={tag[0]: tag[1]}, place=place, rank=piece.rank, places={tag[0]: place})
             )
 
-    def _spec(self, pod: PodPieces, resources: Resources, nodes: NodeChoice) -> None:
+    def _spec(self, pod: PodPieces, resources: Resources, nodes: NodeChoice, claims: Claims) -> None:
         readers: Mapping[str, Callable[[Piece], None]] = {
             "activeDeadlineSeconds": self._deadline,
             "nodeSelector": nodes.read_selector,
             "affinity": lambda piece: self._affinity(piece, nodes),
             "resources": resources.read,
+            "resourceClaims": claims.read_declared,
             "securityContext": self._security_context,
+            "imagePullSecrets": self._pull_secrets,
+            "hostAliases": self._host_aliases,
         }
         self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
         for container in pod.init_containers:
-            self._apply(verdicts.INIT_CONTAINER, container.whole)
+            self._apply(verdicts.GIT_SYNC if is_git_sync(container) else verdicts.INIT_CONTAINER, container.whole)
         for container in pod.containers[1:]:
             self._apply(verdicts.SIDECAR, container.whole)
         if pod.containers:
@@ -160,6 +182,37 @@ class PodReader:
     def _workdir(self, piece: Piece) -> None:
         self._set("workdir", read_workdir(piece.value, self._place(piece)), piece)
 
+    def _pull_secrets(self, piece: Piece) -> None:
+        """Take the first pull secret that ``registry_secrets`` maps; an image has one registry."""
+        place = self._place(piece)
+        names = _listed(piece.value, "name")
+        if names is None:
+            place.error("bad-pod", "expected a list of names of Secrets")
+            return
+        mapped = [name for name in names if name in self._options.registry_secrets]
+        if mapped:
+            self._set("registry_secret", self._options.registry_secrets[mapped[0]], piece)
+        elif names:
+            place.error(
+                "unknown-pull-secret",
+                f"[modal_executor] registry_secrets does not say which Modal Secret is {' or '.join(map(shown, names))}",
+                f'add {{{shown(names[0])}: NAME_OF_A_MODAL_SECRET}}, or write {{"modal": {{"registry_secret": NAME}}}}',
+            )
+
+    def _host_aliases(self, piece: Piece) -> None:
+        entries = piece.value if isinstance(piece.value, list) else [None]
+        found: list[tuple[str, tuple[str, ...]]] = []
+        for index, entry in enumerate(entries):
+            place = self._place(piece.part(entry, index))
+            address = entry.get("ip") if isinstance(entry, dict) else None
+            names = entry.get("hostnames", []) if isinstance(entry, dict) else None
+            if not _is_word(address) or not isinstance(names, list) or not all(_is_word(name) for name in names):
+                place.error("bad-pod", "expected a mapping with ip and hostnames")
+                continue
+            known(entry, ("ip", "hostnames"), place)
+            found.append((str(address), tuple(names)))
+        self.setup = replace(self.setup, hosts=tuple(found))
+
     def _affinity(self, piece: Piece, nodes: NodeChoice) -> None:
         for part in self._parts(piece):
             if part.path[-1] == "nodeAffinity":
@@ -182,22 +235,22 @@ class PodReader:
         return []
 
     def _main_container(self, container: ContainerPieces, resources: Resources) -> None:
-        env = self._env(container.lists.get("env", []))
+        self._env.read(container)
         readers: Mapping[str, Callable[[Piece], None]] = {
             "image": self._image,
-            "command": lambda piece: self._command(piece, env),
+            "command": self._command,
             "workingDir": self._workdir,
             "resources": resources.read,
             "securityContext": self._security_context,
         }
         named = {name: piece for name, piece in container.fields.items() if name != "name"}
-        self._fields(named, readers, verdicts.CONTAINER, ("name", "env", "volumeMounts"))
+        self._fields(named, readers, verdicts.CONTAINER, ("name", "env", "envFrom", "volumeMounts"))
         for name, pieces in container.lists.items():
-            if name not in {"env", "volumeMounts"}:
+            if name not in {"env", "envFrom", "volumeMounts"}:
                 for piece in pieces:
                     self._apply(verdicts.CONTAINER[name], piece)
 
-    def _command(self, piece: Piece, env: dict[str, str]) -> None:
+    def _command(self, piece: Piece) -> None:
         place = self._place(piece)
         words = piece.value
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -206,83 +259,40 @@ class PodReader:
         if not words:
             place.notice("no-effect", "an empty command keeps the image's own")
             return
-        words = tuple(expand(word, env) for word in words)
+        words = tuple(self._env.expand(word) for word in words)
+        if (late := next((word for word in words if isinstance(word, Text)), None)) is not None:
+            names = " and ".join(late.variables or ("a fact of the task",))
+            place.error("refused-field", f"{names} is known only in the sandbox, after its command", "read it in the program")
+            return
         if words[0].rsplit("/", 1)[-1] in _SHELLS and any(word.startswith("-") and word.endswith("c") for word in words[1:]):
             place.warn("shell-command", 'a shell with -c runs its text and not Airflow, unless that ends in exec "$@"')
         self._set("entrypoint", words, piece)
 
-    def _env(self, pieces: list[Piece]) -> dict[str, str]:
-        """Read the variables in order: a later one of the same name wins, and sees the earlier ones, as in Kubernetes."""
-        values: dict[str, str] = {}
-        winners: dict[str, Piece] = {}
-        for piece in pieces:
-            variable = self._variable(piece)
-            if variable is None:
-                continue
-            name, text = variable
-            if name in winners:
-                self._report_duplicate(name, winners[name], piece)
-            winners[name] = piece
-            if text is None:
-                values.pop(name, None)
-            else:
-                values[name] = expand(text, values)
-        for name, text in values.items():
-            place = self._place(winners[name])
-            setting = Setting(key="env", value={name: text}, place=place, rank=winners[name].rank, places={name: place})
-            self.settings.append(setting)
-        return values
+    def _set_up(self, pod: PodPieces) -> None:
+        """Read what the sandbox must have before Airflow starts: variables, volumes, host names."""
+        env = self._env
+        if pod.volumes or (pod.containers and "volumeMounts" in pod.containers[0].lists):
+            volumes = PodVolumes(pod, self._findings, self._options, env)
+            volumes.read()
+            self.settings += volumes.settings
+            self.setup = replace(
+                self.setup, folders=tuple(volumes.folders), links=tuple(volumes.links), files=tuple(volumes.files)
+            )
+        env.finish()
+        self.settings += env.settings
+        self.settings += env.sources.settings
+        variables = env.sources.variables
+        if variables:
+            keep = env.sources.whole | self._native_secrets
+            self.setup = replace(self.setup, remove=tuple(name for name, secret in variables.items() if secret not in keep))
 
-    def _report_duplicate(self, name: str, earlier: Piece, later: Piece) -> None:
-        origin = self._place(later).origin
-        if earlier.root is later.root:
-            self._place(earlier).warn("duplicate-env", f"{name} is set again by {origin}, which wins", "remove one of them")
-        else:
-            self._place(earlier).notice("overridden-env", f"{name} is set again by {origin}, which wins")
 
-    def _variable(self, piece: Piece) -> tuple[str, str | None] | None:
-        """Return name and text; the text is ``None`` for a source that is not translated, which has been reported."""
-        place = self._place(piece)
-        entry = piece.value
-        if not isinstance(entry, dict):
-            place.error("bad-pod", f"expected a mapping with name and value, got {kind_of(entry)}")
-            return None
-        name = entry.get("name")
-        for field in entry:
-            if field not in {"name", "value", "valueFrom"}:
-                self._unknown(piece.part(None, field), ("name", "value", "valueFrom"))
-        if not check_name(name, place) or not isinstance(name, str):
-            return None
-        if name.startswith(_NEVER_IN_TASKS):
-            place.notice("withheld-env", f"{name} is not given to tasks: they must not have it")
-            return None
-        source = entry.get("valueFrom")
-        if source is not None:
-            if "value" in entry:
-                place.at("value").error("bad-pod", "value and valueFrom exclude each other", "keep one of them")
-            if source == {}:
-                place.at("valueFrom").error("bad-pod", "names no source", "write a value")
-            for part in self._parts(piece.part(source, "valueFrom")):
-                self._look_up(part, verdicts.ENV_SOURCES)
-            return name, None
-        text = entry.get("value", "")
-        return (name, text) if check_text(text, place.at("value")) else None
+def _listed(entries: object, field: str) -> list[str] | None:
+    """Return that field of every entry of a list, ``None`` if one has no such text."""
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get(field), str) for e in entries):
+        return None
+    return [entry[field] for entry in entries]
 
-    def _volumes(self, pod: PodPieces) -> None:
-        mounts = pod.containers[0].lists.get("volumeMounts", []) if pod.containers else []
-        mounted = {piece.value.get("name") for piece in mounts if isinstance(piece.value, dict)}
-        kinds: Fields = {}
-        for piece in pod.volumes:
-            entry = piece.value if isinstance(piece.value, dict) else {}
-            if not isinstance(name := entry.get("name"), str):
-                self._place(piece).error("bad-pod", "expected a volume with a name")
-            elif name in mounted:
-                kinds[name] = piece
-                self._apply(verdicts.EMPTY_DIR if "emptyDir" in entry else verdicts.VOLUME, piece)
-            else:
-                self._apply(verdicts.UNMOUNTED, piece)
-        for piece in mounts:
-            name = piece.value.get("name") if isinstance(piece.value, dict) else None
-            volume = kinds.get(name) if isinstance(name, str) else None
-            scratch = volume is not None and "emptyDir" in volume.value
-            self._apply(verdicts.EMPTY_DIR if scratch else verdicts.VOLUME, piece)
+
+def _is_word(text: object) -> bool:
+    return isinstance(text, str) and text.isprintable() and bool(text) and " " not in text

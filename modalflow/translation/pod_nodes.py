@@ -1,41 +1,53 @@
-"""Which machine a pod wants, read from its nodeSelector and node affinity: a GPU model and a region.
+"""Which machine a pod wants, read from its nodeSelector and node affinity: GPU models and a region.
 
-Flows in: those two pieces of a pod. Flows out: models that all labels agree on (for ``resolve``), a region, and a finding for
-every label that chooses nothing on Modal.
+Flows in: those two pieces of a pod. Flows out: for ``resolve``, the models that meet what is required, ranked by what is
+preferred; a region; and a finding for every requirement that chooses nothing on Modal. ``gpu_demands`` reads single labels.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
 
-from modalflow.translation import pod_verdicts as verdicts
-from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.gpu_labels import LabelMatch, match_label
-from modalflow.translation.gpus import CATALOGUE
+from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
+from modalflow.translation.gpu_demands import Demand, Strength, Values, Wish
+from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_merge import Piece
-from modalflow.translation.regions import REGION_KEYS, ZONE_KEYS, modal_region, modal_region_of_zone
 from modalflow.translation.report import Place, kind_of, shown
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
-Values = tuple[str, ...]
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
+_WITHOUT_VALUES = ("Exists", "DoesNotExist")
+_WITH_ONE_VALUE = ("Gt", "Lt")
+_HEAVIEST = 100
+_EXAMPLE = "{key: nvidia.com/gpu.product, operator: In, values: [NVIDIA-L4]}"
+
+_Expression = tuple[str, str, Values, Piece]
 
 
 class NodeChoice:
-    """Collects what the labels of one pod say. ``models`` is empty, and ``label`` ``None``, if no label names a GPU.
+    """Collects what the labels of one pod say; complete after ``settle``.
 
-    ``refused`` tells that a label named one that Modal does not have.
+    ``models`` are those that meet what is required, best first (empty: nothing is said about models), ``strength`` how firmly.
+    ``preferred`` are models that are merely preferred, best first. ``label`` and ``preferred_label`` are where they are named.
+    ``refused`` tells that hardware was named that Modal does not have; ``without_gpu`` is where the machine is said to have none.
     """
 
-    def __init__(self, findings: list[Diagnostic], on_unsupported: Literal["error", "warn"]) -> None:
+    def __init__(self, findings: list[Diagnostic], options: TranslationOptions) -> None:
         self.models: Values = ()
+        self.strength = Strength.NONE
         self.label: Place | None = None
+        self.preferred: Values = ()
+        self.preferred_label: Place | None = None
         self.refused = False
-        self._regions: tuple[Values, Piece] | None = None
+        self.without_gpu: Place | None = None
         self._findings = findings
-        self._on_unsupported = on_unsupported
+        self._options = options
+        self._base = Wish(findings, options)
+        self._regions: tuple[Values, Piece] | None = None
+        self._affinity: Piece | None = None
 
     def settings(self) -> list[Setting]:
         """Return the region, if a label named one."""
@@ -47,111 +59,203 @@ class NodeChoice:
     def read_selector(self, piece: Piece) -> None:
         """Read ``nodeSelector``."""
         if not isinstance(piece.value, dict):
-            piece.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
+            self._malformed(piece, "expected a mapping")
             return
+        before = len(self._findings)
         for key, value in piece.value.items():
             part = piece.part(value, key)
             if isinstance(key, str) and isinstance(value, str):
-                self._label(key, (value,), part)
+                self._base.require(key, "In", (value,), part)
             else:
-                part.place(self._findings).error("bad-pod", f"expected text, got {kind_of(value)}")
+                self._malformed(part, "expected text")
+        self.refused = any(d.code in _REFUSED for d in self._findings[before:] if d.severity is Severity.ERROR)
 
     def read_affinity(self, piece: Piece) -> None:
-        """Read ``nodeAffinity``: a single required term of ``In`` expressions, whose values are alternatives."""
-        if not isinstance(piece.value, dict):
-            piece.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(piece.value)}")
-            return
-        for name, value in piece.value.items():
-            part = piece.part(value, name)
-            if name == PREFERRED:
-                self._apply(verdicts.PREFERRED_NODES, part)
-            elif name != REQUIRED:
-                part.place(self._findings).error("unknown-field", "Kubernetes has no such field")
+        """Keep ``nodeAffinity`` for ``settle``: it is read on top of the whole ``nodeSelector``."""
+        self._affinity = piece
+
+    def settle(self) -> None:
+        """Decide, once the selector is read."""
+        chosen, preferences = self._base, None
+        if self._affinity is not None:
+            for part in self._fields(self._affinity, (REQUIRED, PREFERRED)):
+                if part.path[-1] == PREFERRED:
+                    preferences = part
+                else:
+                    chosen = self._required(part)
+        self._regions = chosen.regions
+        self.without_gpu = None if chosen.without_gpu is None else chosen.without_gpu.into(self._findings)
+        leader = chosen.strongest
+        if leader is not None:
+            self.models, self.strength, self.label = chosen.models(), leader.strength, leader.place.into(self._findings)
+        if preferences is not None:
+            self._prefer(preferences)
+        # A label that leaves the memory open means "A100", which Modal may make an A100-80GB by itself.
+        open_size = self.models.index("A100") if self.strength is Strength.NAMES and "A100" in self.models else len(self.models)
+        self.models = tuple(m for i, m in enumerate(self.models) if i <= open_size or not m.startswith("A100-"))
+
+    def _required(self, piece: Piece) -> Wish:
+        """Return the one wish that the terms, which are alternatives, come to."""
+        alternatives: list[Wish] = []
+        for part in self._fields(piece, ("nodeSelectorTerms",)):
+            if not isinstance(part.value, list) or not part.value:
+                self._malformed(part, "expected a list of at least one term")
+                return self._base
+            for index, term in enumerate(part.value):
+                wish = Wish([], self._options, self._base)
+                self._term(part.part(term, index), wish)
+                alternatives.append(wish)
+        if not alternatives:
+            return self._base
+        possible = [wish for wish in alternatives if not wish.failed]
+        if not possible:
+            for wish in alternatives:
+                self._findings += wish.findings
+            self.refused = self.refused or any(d.code in _REFUSED for wish in alternatives for d in wish.findings)
+            return self._base
+        for wish in alternatives:
+            self._findings += (
+                [_left_out(d) for d in wish.findings if d.severity is Severity.ERROR] if wish.failed else wish.findings
+            )
+        return self._together(possible)
+
+    def _together(self, possible: list[Wish]) -> Wish:
+        """Join alternatives as far as one plan can: it has one list of models and one of regions, free to be combined."""
+        first, *others = sorted(possible, key=lambda wish: -(wish.strongest.strength if wish.strongest else 0))
+        models, regions = list(first.models()), first.regions
+        for wish in others:
+            found = wish.models()
+            if (wish.regions is None) == (regions is None) and (
+                regions is None or wish.regions is None or wish.regions[0] == regions[0]
+            ):
+                models += [model for model in found if model not in models]
+            elif regions is not None and wish.regions is not None and found == first.models():
+                regions = tuple(dict.fromkeys((*regions[0], *wish.regions[0]))), regions[1]
             else:
-                self._required(part)
+                self._tell_unused(wish)
+        leader = first.strongest
+        if leader is not None:
+            first.demands = [Demand(models=tuple(models), strength=leader.strength, place=leader.place)]
+        first.regions = regions
+        return first
 
-    def _required(self, piece: Piece) -> None:
-        expressions = _single_term(piece.value)
-        if expressions is None:
-            self._apply(verdicts.REQUIRED_NODES, piece)
+    def _tell_unused(self, wish: Wish) -> None:
+        place = wish.strongest.place if wish.strongest else wish.regions[1].place(self._findings) if wish.regions else None
+        if place is not None:
+            message = "this alternative is left out: an earlier one holds, and a plan cannot pair models with regions"
+            place.into(self._findings).notice("alternative-left-out", message)
+
+    def _prefer(self, piece: Piece) -> None:
+        """Rank by the weights of the preferences that each model meets. What cannot be had is no error: it was a preference."""
+        if not isinstance(piece.value, list):
+            self._malformed(piece, "expected a list")
             return
-        for index, (key, values) in enumerate(expressions):
-            self._label(key, values, piece.part(values[0], "nodeSelectorTerms", 0, "matchExpressions", index))
+        met: list[tuple[int, Demand, Values]] = []
+        for index, entry in enumerate(piece.value):
+            wish = Wish([], replace(self._options, on_unsupported="warn"))
+            weight = self._preference(piece.part(entry, index), wish)
+            self._findings += [_no_effect(d) for d in wish.findings]
+            if wish.regions is not None:
+                wish.regions[1].place(self._findings).warn(
+                    "dropped",
+                    "is not honoured: a region that is named on Modal is a must, and raises the price",
+                    'write {"modal": {"region": REGION}} to have it',
+                )
+            if weight is not None and not wish.failed and (leader := wish.strongest) is not None:
+                met.append((weight, leader, wish.models()))
+        score: dict[str, int] = {}
+        for weight, _, models in met:
+            for model in models:
+                score[model] = score.get(model, 0) + weight
+        named = [(leader, models) for _, leader, models in met if leader.strength >= Strength.BOUNDS]
+        pool = self.models or tuple(dict.fromkeys(model for _, models in named for model in models))
+        ranked = tuple(sorted(pool, key=lambda model: -score.get(model, 0)))
+        if self.models and self.strength >= Strength.BOUNDS:
+            self.models = ranked
+        elif named:
+            self.preferred = tuple(m for m in ranked if score.get(m, 0) > 0)
+            best = next((leader for leader, models in named if self.preferred[:1] and self.preferred[0] in models), named[0][0])
+            self.preferred_label = best.place.into(self._findings)
 
-    def _apply(self, verdict: verdicts.Verdict, piece: Piece) -> None:
-        verdicts.apply(verdict, piece.value, piece.place(self._findings), self._on_unsupported)
+    def _preference(self, piece: Piece, wish: Wish) -> int | None:
+        weight: object = None
+        for part in self._fields(piece, ("weight", "preference")):
+            if part.path[-1] == "preference":
+                self._term(part, wish)
+            elif type(part.value) is int and 1 <= part.value <= _HEAVIEST:
+                weight = part.value
+            else:
+                part.place(self._findings).error("bad-pod", f"expected a weight of 1 to {_HEAVIEST}, got {shown(part.value)}")
+                return None
+        if weight is None:
+            self._malformed(piece, f"expected a weight of 1 to {_HEAVIEST} and a preference")
+        return weight if isinstance(weight, int) else None
 
-    def _label(self, key: str, values: Values, piece: Piece) -> None:
-        matches = [match_label(key, value) for value in values]
-        about_gpus = [match for match in matches if match is not None]
-        if about_gpus:
-            self._gpu(key, values, about_gpus, piece)
-        elif key in REGION_KEYS or key in ZONE_KEYS:
-            self._region(key, values, piece)
-        else:
-            for value in values:
-                self._apply(verdicts.NODE_LABELS.get(key, verdicts.OTHER_LABEL), piece._replace(value=value))
+    def _term(self, piece: Piece, wish: Wish) -> None:
+        parts = self._fields(piece, ("matchExpressions", "matchFields"))
+        expressions = 0
+        for part in parts:
+            if not isinstance(part.value, list):
+                self._malformed(part, "expected a list")
+                continue
+            for index, entry in enumerate(part.value):
+                expressions += 1
+                expression = self._expression(part.part(entry, index))
+                if part.path[-1] == "matchFields":
+                    part.part(entry, index).place(wish.findings).error("refused-field", "there is no such node", "remove it")
+                elif expression is not None:
+                    wish.require(*expression)
+        if not expressions:
+            piece.place(wish.findings).error("bad-pod", "an empty term matches no machine", f"write e.g. {_EXAMPLE}")
 
-    def _gpu(self, key: str, values: Values, matches: list[LabelMatch], piece: Piece) -> None:
-        place = piece.place(self._findings)
-        text = " or ".join(shown(value) for value in values)
-        wrong = next((match for match in matches if match.kind in {"near", "absent", "unknown"}), None)
-        if wrong is not None:
-            self.refused = True
-            self._refuse(wrong, text, place)
-            return
-        named = tuple(dict.fromkeys(model for match in matches for model in match.models))
-        if not named:
-            place.notice("no-effect", f"has no effect: {key}={text} names no GPU model")
-            return
-        if self.label is None:
-            self.models, self.label = named, place
-            return
-        agreed = tuple(model for model in self.models if model in named)
-        if agreed:
-            self.models = agreed
-        else:
-            place.error("gpu-conflict", f"{text} is not the GPU of {self.label.origin}", "keep one of them")
-
-    def _refuse(self, match: LabelMatch, text: str, place: Place) -> None:
-        if match.kind == "near":
-            place.error("gpu-not-on-modal", f"Modal has no {text}", f'the nearest is {{"modal": {{"gpu": "{match.models[0]}"}}}}')
-        elif match.kind == "absent":
-            place.error("gpu-not-on-modal", f"Modal has NVIDIA GPUs only, no {text}", 'write {"modal": {"gpu": MODEL}}')
-        else:
-            known = ", ".join(model.name for model in CATALOGUE if model.exact)
-            place.error("unknown-gpu", f"no GPU is known for {text}", f'write {{"modal": {{"gpu": MODEL}}}}; Modal has {known}')
-
-    def _region(self, key: str, values: Values, piece: Piece) -> None:
-        place = piece.place(self._findings)
-        zones = key in ZONE_KEYS
-        found = tuple(dict.fromkeys(modal_region_of_zone(value) if zones else modal_region(value) for value in values))
-        text = " or ".join(shown(value) for value in values)
-        regions = tuple(region for region in found if region is not None)
-        if len(regions) != len(found):
-            place.error("unknown-region", f"no Modal region is known for {text}", 'write {"modal": {"region": REGION}}')
-            return
-        if zones:
-            place.warn("zone", f"Modal offers no zones: {text} is widened to the region {', '.join(regions)}")
-        if self._regions is not None and self._regions[0] != regions:
-            origin = self._regions[1].place(self._findings).origin
-            place.error("region-conflict", f"{text} is not the region of {origin}", "keep one of them")
-            return
-        self._regions = self._regions or (regions, piece)
-
-
-def _single_term(required: object) -> list[tuple[str, Values]] | None:
-    """Return (key, values) of each expression if ``required`` is one term of well-formed ``In`` expressions."""
-    terms = required.get("nodeSelectorTerms") if isinstance(required, dict) and len(required) == 1 else None
-    if not isinstance(terms, list) or len(terms) != 1 or not isinstance(terms[0], dict) or set(terms[0]) != {"matchExpressions"}:
-        return None
-    found: list[tuple[str, Values]] = []
-    expressions = terms[0]["matchExpressions"]
-    for expression in expressions if isinstance(expressions, list) else [None]:
-        if not isinstance(expression, dict) or set(expression) != {"key", "operator", "values"} or expression["operator"] != "In":
+    def _expression(self, piece: Piece) -> _Expression | None:
+        before = len(self._findings)
+        found = {part.path[-1]: part.value for part in self._fields(piece, ("key", "operator", "values"))}
+        if len(self._findings) > before:
             return None
-        key, values = expression["key"], expression["values"]
-        if not isinstance(key, str) or not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+        key, operator, values = found.get("key"), found.get("operator"), found.get("values", [])
+        if not isinstance(key, str) or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            self._malformed(piece, "expected a key, an operator and a list of texts", f"write e.g. {_EXAMPLE}")
             return None
-        found.append((key, tuple(values)))
-    return found or None
+        if operator not in _OPERATORS:
+            hint = did_you_mean(operator, _OPERATORS) if isinstance(operator, str) else ""
+            piece.place(self._findings).error(
+                "bad-pod", f"unknown operator {shown(operator)}", hint or f"known: {', '.join(_OPERATORS)}"
+            )
+            return None
+        takes = "no values" if operator in _WITHOUT_VALUES else "one value" if operator in _WITH_ONE_VALUE else "values"
+        fits = {"no values": not values, "one value": len(values) == 1, "values": bool(values)}[takes]
+        if not fits:
+            piece.place(self._findings).error("bad-pod", f"{operator} takes {takes}, got {len(values)}")
+            return None
+        return key, operator, tuple(values), piece.part(values[0] if values else operator)
+
+    def _fields(self, piece: Piece, known: tuple[str, ...]) -> list[Piece]:
+        """Return the parts of a mapping; a field that Kubernetes does not have is reported."""
+        if not isinstance(piece.value, dict):
+            self._malformed(piece, "expected a mapping")
+            return []
+        for name in piece.value:
+            if name not in known:
+                hint = did_you_mean(name, known) if isinstance(name, str) else ""
+                piece.part(None, name).place(self._findings).error("unknown-field", "Kubernetes has no such field", hint)
+        return [piece.part(piece.value[name], name) for name in piece.value if name in known]
+
+    def _malformed(self, piece: Piece, expected: str, hint: str = "") -> None:
+        piece.place(self._findings).error("bad-pod", f"{expected}, got {kind_of(piece.value)}", hint)
+
+
+_REFUSED = frozenset({"gpu-not-on-modal", "unknown-gpu", "gpu-conflict", "no-gpu-fits", "bad-pod"})
+
+
+def _left_out(finding: Diagnostic) -> Diagnostic:
+    message = f"this alternative is left out: {finding.message}"
+    return replace(finding, code="alternative-not-on-modal", severity=Severity.NOTICE, message=message, hint="")
+
+
+def _no_effect(finding: Diagnostic) -> Diagnostic:
+    """Turn what a requirement would fail with into what a preference merely loses."""
+    if finding.severity is not Severity.ERROR:
+        return finding
+    message = f"this preference has no effect: {finding.message}"
+    return replace(finding, code="preference-not-on-modal", severity=Severity.NOTICE, message=message, hint="")

@@ -12,12 +12,18 @@ from typing import Literal, TypeVar
 
 from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
+from modalflow.translation.gpu_demands import substitute
+from modalflow.translation.gpu_labels_tables import slice_of
+from modalflow.translation.gpus import GpuSubstitution
 from modalflow.translation.merge import Setting
+from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_merge import Piece
 from modalflow.translation.quantities import VCPUS_A_CORE, check_cpu_pair, check_memory_pair, cores, mib, parse_quantity
 from modalflow.translation.report import Place, kind_of, shown
 
 GPU = "nvidia.com/gpu"
+SHARED_GPU = "nvidia.com/gpu.shared"
+SLICE = "nvidia.com/mig-"
 LARGEST_DISK = Decimal(512) * 1024**3
 """Bytes. A sandbox's disk without asking (modal.com/docs/guide/resources, 2026-09)."""
 
@@ -29,8 +35,12 @@ _SIDES: tuple[Literal["limits", "requests"], ...] = ("limits", "requests")
 class Resources:
     """Collects quantities; a container's stand above the pod's own."""
 
-    def __init__(self, findings: list[Diagnostic]) -> None:
+    def __init__(self, findings: list[Diagnostic], claims: Claims, substitution: GpuSubstitution = "never") -> None:
+        self.refused = False
+        self._claims = claims
         self._findings = findings
+        self._substitution = substitution
+        self._slice: tuple[str, ...] = ()
         self._found: dict[str, dict[str, Piece]] = {"limits": {}, "requests": {}}
         self._gpu: tuple[int, Piece] | None = None
 
@@ -42,7 +52,7 @@ class Resources:
         for side, content in piece.value.items():
             part = piece.part(content, side)
             if side == "claims":
-                verdicts.apply(verdicts.SPEC["resourceClaims"], content, self._place(part), "error")
+                self._claims.read_used(part)
             elif side not in _SIDES:
                 hint = did_you_mean(side, (*_SIDES, "claims")) if isinstance(side, str) else ""
                 self._place(part).error("unknown-field", "Kubernetes has no such field", hint)
@@ -73,13 +83,17 @@ class Resources:
         self._count_gpus()
         for side in _SIDES:
             for name, piece in self._found[side].items():
-                if name not in {"cpu", "memory", GPU}:
+                if name not in {"cpu", "memory"} and not _is_gpu(name):
                     self._report_other(name, piece)
         return [setting for setting in found if setting is not None]
 
     def gpu_count(self) -> tuple[int, Piece] | None:
         """Return the GPUs asked for and where, ``None`` if nothing was said. Valid after ``settings``."""
         return self._gpu
+
+    def slice(self) -> tuple[str, ...]:
+        """Return the whole GPUs that stand for a slice, empty if none was asked for. Valid after ``settings``."""
+        return self._slice
 
     def _both(
         self, name: str, convert: Callable[[Piece], T | None], check: Callable[[T, T, Place], tuple[T, T] | None]
@@ -112,23 +126,66 @@ class Resources:
         return None if number is None else mib(number, self._place(piece), value=piece.value)
 
     def _count_gpus(self) -> None:
-        limit, request = self._found["limits"].get(GPU), self._found["requests"].get(GPU)
+        names = [name for side in _SIDES for name in self._found[side] if _is_gpu(name)]
+        for name in dict.fromkeys(names):
+            counted = self._count(name)
+            if counted is None:
+                continue
+            if self._gpu is not None and counted[0] and self._gpu[0]:
+                origin = self._place(self._gpu[1]).origin
+                self._place(counted[1]).error("gpu-conflict", f"asks for GPUs beside {origin}", "keep one of them")
+            elif self._gpu is None or counted[0]:
+                self._gpu = counted
+
+    def _count(self, name: str) -> tuple[int, Piece] | None:
+        """Return the number of GPUs, shares or slices of that name, and where; request and limit must agree."""
+        limit, request = self._found["limits"].get(name), self._found["requests"].get(name)
         if limit is None:
             if request is not None:
-                self._place(request).error("gpu-request-alone", "only a limit gives a task a GPU", f'write it as limits["{GPU}"]')
-            return
+                self._place(request).error(
+                    "gpu-request-alone", "only a limit gives a task a GPU", f'write it as limits["{name}"]'
+                )
+            return None
         number = self._quantity(limit, "1")
         asked = self._quantity(request, "1") if request is not None else number
         if number is None or asked is None:
-            return
+            return None
         if number < 0 or number != int(number):
             self._place(limit).error("bad-gpu-count", f"expected a whole number of GPUs, got {shown(limit.value)}")
-            return
+            return None
         if request is not None and asked != number:
             message = f"the request {shown(request.value)} differs from the limit {shown(limit.value)}"
             self._place(request).error("bad-gpu-count", message, "write the limit alone")
-            return
-        self._gpu = int(number), limit
+            return None
+        if number and not self._is_whole(name, int(number), self._place(limit)):
+            self.refused = True
+            return None
+        return int(number), limit
+
+    def _is_whole(self, name: str, number: int, place: Place) -> bool:
+        """Say what a share or a slice becomes; ``False`` if it was refused."""
+        if name == SHARED_GPU:
+            if number > 1:
+                message = f"{number} shares of GPUs are not that many GPUs; Modal rents whole ones"
+                place.error("refused-field", message, f'write limits["{GPU}"], or {{"modal": {{"gpu": MODEL}}}}')
+                return False
+            place.notice("whole-gpu", "a share of a GPU; Modal rents whole ones")
+        elif name.startswith(SLICE):
+            return self._read_slice(name.removeprefix(SLICE), place)
+        return True
+
+    def _read_slice(self, profile: str, place: Place) -> bool:
+        match = slice_of(profile)
+        if match is None or not match.models:
+            place.error("unknown-gpu", f"no GPU is known for the slice {shown(profile)}", 'write {"modal": {"gpu": MODEL}}')
+            return False
+        self._slice = match.models
+        if match.kind == "near":
+            reason = "Modal rents whole GPUs, no parts of them"
+            substitute(f"slice {profile}", match.models, reason, place, self._substitution)
+            return self._substitution == "nearest"
+        place.notice("whole-gpu", f"the slice {profile} is a whole {match.models[0]}")
+        return True
 
     def _report_other(self, name: object, piece: Piece) -> None:
         place = self._place(piece)
@@ -142,3 +199,7 @@ class Resources:
         table = verdicts.DEVICES.items()
         verdict = next((v for prefix, v in table if isinstance(name, str) and name.startswith(prefix)), verdicts.OTHER_DEVICE)
         verdicts.apply(verdict, piece.value, place, "error")
+
+
+def _is_gpu(name: object) -> bool:
+    return isinstance(name, str) and (name in {GPU, SHARED_GPU} or name.startswith(SLICE))

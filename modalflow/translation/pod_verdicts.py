@@ -79,7 +79,6 @@ SPEC: Mapping[str, Verdict] = {
     "dnsPolicy": _small("name servers of a sandbox cannot be set", harmless=("ClusterFirst", "Default")),
     "enableServiceLinks": _none("there are no Services"),
     "ephemeralContainers": _none("for debugging only"),
-    "hostAliases": _later("entries of /etc/hosts"),
     "hostIPC": _refused("a sandbox shares nothing with a host", "remove it", harmless=(False,)),
     "hostNetwork": _refused(
         "a sandbox has no host network", "make what the task reaches there public, or use a Proxy", harmless=(False,)
@@ -90,7 +89,6 @@ SPEC: Mapping[str, Verdict] = {
     "hostnameOverride": _small("a sandbox's host name is modalflow's own"),
     "setHostnameAsFQDN": _small("a sandbox's host name is modalflow's own", harmless=(False,)),
     "subdomain": _small("a sandbox's host name is modalflow's own"),
-    "imagePullSecrets": _later("pull secrets", 'write {"modal": {"registry_secret": NAME_OF_A_MODAL_SECRET}}'),
     "nodeName": _refused("there is no such node", "remove it"),
     "os": _refused("sandboxes run Linux", "remove it", harmless=({"name": "linux"},)),
     "overhead": _none("set by Kubernetes"),
@@ -98,7 +96,6 @@ SPEC: Mapping[str, Verdict] = {
     "priority": _none("Modal has no pod priority"),
     "priorityClassName": _small("Modal has no pod priority"),
     "readinessGates": _none("nothing waits for a task to be ready"),
-    "resourceClaims": _refused("device claims are not translated", 'write {"modal": {"gpu": MODEL}}'),
     "restartPolicy": _small("Airflow retries tasks", harmless=("Never",)),
     "runtimeClassName": _later("runtime classes", harmless=("nvidia", "gvisor")),
     "schedulerName": _small("Modal schedules sandboxes", harmless=("default-scheduler",)),
@@ -116,7 +113,6 @@ SPEC: Mapping[str, Verdict] = {
 
 CONTAINER: Mapping[str, Verdict] = {
     "args": _refused("arguments replace Airflow's own command, so the task would never run", "move them into the task"),
-    "envFrom": _later("variables from Secrets and ConfigMaps", 'write {"modal": {"secrets": [NAME]}}'),
     "imagePullPolicy": _small("Modal keeps the image it pulled first", "change the tag to pull anew", harmless=("IfNotPresent",)),
     "lifecycle": _later("lifecycle hooks"),
     "livenessProbe": _small("Airflow's own heartbeat watches the task"),
@@ -167,24 +163,46 @@ AFFINITY: Mapping[str, Verdict] = {
     "podAffinity": _small("each task has a sandbox of its own, near no other"),
     "podAntiAffinity": _none("each task has a sandbox of its own"),
 }
-PREFERRED_NODES = _small("preferences among nodes are not supported yet", 'write fallbacks as {"modal": {"gpu": [...]}}')
-REQUIRED_NODES = _refused(
-    "only a single term of In expressions is supported yet", 'write {"modal": {"gpu": ...}}, or a nodeSelector'
-)
 
 SIDECAR = _refused("containers beside the task's are not supported yet", "start it in the task, or bake it into the image")
 INIT_CONTAINER = _refused("init containers are not supported yet", "bake what it prepares into the image or a Volume")
+GIT_SYNC = _small(
+    "git-sync is not run: Airflow 3 brings a task its DAG as a bundle",
+    "configure a GitDagBundle, or [modal_executor] dags_volume, and remove it",
+)
 
 ENV_SOURCES: Mapping[str, Verdict] = {
-    "secretKeyRef": _later("a variable from a Kubernetes Secret", 'write {"modal": {"secrets": [NAME]}}'),
-    "configMapKeyRef": _later("a variable from a ConfigMap", 'write its value, or {"modal": {"secrets": [NAME]}}'),
-    "fieldRef": _later("a variable from the pod's own fields", "write its value"),
-    "resourceFieldRef": _later("a variable from the pod's resources", "write its value"),
     "fileKeyRef": _later("a variable from a file", "write its value"),
 }
 
-EMPTY_DIR = _later("scratch volumes", "use a folder of the sandbox's disk, e.g. under /tmp")
-VOLUME = _refused("Kubernetes volumes are not supported yet", 'write {"modal": {"volumes": {PATH: NAME_OF_A_MODAL_VOLUME}}}')
+_VOLUME = 'put the data into a Modal Volume and write {"modal": {"volumes": {PATH: NAME_OF_A_MODAL_VOLUME}}}'
+_BLOCK = _refused("a sandbox has no block devices", _VOLUME)
+_NETWORK = _refused("a sandbox cannot mount network file systems", _VOLUME)
+
+VOLUME_SOURCES: Mapping[str, Verdict] = {
+    "awsElasticBlockStore": _BLOCK,
+    "azureDisk": _BLOCK,
+    "azureFile": _NETWORK,
+    "cephfs": _NETWORK,
+    "cinder": _BLOCK,
+    "csi": _refused("drivers of a cluster are not in a sandbox", _VOLUME),
+    "fc": _BLOCK,
+    "flexVolume": _refused("drivers of a cluster are not in a sandbox", _VOLUME),
+    "flocker": _NETWORK,
+    "gcePersistentDisk": _BLOCK,
+    "gitRepo": _refused("repositories are not cloned into a sandbox", "clone it in the task, or in the image"),
+    "glusterfs": _NETWORK,
+    "image": _refused("images are not mounted into a sandbox", "copy what it holds into the task's image"),
+    "iscsi": _BLOCK,
+    "nfs": _NETWORK,
+    "photonPersistentDisk": _BLOCK,
+    "portworxVolume": _NETWORK,
+    "quobyte": _NETWORK,
+    "rbd": _BLOCK,
+    "scaleIO": _BLOCK,
+    "storageos": _NETWORK,
+    "vsphereVolume": _BLOCK,
+}
 UNMOUNTED = _none("declared, but not mounted by the task's container")
 
 NODE_LABELS: Mapping[str, Verdict] = {
@@ -204,10 +222,6 @@ NODE_LABELS: Mapping[str, Verdict] = {
         _none("GPU sandboxes can be preempted, others cannot"),
     ),
     **dict.fromkeys(
-        ("cloud.google.com/gke-gpu-partition-size", "nvidia.com/mig.config"),
-        _small("Modal rents whole GPUs, and a task has all of its own", 'choose a smaller one: {"modal": {"gpu": MODEL}}'),
-    ),
-    **dict.fromkeys(
         ("cloud.google.com/gke-gpu-sharing-strategy", "cloud.google.com/gke-max-shared-clients-per-gpu"),
         _none("Modal rents whole GPUs, shared by nobody"),
     ),
@@ -215,13 +229,15 @@ NODE_LABELS: Mapping[str, Verdict] = {
 }
 OTHER_LABEL = _small("chooses nothing that Modal has")
 
+_MODEL = 'write {"modal": {"gpu": MODEL}}'
+
 DEVICES: Mapping[str, Verdict] = {
-    "nvidia.com/mig-": _refused("Modal rents whole GPUs, no slices", 'write {"modal": {"gpu": "T4"}} or a larger one'),
-    "amd.com/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
-    "gpu.intel.com/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
-    "google.com/tpu": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
-    "aws.amazon.com/neuron": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
-    "habana.ai/": _refused("Modal has NVIDIA GPUs only", 'write {"modal": {"gpu": MODEL}}'),
+    "amd.com/": _refused("an AMD GPU; Modal has NVIDIA GPUs only", _MODEL),
+    "gpu.intel.com/": _refused("an Intel GPU; Modal has NVIDIA GPUs only", _MODEL),
+    "google.com/tpu": _refused("a TPU; Modal has NVIDIA GPUs only", _MODEL),
+    "aws.amazon.com/neuron": _refused("an AWS Neuron device; Modal has NVIDIA GPUs only", _MODEL),
+    "habana.ai/": _refused("a Gaudi accelerator; Modal has NVIDIA GPUs only", _MODEL),
+    "qualcomm.com/": _refused("a Qualcomm accelerator; Modal has NVIDIA GPUs only", _MODEL),
     "hugepages-": _refused("a sandbox has no huge pages", "remove it"),
 }
 OTHER_DEVICE = _refused("Modal has no such device", "remove it")

@@ -14,6 +14,7 @@ from modalflow.executor.configuration import (
     load_settings,
     logging_warning,
     reachability_warning,
+    with_longest_gpu_wait,
 )
 from modalflow.settings import OPTIONS, Settings, SettingsError, read_settings
 
@@ -148,3 +149,8 @@ def test_the_reference_page_is_up_to_date() -> None:
 
     page = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
     assert page.read_text() == render(), "run: make docs"
+
+
+@pytest.mark.parametrize(("options", "longest"), [({}, 600.0), ({"allow_long_gpu_wait": "True"}, None)])
+def test_translation_knows_how_long_airflow_lets_a_task_wait(options: dict[str, str], longest: float | None) -> None:
+    assert with_longest_gpu_wait(read_settings(options), 600.0).translation.longest_gpu_wait == longest

@@ -6,9 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from modalflow.translation import gpu_labels_tables as tables
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.env import expand
-from modalflow.translation.gpu_labels import match_label
+from modalflow.translation.gpu_labels import match_bound, match_label
 from modalflow.translation.gpus import BY_NAME, CATALOGUE
 from modalflow.translation.images import read_image
 from modalflow.translation.quantities import parse_duration, parse_quantity
@@ -21,6 +22,7 @@ KARPENTER = "karpenter.k8s.aws/instance-gpu-name"
 EKS = "eks.amazonaws.com/instance-gpu-name"
 PRODUCT = "nvidia.com/gpu.product"
 INSTANCE = "node.kubernetes.io/instance-type"
+LARGE = {"L40S", "A100-40GB", "A100-80GB", "RTX-PRO-6000", "H100", "H200", "B200"}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,37 @@ INSTANCE = "node.kubernetes.io/instance-type"
         ("gpu.nvidia.com/model", "A100_PCIE_40GB", "A100-40GB"),
         ("gpu-type", "l4", "L4"),
         ("karpenter.k8s.aws/instance-gpu-memory", "15360", "T4"),
+        (GKE, "nvidia-h100-mega-80gb", "H100"),
+        (GKE, "nvidia-rtx-pro-6000", "RTX-PRO-6000"),
+        (KARPENTER, "a100", "A100"),
+        (KARPENTER, "rtx-pro-server-6000", "RTX-PRO-6000"),
+        (EKS, "b200", "B200"),
+        (EKS, "nvidia-l4", "L4"),
+        (PRODUCT, "NVIDIA-H200-NVL", "H200"),
+        (PRODUCT, "NVIDIA-H100-PCIe", "H100"),
+        (PRODUCT, "NVIDIA-A100-PCIE-40GB", "A100-40GB"),
+        (PRODUCT, "NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        (PRODUCT, "NVIDIA-B200", "B200"),
+        (INSTANCE, "gr6.4xlarge", "L4"),
+        (INSTANCE, "g7e.2xlarge", "RTX-PRO-6000"),
+        (INSTANCE, "p5e.48xlarge", "H200"),
+        (INSTANCE, "g4-standard-48", "RTX-PRO-6000"),
+        (INSTANCE, "a3-megagpu-8g", "H100"),
+        (INSTANCE, "a3-ultragpu-8g", "H200"),
+        (INSTANCE, "a4-highgpu-8g", "B200"),
+        (INSTANCE, "Standard_ND96asr_v4", "A100-40GB"),
+        (INSTANCE, "Standard_ND96amsr_A100_v4", "A100-80GB"),
+        (INSTANCE, "Standard_NV36ads_A10_v5", "A10"),
+        (INSTANCE, "BM.GPU.A100-v2.8", "A100-80GB"),
+        ("karpenter.k8s.aws/instance-family", "p6-b200", "B200"),
+        ("cloud.google.com/machine-family", "g2", "L4"),
+        ("gpu.nvidia.com/class", "H100_NVLINK_80GB", "H100"),
+        ("nebius.com/gpu-name", "L40S", "L40S"),
+        ("doks.digitalocean.com/gpu-model", "h200", "H200"),
+        ("alibabacloud.com/gpu-model-series", "A10", "A10"),
+        ("k8s.amazonaws.com/accelerator", "nvidia-tesla-t4", "T4"),
+        ("accelerator", "nvidia-l4", "L4"),
+        ("cloud.google.com/gke-gpu-partition-size", "7g.40gb", "A100-40GB"),
     ],
 )
 def test_labels_that_name_a_model(key: str, value: str, model: str) -> None:
@@ -85,6 +118,28 @@ def test_labels_that_name_a_model(key: str, value: str, model: str) -> None:
         ("kubernetes.azure.com/accelerator", "nvidia", "vague"),
         ("nvidia.com/gpu.present", "true", "vague"),
         ("cloud.google.com/gke-tpu-accelerator", "tpu-v6e-slice", "absent"),
+        (GKE, "nvidia-gb200", "near"),
+        ("cloud.google.com/gke-gpu-partition-size", "1g.10gb", "near"),
+        (KARPENTER, "b300", "near"),
+        (KARPENTER, "t4g", "absent"),
+        (KARPENTER, "gaudi-hl-205", "absent"),
+        ("karpenter.k8s.aws/instance-accelerator-name", "inferentia2", "absent"),
+        (PRODUCT, "NVIDIA-L40", "near"),
+        (PRODUCT, "NVIDIA-GH200-480GB", "near"),
+        (PRODUCT, "NVIDIA-GeForce-RTX-4090", "near"),
+        (PRODUCT, "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "near"),
+        (PRODUCT, "AMD-Instinct-MI300X", "unknown"),
+        (INSTANCE, "g6f.large", "near"),
+        (INSTANCE, "g5g.xlarge", "absent"),
+        (INSTANCE, "trn1.32xlarge", "absent"),
+        (INSTANCE, "ct5lp-hightpu-4t", "absent"),
+        (INSTANCE, "Standard_ND96isr_MI300X_v5", "absent"),
+        (INSTANCE, "Standard_NV6ads_A10_v5", "near"),
+        ("nvidia.com/mig.strategy", "mixed", "vague"),
+        ("nvidia.com/gpu.family", "hopper", "bound"),
+        ("nvidia.com/gpu.compute.major", "8", "bound"),
+        ("nvidia.com/gpu.family", "kepler", "unknown"),
+        ("amd.com/gpu.product-name", "x", "absent"),
     ],
 )
 def test_labels_that_name_no_model_of_modal(key: str, value: str, kind: str) -> None:
@@ -100,6 +155,60 @@ def test_labels_that_are_not_about_gpus(key: str, value: str) -> None:
     assert match_label(key, value) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "models"),
+    [
+        ("Tesla-V100-SXM2-16GB", ("A10", "L40S")),
+        ("Tesla-V100-SXM2-32GB", ("L40S",)),
+        ("Tesla-P100-PCIE-16GB", ("T4",)),
+        ("NVIDIA-GeForce-RTX-3070", ("L4", "A10")),
+        ("NVIDIA-GeForce-RTX-3090", ("L4", "A10")),
+        ("NVIDIA-GeForce-RTX-5090", ("L40S",)),
+        ("NVIDIA-A30", ("L4", "A10")),
+        ("NVIDIA-A40", ("L40S",)),
+        ("NVIDIA-RTX-A6000", ("L40S",)),
+        ("NVIDIA-RTX-6000-Ada-Generation", ("L40S",)),
+        ("NVIDIA-B300-SXM6-AC", ("B200+",)),
+        ("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb", ("A100-40GB",)),
+        ("NVIDIA-A100-SXM4-40GB-MIG-2g.10gb", ("T4",)),
+        ("NVIDIA-A100-SXM4-40GB-MIG-4g.20gb", ("L4", "A10")),
+    ],
+)
+def test_the_nearest_has_at_least_the_memory(value: str, models: tuple[str, ...]) -> None:
+    found = match_label(PRODUCT, value)
+    assert found is not None
+    assert (found.kind, found.models) == ("near", models)
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "above", "models"),
+    [
+        ("nvidia.com/gpu.memory", 40000, True, {"L40S", "A100-40GB", "A100-80GB", "RTX-PRO-6000", "H100", "H200", "B200"}),
+        (
+            "karpenter.k8s.aws/instance-gpu-memory",
+            22888,
+            True,
+            {"L40S", "A100-40GB", "A100-80GB", "RTX-PRO-6000", "H100", "H200", "B200"},
+        ),
+        ("nvidia.com/gpu.memory", 24000, False, {"T4"}),
+        ("nvidia.com/gpu.compute.major", 8, True, {"RTX-PRO-6000", "H100", "H200", "B200"}),
+        ("nvidia.com/gpu.memory", 999999, True, set()),
+    ],
+)
+def test_bounds_take_only_models_that_are_surely_within(key: str, number: int, above: bool, models: set[str]) -> None:
+    found = match_bound(key, number, above=above)
+    assert found is not None
+    assert {name for name in found.models if BY_NAME[name].exact} == models
+
+
+def test_the_site_s_own_labels_come_first() -> None:
+    own: dict[str, tuple[str, ...]] = {"gpu-type=l4": ("H100",), f"{GKE}=nvidia-l4": ()}
+    first, second = match_label("gpu-type", "l4", own), match_label(GKE, "nvidia-l4", own)
+    assert first is not None
+    assert second is not None
+    assert (first.kind, first.models, second.kind) == ("exact", ("H100",), "vague")
+
+
 @pytest.mark.parametrize("size", ["Standard_NC40ads_H100_v5", "Standard_NC80adis_H100_v5"])
 def test_the_h100_of_94_gb_is_not_taken_for_the_one_of_80(size: str) -> None:
     found = match_label(INSTANCE, size)
@@ -108,11 +217,9 @@ def test_the_h100_of_94_gb_is_not_taken_for_the_one_of_80(size: str) -> None:
 
 
 def test_every_label_names_models_of_the_catalogue() -> None:
-    from modalflow.translation import gpu_labels
-
-    tables = [match for _, match in (*gpu_labels._PRODUCTS, *gpu_labels._INSTANCES)]
-    named = {model for match in (*gpu_labels._GKE.values(), *gpu_labels._KARPENTER.values(), *tables) for model in match.models}
-    assert named <= {model.name for model in CATALOGUE}
+    patterns = [match for table in (tables.PRODUCTS, tables.INSTANCES, tables.GKE_FAMILIES) for _, match in table]
+    words = (*tables.GKE.values(), *tables.KARPENTER.values(), *tables.WHOLE_SLICES.values())
+    assert set(tables.union((*patterns, *words))) <= {model.name for model in CATALOGUE}
 
 
 def test_names_of_the_catalogue_are_unambiguous() -> None:

@@ -1,0 +1,210 @@
+"""Decides which GPU a task gets: what its ``gpu`` key, its limit and its labels say, weighed against each other.
+
+Flows in: ``Merged`` settings and ``PodGpu``. Flows out, for ``resolve``: the candidates, and who chose the model and the number.
+Stronger layers win; in one layer: the ``gpu`` key, then required labels, preferred ones, ``default_gpu``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.gpu_demands import Strength, substitute
+from modalflow.translation.gpu_requests import read_choice
+from modalflow.translation.gpus import PRICES_OF, GpuChoice, GpuRequest, check_count, model_of, price_list, without_doubles
+from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.layers import OPTIONS
+from modalflow.translation.merge import Merged
+from modalflow.translation.report import Place, shown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PodGpu:
+    """What pods say about GPUs.
+
+    ``count`` is the limit (``None``: no limit), ``rank`` its layer; ``slice`` are the whole GPUs that the limit's own name comes
+    to (``nvidia.com/mig-1g.5gb``). ``models`` are catalogue names that every required label agrees on, best first; empty when
+    none says anything; ``strength`` tells whether they were named or merely bounded. ``label`` is where. ``preferred`` are what
+    preferences rank first. ``claim`` is what a device claim stands for, with its own numbers. ``without_gpu``: a label wants a
+    machine without one. ``refused``: hardware was named that Modal lacks, which has been reported.
+    """
+
+    count: int | None = None
+    count_place: Place | None = None
+    rank: int = -1
+    models: tuple[str, ...] = ()
+    strength: Strength = Strength.NONE
+    label: Place | None = None
+    preferred: tuple[str, ...] = ()
+    preferred_label: Place | None = None
+    slice: tuple[str, ...] = ()
+    claim: GpuRequest = ()
+    without_gpu: Place | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenGpu:
+    """The candidates, where the model was chosen, and where their number was, if elsewhere."""
+
+    request: GpuRequest = ()
+    place: Place | None = None
+    count_place: Place | None = None
+
+
+def resolve_gpu(merged: Merged, pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> ChosenGpu:
+    """Return the GPU of a task. Errors are in ``findings``."""
+    native: GpuRequest | None = merged.get("gpu")
+    native_place = merged.places.get("gpu")
+    limit = pod.count_place
+    if pod.count is None or limit is None or (native is not None and merged.ranks["gpu"] > pod.rank):
+        _report_overruled(native, native_place, pod)
+        return ChosenGpu(request=_substituted(native or (), native_place, options), place=native_place)
+    if pod.count == 0:
+        _report_unused_label(pod)
+        return ChosenGpu(place=limit)
+    own = _of_pod(pod, limit)
+    if own is not None:
+        return own
+    if native and native_place is not None:
+        return _from_native(native, native_place, pod, options, limit)
+    return _from_preference(pod, options, findings, limit)
+
+
+def _of_pod(pod: PodGpu, limit: Place) -> ChosenGpu | None:
+    """Return what the pod alone decides: a claim, a slice, or models that required labels name."""
+    if pod.without_gpu is not None:
+        message = f"wants a machine without a GPU, but {limit.origin} asks for one"
+        pod.without_gpu.error("gpu-conflict", message, "keep one of them")
+        return ChosenGpu()
+    if pod.claim:
+        return ChosenGpu(request=pod.claim, place=limit)
+    if pod.slice:
+        return _chosen(pod, pod.slice, limit, limit)
+    if pod.strength >= Strength.NAMES:
+        return _chosen(pod, pod.models, pod.label or limit, limit)
+    return None
+
+
+def _from_native(native: GpuRequest, place: Place, pod: PodGpu, options: TranslationOptions, limit: Place) -> ChosenGpu:
+    """Take the models of a weaker layer's ``gpu``, as far as the labels allow, and rank them by what is preferred."""
+    kept = tuple(choice for choice in _substituted(native, place, options) if _allowed(choice.name, pod))
+    if not kept and pod.label is not None:
+        pod.label.error("gpu-conflict", f"does not allow {native[0].name} of {place.origin}", "keep one of them")
+        return ChosenGpu()
+    wanted = {name: index for index, name in enumerate(pod.preferred)}
+    names = sorted((choice.name for choice in kept), key=lambda name: wanted.get(model_of(name).name, len(wanted)))
+    return _chosen(pod, names, place, limit)
+
+
+def _from_preference(pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic], limit: Place) -> ChosenGpu:
+    """Take preferred models, with ``default_gpu`` after them; else those that a number bounds; else ``default_gpu``."""
+    count = pod.count or 0
+    preferred = tuple(name for name in pod.preferred if _allowed(name, pod) and model_of(name).most >= count)
+    if preferred:
+        default = _default_name(options, findings) if options.default_gpu is not None else None
+        names = (*preferred, *((default,) if default is not None else ()))
+        fits = [name for name in names if _allowed(name, pod) and model_of(name).most >= count]
+        return _chosen(pod, fits, pod.preferred_label or limit, limit)
+    if pod.strength is Strength.BOUNDS:
+        return _chosen(pod, pod.models, pod.label or limit, limit, any_number=True)
+    return _default_gpu(pod, options, findings, limit)
+
+
+def _allowed(name: str, pod: PodGpu) -> bool:
+    return not pod.strength or model_of(name).name in pod.models
+
+
+def _substituted(request: GpuRequest, place: Place | None, options: TranslationOptions) -> GpuRequest:
+    """Report every candidate that stands for other hardware, and return the request if they may."""
+    stand_ins: dict[str, list[str]] = {}
+    for choice in request:
+        if choice.stands_for:
+            stand_ins.setdefault(choice.stands_for, []).append(choice.name)
+    for name, models in stand_ins.items():
+        if place is not None:
+            substitute(shown(name), tuple(models), "", place, options.gpu_substitution)
+    return request
+
+
+def _chosen(pod: PodGpu, names: Iterable[str], place: Place, limit: Place, *, any_number: bool = False) -> ChosenGpu:
+    """Give each model the count of the pod's limit; report when the first of them does not come in that number.
+
+    ``any_number``: nobody named the models, so those that do not come in it are passed over without a word.
+    """
+    count = pod.count or 0
+    offered = list(names)
+    if any_number:
+        offered = [name for name in offered if model_of(name).most >= count] or offered
+    first = model_of(offered[0])
+    if first.most < count:
+        check_count(count, first, limit, name=offered[0], got=str(count), written='{"modal": {"gpu": "{}"}}')
+        return ChosenGpu()
+    for name in offered:
+        if (model := model_of(name)).most < count:
+            limit.warn("dropped-fallback", f"a sandbox has at most {model.most} {name} GPUs: {name} is no fallback for {count}")
+    request = without_doubles(GpuChoice(name=name, count=count) for name in offered if model_of(name).most >= count)
+    return ChosenGpu(request=request, place=place, count_place=limit if place is not limit else None)
+
+
+def _default_name(options: TranslationOptions, findings: list[Diagnostic]) -> str | None:
+    """Return the checked ``default_gpu``; what is wrong with it is reported."""
+    place = Place(OPTIONS, ("default_gpu",), findings)
+    text = options.default_gpu or ""
+    choice = read_choice(text, place)
+    if choice is None:
+        return None
+    if choice.stands_for:
+        substitute(shown(choice.stands_for), (choice.name,), "", place, "never")
+        return None
+    if choice.count != 1 or ":" in text:
+        place.error("bad-gpu", f'expected a model without a count, got "{text}"', f'write "{choice.name}"')
+        return None
+    return choice.name
+
+
+def _default_gpu(pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic], limit: Place) -> ChosenGpu:
+    place = Place(OPTIONS, ("default_gpu",), findings)
+    if options.default_gpu is None:
+        if not pod.refused:
+            limit.error(
+                "gpu-without-model",
+                "no GPU model is named, and [modal_executor] default_gpu is not set",
+                f'write {{"modal": {{"gpu": MODEL}}}}, a node label, or default_gpu; prices ({PRICES_OF}): {price_list()}',
+            )
+        return ChosenGpu()
+    name = _default_name(options, findings)
+    if name is None:
+        return ChosenGpu()
+    if not _allowed(name, pod) and pod.label is not None:
+        hint = 'write {"modal": {"gpu": MODEL}}'
+        pod.label.error("gpu-conflict", f"does not allow {name} of {place.origin}, and no other GPU is named", hint)
+        return ChosenGpu()
+    return _chosen(pod, (name,), place, limit)
+
+
+def _report_overruled(native: GpuRequest | None, native_place: Place | None, pod: PodGpu) -> None:
+    """Tell of what a pod says about GPUs when it does not decide."""
+    if native is None or native_place is None:
+        _report_unused_label(pod)
+        return
+    if pod.count is not None and pod.count_place is not None and native and {c.count for c in native} != {pod.count}:
+        pod.count_place.warn(
+            "overruled-gpu",
+            f"{pod.count} GPUs are overruled by {native_place.origin}, which asks for {native[0].text}",
+            f'write "{native[0].name}:{pod.count}" there to keep them',
+        )
+    elif pod.count is not None and pod.count_place is not None and not native:
+        pod.count_place.warn("overruled-gpu", f"overruled by {native_place.origin}, which asks for no GPU")
+    if pod.label is not None and native and not {model_of(c.name).name for c in native} & set(pod.models):
+        pod.label.warn("overruled-gpu", f"overruled by {native_place.origin}, which asks for {native[0].text}")
+
+
+def _report_unused_label(pod: PodGpu) -> None:
+    if pod.label is not None and pod.strength > Strength.EXCLUDES:
+        pod.label.warn(
+            "gpu-label-alone",
+            "names a GPU, but no nvidia.com/gpu limit asks for one: the task runs without",
+            'add resources.limits["nvidia.com/gpu"], or remove the label',
+        )
