@@ -235,3 +235,48 @@ def _report_names(below: ContainerPieces, above: ContainerPieces, findings: list
             f"containers meet by position, as in KubernetesExecutor: {shown(new)} overrides {shown(old)}",
             f"write {shown(old)}, or reorder the containers",
         )
+
+
+def merge_pods(base: PlainPod, override: PlainPod) -> PlainPod:
+    """Return the pod that KubernetesExecutor would send for ``override`` on ``base``, both as plain data in Kubernetes' spelling.
+
+    Changes neither, but shares their values. Raises ``ValueError`` for parts of the wrong kind.
+    """
+    findings: list[Diagnostic] = []
+    below, above = (take_apart(pod, Root(layer="pod", prefix="", style="dotted"), 0, findings) for pod in (base, override))
+    if findings:
+        raise ValueError(str(findings[0]))
+    merged = reconcile(below, above, findings)
+    pod: PlainPod = _values(merged.top)
+    for name, content in (("metadata", _metadata), ("spec", _spec)):
+        if name in base or name in override:
+            pod[name] = content(merged, {**base.get(name, {}), **override.get(name, {})})
+    return pod
+
+
+def _values(fields: Fields) -> PlainPod:
+    return {name: piece.value for name, piece in fields.items()}
+
+
+def _metadata(pod: PodPieces, present: PlainPod) -> PlainPod:
+    """``present`` has the names that either pod sets: an empty map stays one."""
+    found = _values(pod.metadata)
+    for name, fields in (("labels", pod.labels), ("annotations", pod.annotations)):
+        if name in present:
+            found[name] = _values(fields)
+    return found
+
+
+def _spec(pod: PodPieces, present: PlainPod) -> PlainPod:
+    found = _values(pod.spec)
+    for name, containers in (("containers", pod.containers), ("initContainers", pod.init_containers)):
+        if name in present:
+            found[name] = [_container(container) for container in containers]
+    if "volumes" in present:
+        found["volumes"] = [piece.value for piece in pod.volumes]
+    return found
+
+
+def _container(container: ContainerPieces) -> PlainPod:
+    lists = {name: [piece.value for piece in items] for name, items in container.lists.items()}
+    return {**_values(container.fields), **lists}
