@@ -7,15 +7,16 @@ Flows in: a name that ``translation.layers`` met in options, an ``executor_confi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import yaml
 
+from modalflow.config_maps import read_config_map
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
-from modalflow.translation.inputs import LoadedTemplate
+from modalflow.translation.inputs import FileContent, LoadedTemplate
 from modalflow.translation.origins import Origin
 from modalflow.translation.report import shown
 
@@ -72,6 +73,10 @@ class TemplateFolders:
         if Path(name).is_absolute():
             return _version(name)
         return tuple([_version(f"{folder}/{name}{suffix}") for folder in self._folders for suffix in ("", *SUFFIXES)])
+
+    def config_map(self, path: str) -> Mapping[str, FileContent] | str:
+        """Return the data of a ConfigMap's manifest or folder, or what is wrong with it. Never raises."""
+        return read_config_map(path)
 
     def names(self) -> list[str]:
         """Return the names that ``load`` would find, sorted."""

@@ -15,7 +15,7 @@ from modalflow.cli.documents import TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account, leaves
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.inputs import LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
+from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.report import Root
@@ -51,6 +51,9 @@ class _Given:
         if name == self._given.name and asked_by.layer.startswith("executor_config"):
             return self._given
         return self._others.load(name, asked_by=asked_by)
+
+    def config_map(self, path: str) -> Mapping[str, FileContent] | str:
+        return self._others.config_map(path)
 
 
 def translate_document(document: Document, options: TranslationOptions, folders: Sequence[str] = ()) -> Translated:

@@ -81,7 +81,7 @@ class ModalGateway:
     ) -> str:
         kept = await self._objects()
         async with bounded("create the sandbox", None if gpu else self._settings.create_timeout):
-            secrets = [await kept.secret(secret) for secret in plan.secrets]
+            secrets = await kept.secrets(plan.secrets)
             if secret_env:
                 secrets.append(Secret.from_dict(inline_secret(secret_env)))  # last: nothing of the user's may replace it
             sandbox = await Sandbox.create.aio(

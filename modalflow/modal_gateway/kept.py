@@ -7,7 +7,7 @@ all: the server may have been reset, or somebody deleted and made a Secret again
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -64,6 +64,17 @@ class KeptObjects:
             return image
 
         return await self._keep(plan, load, Image)
+
+    async def secrets(self, plans: Iterable[SecretPlan]) -> list[Secret]:
+        """The named Secrets in order, without optional ones that do not exist."""
+        found = []
+        for plan in plans:
+            try:
+                found.append(await self.secret(plan))
+            except modal_errors.NotFoundError:
+                if not plan.optional:
+                    raise
+        return found
 
     async def secret(self, plan: SecretPlan) -> Secret:
         """A named Secret; ``modal.exception.NotFoundError`` if it, or a key it must have, does not exist."""

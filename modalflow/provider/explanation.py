@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
 from modalflow.translation.plan import SandboxPlan, VolumePlan
 from modalflow.translation.result import Translation
+from modalflow.translation.setup_plan import VARIABLE, SetupPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +80,9 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     if plan.workdir:
         yield "workdir", plan.workdir, OURS
     for name, value in plan.env.items():
-        yield f"env.{name}", value, OURS
+        if name != VARIABLE:
+            yield f"env.{name}", value, OURS
+    yield from _setup(plan.setup)
     for secret in plan.secrets:
         keys = f"; must have {', '.join(secret.required_keys)}" if secret.required_keys else ""
         yield f"secrets.{secret.name}", f"its variables{keys}", OURS
@@ -87,6 +90,22 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield f"volumes.{volume.mount_path}", _volume(volume), OURS
     for name, value in plan.tags.items():
         yield f"tags.{name}", value, OURS
+
+
+def _setup(setup: SetupPlan) -> Iterator[_Field]:
+    """What the sandbox does before Airflow starts; ``$(NAME)`` stands for a variable that a Modal Secret gives."""
+    for name, text in setup.exports.items():
+        yield f"env.{name}", f"{text}, put together in the sandbox", OURS
+    if setup.remove:
+        yield "setup.remove", ", ".join(setup.remove), OURS
+    for folder in setup.folders:
+        yield f"setup.folder.{folder.path}", "in memory" if folder.memory else "on disk", OURS
+    for path, target in setup.links:
+        yield f"setup.link.{path}", f"to {target}", OURS
+    for file in setup.files:
+        yield f"setup.file.{file.path}", f"mode {file.mode:04o}", OURS
+    for address, names in setup.hosts:
+        yield f"setup.host.{address}", " ".join(names), OURS
 
 
 def _volume(volume: VolumePlan) -> str:

@@ -73,7 +73,7 @@ def _account(config: object, context: TaskContext, options: TranslationOptions, 
         if key not in {"modal", "pod_override"}:
             for path, inner in leaves(value, (key,)):
                 yield _told_or(Leaf(origin=CONFIG.origin(path), fate=_set(inner), fields=("template",)), CONFIG, path, findings)
-    ablation = _Ablation([_plain(layer) for layer in layers], context, options, findings)
+    ablation = _Ablation([_plain(layer) for layer in layers], context, options, findings, templates)
     for rank, layer in enumerate(layers):
         if layer.root not in (DEFAULTS, OPTIONS):
             yield from ablation.layer(rank, layer)
@@ -170,8 +170,14 @@ class _Ablation:
     """Translates with a leaf taken away, or changed, and compares."""
 
     def __init__(
-        self, layers: list[Layer], context: TaskContext, options: TranslationOptions, findings: list[Diagnostic]
+        self,
+        layers: list[Layer],
+        context: TaskContext,
+        options: TranslationOptions,
+        findings: list[Diagnostic],
+        templates: TemplateSource,
     ) -> None:
+        self._templates = templates
         self._layers = layers
         self._context = context
         self._options = options
@@ -181,7 +187,7 @@ class _Ablation:
 
     def _effects(self, layers: Sequence[Layer]) -> tuple[Fields, dict[str, Place], list[Diagnostic]]:
         findings: list[Diagnostic] = []
-        plan, places = draft(layers, self._context, self._options, findings)
+        plan, places = draft(layers, self._context, self._options, findings, self._templates)
         return plan_fields(plan), places, findings
 
     def layer(self, rank: int, written: Layer) -> Iterator[Leaf]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import NamedTuple, Protocol
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.fingerprints import fingerprint, likeness
-from modalflow.translation.inputs import LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
+from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import Prepared, finish, prepare, translate
@@ -52,6 +52,13 @@ class _Recorder:
         # The version first: a file that changes in between is read again the next time.
         self.asked.append(_Asked(name, self._templates.version(name)))
         return self._templates.load(name, asked_by=asked_by)
+
+    def config_map(self, path: str) -> Mapping[str, FileContent] | str:
+        self.asked.append(_Asked(path, self._templates.version(path)))
+        content = self._templates.config_map(path)
+        if not isinstance(content, str):  # of a folder, each file
+            self.asked += [_Asked(file, self._templates.version(file)) for file in (f"{path}/{key}" for key in content)]
+        return content
 
 
 class _Kept(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from modalflow.translation.report import Place, kind_of, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """What Modal's client takes for a variable's name (modal 1.6.4)."""
+_NO_VARIABLE = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))", re.ASCII)
 
 
@@ -50,13 +51,30 @@ def check_text(text: object, place: Place) -> bool:
     return False
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
-    """Expand ``$(NAME)`` as Kubernetes does: ``$$`` is a ``$``, and a reference to an unknown name stays as it is."""
+def variable_of(key: str) -> str:
+    """Return the variable that holds a Secret's key: Modal's keys are names of variables, so ``tls.crt`` is ``tls_crt`` there."""
+    text = _NO_VARIABLE.sub("_", key)
+    return f"_{text}" if text[:1].isdigit() else text
+
+
+def split_references(text: str) -> Iterator[tuple[str, str | None]]:
+    """Split ``text`` at Kubernetes' references: (text as written, name) for ``$(NAME)``, (text, ``None``) for the rest.
+
+    ``$$`` is a ``$``, so ``$$(NAME)`` is no reference.
+    """
+    end = 0
+    for match in _REFERENCE.finditer(text):
+        if match.start() > end:
+            yield text[end : match.start()], None
+        name = match.group(1)
+        yield ("$", None) if name is None else (match.group(0), name)
+        end = match.end()
+    if end < len(text):
+        yield text[end:], None
+
+
+def expand(text: str, known: Mapping[str, object]) -> str:
+    """Expand ``$(NAME)`` as Kubernetes does: a reference to an unknown name stays as it is."""
     if "$" not in text:
         return text
-
-    def replace(match: re.Match[str]) -> str:
-        name = match.group(1)
-        return "$" if name is None else known.get(name, match.group(0))
-
-    return _REFERENCE.sub(replace, text)
+    return "".join(str(known.get(name, written)) if name is not None else written for written, name in split_references(text))

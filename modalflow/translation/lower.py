@@ -13,8 +13,10 @@ from modalflow.translation import env
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
+from modalflow.translation.layers import CONFIG
 from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
 from modalflow.translation.report import Place
+from modalflow.translation.setup_plan import LARGEST, NO_SETUP, VARIABLE, Ref, SetupPlan, Text
 from modalflow.translation.spec import TaskSpec
 from modalflow.translation.tags import safe
 
@@ -24,13 +26,19 @@ def lower(
 ) -> SandboxPlan:
     """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place, into
     ``findings``: the places belong to every task that shares the spec."""
+    plain, late = _env(spec, context, places, findings)
+    setup = spec.setup
+    if late or setup.remove or setup.files:
+        setup = _setup(spec, late, context.tags)
+    if setup is not NO_SETUP and setup:
+        plain[VARIABLE] = _written(setup, findings)
     return SandboxPlan(
         image=_image(spec, options),
         gpu_candidates=tuple([choice.text for choice in spec.gpu]),
         gpu_wait=spec.gpu_wait,
         cpu=spec.cpu,
         memory=spec.memory,
-        env=_env(spec, context, places, findings),
+        env=plain,
         secrets=spec.secrets,
         volumes=_volumes(spec, context, places, findings),
         timeout=spec.timeout,
@@ -38,13 +46,15 @@ def lower(
         cloud=spec.cloud,
         workdir=spec.workdir,
         tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}},
+        setup=setup,
     )
 
 
 def _image(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
     if spec.image == AUTO:
         return options.auto_image if spec.entrypoint is None else replace(options.auto_image, entrypoint=spec.entrypoint)
-    return _registry_image(spec.image, spec.registry_secret, spec.entrypoint)
+    secret = spec.registry_secret or options.registry_secrets.get(spec.image.partition("/")[0])
+    return _registry_image(spec.image, secret, spec.entrypoint)
 
 
 @lru_cache(maxsize=256)
@@ -52,14 +62,42 @@ def _registry_image(reference: str, registry_secret: str | None, entrypoint: tup
     return ImagePlan(reference=reference, registry_secret=registry_secret, entrypoint=entrypoint)
 
 
-def _env(spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]) -> dict[str, str]:
+def _env(
+    spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]
+) -> tuple[dict[str, str], dict[str, Text]]:
+    """Return the variables that are known, and those that the sandbox puts together."""
     users: dict[str, str] = {}
+    late: dict[str, Text] = {}
     for name, text in spec.env.items():
         if name not in context.env and not name.startswith(env.RESERVED):
-            users[name] = text
+            if isinstance(text, str):
+                users[name] = text
+            else:
+                late[name] = text
         elif (place := places.get(f"env.{name}")) is not None:
             place.into(findings).warn("reserved-env", f"modalflow sets {name} itself; this value is not used", "remove it")
-    return {**users, **context.env}
+    return {**users, **context.env}, late
+
+
+def _setup(spec: TaskSpec, late: Mapping[str, Text], tags: Mapping[str, str]) -> SetupPlan:
+    """Return the set-up of this launch. A variable that a Secret gives under the wanted name needs none, and stays."""
+    exports = {name: text.filled(tags) for name, text in late.items()}
+    needed = {name: text for name, text in exports.items() if text.parts != (Ref(name),)}
+    removed = tuple(name for name in spec.setup.remove if name not in exports and name not in spec.env)
+    files = tuple(replace(file, text=file.text.filled(tags)) for file in spec.setup.files)
+    return replace(spec.setup, exports=needed, remove=removed, files=files)
+
+
+def _written(setup: SetupPlan, findings: list[Diagnostic]) -> str:
+    text = setup.as_json()
+    if (size := len(text)) > LARGEST:
+        Place(CONFIG, (), findings).error(
+            "large-setup",
+            f"variables and files of the pod come to {size} bytes; a sandbox can be given {LARGEST}",
+            "put large files into the image or a Modal Volume",
+        )
+        return ""
+    return text
 
 
 def _volumes(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
+
 CpuCores = float | tuple[float, float]
 """Physical cores (Modal's unit; one is two vCPUs), or (request, limit)."""
 MemoryMib = int | tuple[int, int]
@@ -34,10 +36,11 @@ class ImagePlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecretPlan:
-    """A named Modal Secret, and the keys it must have."""
+    """A named Modal Secret, and the keys it must have. One that is ``optional`` need not exist."""
 
     name: str
     required_keys: tuple[str, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +60,8 @@ class SandboxPlan:
     """One task as Modal Sandbox parameters.
 
     ``gpu_candidates`` are Modal GPU strings in order of preference (``("H100:2", "A100-80GB:2")``), empty for a CPU
-    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds.
+    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds. ``setup`` is
+    what the sandbox does before Airflow starts; ``env`` carries it.
     """
 
     image: ImagePlan
@@ -73,6 +77,7 @@ class SandboxPlan:
     cloud: str | None = None
     workdir: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    setup: SetupPlan = NO_SETUP
 
     @property
     def backend(self) -> Literal["sandbox-v1", "sandbox-v2"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.plan import CpuCores, MemoryMib, SecretPlan, VolumePlan
+from modalflow.translation.setup_plan import NO_SETUP, SetupPlan, Text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +21,7 @@ class TaskSpec:
     gpu_wait: float
     cpu: CpuCores | None
     memory: MemoryMib | None
-    env: Mapping[str, str]
+    env: Mapping[str, str | Text]
     secrets: tuple[SecretPlan, ...]
     volumes: tuple[VolumePlan, ...]
     timeout: int
@@ -28,3 +29,4 @@ class TaskSpec:
     cloud: str | None
     workdir: str | None
     tags: Mapping[str, str]
+    setup: SetupPlan = NO_SETUP

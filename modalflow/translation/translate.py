@@ -58,7 +58,7 @@ def prepare(executor_config: object, *, queue: str, options: TranslationOptions,
     findings: list[Diagnostic] = []
     try:
         layers = read_layers(executor_config, queue, options, templates, findings)
-        spec, places = (None, {}) if layers is None else settle(layers, options, findings)
+        spec, places = (None, {}) if layers is None else settle(layers, options, findings, templates)
     except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
         log.warning("An executor_config could not be read", exc_info=True)
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
@@ -97,15 +97,24 @@ def read_layers(
 
 
 def draft(
-    layers: Sequence[Layer], context: TaskContext, options: TranslationOptions, findings: list[Diagnostic]
+    layers: Sequence[Layer],
+    context: TaskContext,
+    options: TranslationOptions,
+    findings: list[Diagnostic],
+    templates: TemplateSource | None = None,
 ) -> tuple[SandboxPlan, dict[str, Place]]:
     """Return the plan that ``layers`` lead to, to be run only if ``findings`` holds no error, and who set each field of it."""
-    spec, places = settle(layers, options, findings)
+    spec, places = settle(layers, options, findings, templates)
     return lower(spec, context, options, places, findings), places
 
 
-def settle(layers: Sequence[Layer], options: TranslationOptions, findings: list[Diagnostic]) -> tuple[TaskSpec, dict[str, Place]]:
-    """Return what ``layers`` ask for, before anything of one launch, and who set each field of the plan to be."""
+def settle(
+    layers: Sequence[Layer], options: TranslationOptions, findings: list[Diagnostic], templates: TemplateSource | None = None
+) -> tuple[TaskSpec, dict[str, Place]]:
+    """Return what ``layers`` ask for, before anything of one launch, and who set each field of the plan to be.
+
+    ``templates`` finds the files of ConfigMaps.
+    """
     settings: list[Setting] = []
     pod: PodPieces | None = None
     for rank, layer in enumerate(layers):
@@ -114,11 +123,12 @@ def settle(layers: Sequence[Layer], options: TranslationOptions, findings: list[
         elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
             pieces = take_apart(plain, layer.root, rank, findings)
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
-    reader = PodReader(findings, options.on_unsupported)
+    native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
+    reader = PodReader(findings, options, templates, native_secrets)
     if pod is not None:
         reader.read(pod)
         settings += reader.settings
-    return resolve(merge(settings), reader.gpu, options, findings)
+    return resolve(merge(settings), reader.gpu, options, findings, reader.setup)
 
 
 def check_executor_config(

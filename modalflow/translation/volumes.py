@@ -99,7 +99,8 @@ def both(known: SecretPlan | None, more: SecretPlan) -> SecretPlan:
     """Return a Secret that must have the keys which either mention of it demands."""
     if known is None:
         return more
-    return SecretPlan(name=more.name, required_keys=tuple(dict.fromkeys((*known.required_keys, *more.required_keys))))
+    keys = tuple(dict.fromkeys((*known.required_keys, *more.required_keys)))
+    return SecretPlan(name=more.name, required_keys=keys, optional=known.optional and more.optional)
 
 
 def _read_secret(value: object, place: Place) -> SecretPlan | None:

@@ -1,9 +1,9 @@
 """The program of a sandbox: take one workload, run it under Airflow's supervisor, say by exit code how that went.
 
-modalflow brings this file as the argument of ``python -c``; the image needs Airflow and nothing of ours, so everything here is
-standard library until Airflow is imported. It does what ``airflow.sdk.execution_time.execute_workload`` does (read in Airflow
-3.3.2, 2026-11-24), in this one process, without the two waits that the command has: the supervisor's 0-5 s tail and the
-interpreter's slow exit.
+modalflow brings this file, with ``set_up.py`` in the place of its import, as the argument of ``python -c``; the image needs
+Airflow and nothing of ours, so everything here is standard library until Airflow is imported. It does what
+``airflow.sdk.execution_time.execute_workload`` does (read in Airflow 3.3.2, 2026-11-24), in this one process, without the two
+waits that the command has: the supervisor's 0-5 s tail and the interpreter's slow exit.
 
 Flows in: the workload (a JSON document that holds a token) and the environment described in ``docs/explanation/worker.md``.
 Flows out: the task's log file and JSON lines on stdout, one readable line on stderr when something is wrong, an exit code.
@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from modalflow.worker.set_up import SetUpError, set_up
+
 STARTED = time.monotonic()
 
 EXIT_REPORTED = 0
@@ -38,6 +40,8 @@ EXIT_AIRFLOW_UNUSABLE = 66
 EXIT_START_REFUSED = 67
 """Airflow's API did not let the task start: it runs elsewhere, was cleared or removed, or the token is too old."""
 EXIT_API_UNREACHABLE = 68
+EXIT_NOT_SET_UP = 69
+"""The files, variables or folders that the task's pod asked for cannot be made."""
 EXIT_SIGTERM = 143
 """Ended by SIGTERM before the task ran; while it runs, Airflow's supervisor forwards the signal to it."""
 
@@ -539,6 +543,10 @@ def work() -> None:
         hide_workload()
     raw = inherited_workload()
     workload = None if raw is None else decode(raw)
+    try:
+        set_up(os.environ, log.say)
+    except SetUpError as error:
+        raise Failure(EXIT_NOT_SET_UP, f"the pod's set-up failed: {error}") from None
     home = prepare_home()
     log_path = os.environ.get(LOG_PATH) or (workload or {}).get("log_path")
     if log_path:

@@ -153,6 +153,7 @@ class TestOutcomes:
         theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap, re.MULTILINE)}
         ours = {
             outcomes.EXIT_REPORTED, outcomes.EXIT_CRASHED, outcomes.EXIT_WORKLOAD_UNREADABLE, outcomes.EXIT_NO_WORKLOAD,
-            outcomes.EXIT_AIRFLOW_UNUSABLE, outcomes.EXIT_START_REFUSED, outcomes.EXIT_API_UNREACHABLE, outcomes.EXIT_SIGTERM,
+            outcomes.EXIT_AIRFLOW_UNUSABLE, outcomes.EXIT_START_REFUSED, outcomes.EXIT_API_UNREACHABLE, outcomes.EXIT_NOT_SET_UP,
+            outcomes.EXIT_SIGTERM,
         }  # fmt: skip
         assert theirs == ours

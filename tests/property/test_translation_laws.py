@@ -14,8 +14,8 @@ from kubernetes.client import models as k8s
 
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.inputs import TaskContext
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.keys import KEYS
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_merge import take_apart
@@ -186,11 +186,18 @@ def consequences(pod: dict[str, Any]) -> tuple[object, list[Diagnostic]]:
     findings: list[Diagnostic] = []
     plain = read_pod_form(pod, Place(ROOT, (), findings))
     assert plain is not None
-    reader = PodReader(findings, "error")
+    reader = PodReader(findings, TranslationOptions())
     reader.read(take_apart(plain, ROOT, 0, findings))
     found = [(s.key, s.value, s.place.path) for s in reader.settings]
     gpu = reader.gpu
-    return (found, gpu.count, gpu.models, gpu.label.path if gpu.label else None, [str(d) for d in findings]), findings
+    return (
+        found,
+        reader.setup,
+        gpu.count,
+        gpu.models,
+        gpu.label.path if gpu.label else None,
+        [str(d) for d in findings],
+    ), findings
 
 
 def is_structure(path: Path) -> bool:
@@ -198,6 +205,17 @@ def is_structure(path: Path) -> bool:
     if path[-2:] == ("requests", "nvidia.com/gpu"):
         return True
     return path in {("apiVersion",), ("kind",)} or (path[:2] == ("spec", "containers") and path[3:] == ("name",))
+
+
+def goes_with_its_entry(path: Path, refused: set[str]) -> bool:
+    """Tell a field of a variable, volume or alias that is refused as a whole for another field; mounts go with their volume."""
+    if "volumeMounts" in path:
+        return any("volumes" in place or "volumeMounts" in place for place in refused)
+    for end in range(2, len(path)):
+        if path[end - 1] in {"env", "envFrom", "volumes", "hostAliases"}:
+            entry = ROOT.render(path[: end + 1])
+            return any(place.startswith(entry) for place in refused)
+    return False
 
 
 def counterpart(path: Path) -> Path:
@@ -211,10 +229,12 @@ def counterpart(path: Path) -> Path:
 def test_every_leaf_of_a_pod_is_honoured_or_reported(pod: dict[str, Any]) -> None:
     observed, findings = consequences(pod)
     reported = {d.origin.path for d in findings}
+    refused = {d.origin.path for d in findings if d.severity is Severity.ERROR}
     for path in leaves(pod):
         told = (
             any(ROOT.render(path[:end]) in reported for end in range(1, len(path) + 1))
             or ROOT.render(counterpart(path)) in reported
+            or goes_with_its_entry(path, refused)
         )
         assert told or is_structure(path) or consequences(without(pod, path))[0] != observed, ROOT.render(path)
 

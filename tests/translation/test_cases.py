@@ -2,13 +2,14 @@
 
 A pod_override written as a mapping is run twice, as the dict and as the ``V1Pod`` that the kubernetes client makes of it (unless
 ``only: dict`` says that the client would lose the point of the case). ``plan`` and ``origins`` name the fields to compare;
-``diagnostics`` are compared whole.
+``diagnostics`` are compared whole. ``TMP`` in an option is the folder of ``files``. ``setup`` is what the sandbox reads.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def plain(value: object) -> object:
 def test_case(case: Case, config: object, tmp_path: Path) -> None:
     for name, document in case.get("templates", {}).items():
         (tmp_path / f"{name}.yaml").write_text(document, encoding="utf-8")
-    options = read_settings(case.get("options", {})).translation
+    for name, content in case.get("files", {}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    texts = {name: text.replace("TMP", str(tmp_path)) for name, text in case.get("options", {}).items()}
+    options = read_settings(texts).translation
     context = TaskContext(
         queue=case.get("queue", "default"),
         env=case.get("context", {}).get("env", {}),
@@ -78,8 +83,14 @@ def test_case(case: Case, config: object, tmp_path: Path) -> None:
     if "plan" in case:
         assert result.plan is not None
         expected = case["plan"]
-        assert {name: plain(getattr(result.plan, name)) for name in expected} == expected
+        found = {name: plain(getattr(result.plan, name)) for name in expected}
+        if "env" in found and "setup" in case:
+            found["env"] = {name: text for name, text in result.plan.env.items() if name != "MODALFLOW_SETUP"}
+        assert found == expected
     else:
         assert result.plan is None
+    if "setup" in case:
+        assert result.plan is not None
+        assert json.loads(result.plan.env["MODALFLOW_SETUP"]) == case["setup"]
     for name, text in case.get("origins", {}).items():
         assert str(result.origins[name]).replace(f"{tmp_path}/", "") == text

@@ -39,6 +39,9 @@ def test_a_source_of_templates_that_raises_does_not_stop_the_scheduler() -> None
         def load(self, name: str, *, asked_by: Origin) -> Diagnostic:
             raise OSError(name)
 
+        def config_map(self, path: str) -> str:
+            raise OSError(path)
+
     result = translate({"modal": {"template": "x"}}, context=TaskContext(), options=OPTIONS, templates=Broken())
     assert [str(d) for d in result.errors] == ["executor_config: reading it raised OSError; write plain data"]
 

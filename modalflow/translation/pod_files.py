@@ -1,0 +1,195 @@
+"""The files of configMap, secret, downwardAPI and projected volumes: each path with its content and mode.
+
+Flows in: one volume's source. Flows out: ``Entries``, which ``pod_volumes`` places. A secret's content is named, never seen.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modalflow.translation.diagnostics import Diagnostic, did_you_mean
+from modalflow.translation.pod_env import field_of, resource_of
+from modalflow.translation.pod_merge import Piece, PodPieces
+from modalflow.translation.pod_sources import Content, Sources
+from modalflow.translation.report import Place, kind_of, shown
+from modalflow.translation.setup_plan import Text
+
+PLAIN_MODE = 0o644
+ALL_MODES = 0o777
+SECRET_MODE = 0o400
+"""For content of Modal Secrets where the pod gives no mode; Kubernetes' own default, 0644, lets every user read it."""
+
+_FIELDS = {
+    "configMap": ("name", "items", "defaultMode", "optional"),
+    "secret": ("secretName", "items", "defaultMode", "optional"),
+    "downwardAPI": ("items", "defaultMode"),
+    "projected": ("sources", "defaultMode"),
+}
+_PROJECTED = {
+    "configMap": ("name", "items", "optional"),
+    "secret": ("name", "items", "optional"),
+    "downwardAPI": ("items",),
+}
+_REFUSED = {
+    "serviceAccountToken": "a sandbox has no Kubernetes identity",
+    "clusterTrustBundle": "a sandbox has no cluster",
+    "podCertificate": "a sandbox has no cluster",
+}
+
+
+class Entries(dict[str, tuple[Content, int]]):
+    """Files by their path in the volume, each with its mode."""
+
+    all_optional = False
+    """Whether a file may be missing."""
+
+
+class FileReader:
+    """Reads volume sources."""
+
+    def __init__(self, pod: PodPieces, findings: list[Diagnostic], sources: Sources) -> None:
+        self._pod = pod
+        self._findings = findings
+        self._sources = sources
+
+    def entries(self, source: Piece) -> Entries | None:
+        """Return the files of one volume; ``None`` if it cannot be read, which has been reported."""
+        kind = str(source.path[-1])
+        content = source.value
+        found = Entries()
+        default = self._mode(content.get("defaultMode"), source.place(self._findings).at("defaultMode"))
+        if not self._known(content, _FIELDS[kind], source):
+            return None
+        if kind != "projected":
+            return found if self._take(kind, source, default, found) else None
+        parts = content.get("sources")
+        good = True
+        for index, part in enumerate(parts if isinstance(parts, list) else []):
+            good = self._projected(source.part(part, "sources", index), default, found) and good
+        return found if good else None
+
+    def _projected(self, part: Piece, default: int | None, found: Entries) -> bool:
+        place = part.place(self._findings)
+        if not isinstance(part.value, dict) or len(part.value) != 1:
+            place.error("bad-pod", "expected one source")
+            return False
+        ((kind, content),) = part.value.items()
+        if kind in _REFUSED:
+            place.at(kind).warn("dropped", f"is not honoured: {_REFUSED[kind]}", "give the task a Modal Secret")
+            found.all_optional = True
+            return True
+        if kind not in _PROJECTED:
+            hint = did_you_mean(kind, (*_PROJECTED, *_REFUSED))
+            place.at(kind).error("unknown-field", "Kubernetes has no such field", hint)
+            return False
+        source = part.part(content, kind)
+        if not isinstance(content, dict):
+            source.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(content)}")
+            return False
+        return self._known(content, _PROJECTED[kind], source) and self._take(kind, source, default, found)
+
+    def _known(self, content: dict[str, Any], names: tuple[str, ...], source: Piece) -> bool:
+        unknown = [field for field in content if field not in names]
+        for field in unknown:
+            place = source.place(self._findings).at(field)
+            place.error("unknown-field", "Kubernetes has no such field", did_you_mean(field, names))
+        return not unknown
+
+    def _take(self, kind: str, source: Piece, default: int | None, found: Entries) -> bool:
+        items = self._items(source)
+        if items is None:
+            return False
+        if kind == "downwardAPI":
+            taken = [self._downward(item, default, found) for item in items]
+            return all(taken)
+        name = source.value.get("secretName" if "secretName" in source.value else "name")
+        optional = source.value.get("optional") is True
+        if not isinstance(name, str) or not name:
+            source.place(self._findings).error("bad-pod", "expected a name")
+            return False
+        keys = [item.value["key"] for item in items] if "items" in source.value else None
+        contents = self._sources.contents(
+            source, name, keys, kind="Secret" if kind == "secret" else "ConfigMap", optional=optional
+        )
+        found.all_optional = found.all_optional or optional
+        if contents is None:
+            return optional
+        if keys is None:
+            for key, content in contents.items():
+                found[key] = content, _mode_of(None, default, content)
+            return True
+        for item in items:
+            content_of = contents.get(item.value["key"])
+            if content_of is not None:
+                mode = self._mode(item.value.get("mode"), item.place(self._findings).at("mode"))
+                found[item.value["path"]] = content_of, _mode_of(mode, default, content_of)
+        return True
+
+    def _items(self, source: Piece) -> list[Piece] | None:
+        """Return the well-formed items; ``None`` if one is not."""
+        needs_key = str(source.path[-1]) != "downwardAPI"
+        names = ("key", "path", "mode") if needs_key else ("path", "mode", "fieldRef", "resourceFieldRef")
+        items = source.value.get("items") or []
+        if not isinstance(items, list):
+            source.place(self._findings).at("items").error("bad-pod", f"expected a list, got {kind_of(items)}")
+            return None
+        pieces = [source.part(item, "items", index) for index, item in enumerate(items)]
+        good = [self._item_is_good(piece, names, needs_key=needs_key) for piece in pieces]
+        return pieces if all(good) else None
+
+    def _item_is_good(self, piece: Piece, names: tuple[str, ...], *, needs_key: bool) -> bool:
+        place = piece.place(self._findings)
+        item = piece.value
+        if not isinstance(item, dict) or (needs_key and not isinstance(item.get("key"), str)):
+            place.error("bad-pod", "expected a mapping with key and path" if needs_key else "expected a mapping with path")
+            return False
+        path = item.get("path")
+        if path is None:
+            place.error("bad-pod", "expected a path")
+            return False
+        if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
+            place.at("path").error("bad-sub-path", f"expected a path inside the volume, got {shown(path)}")
+            return False
+        return self._known(item, names, piece)
+
+    def _downward(self, item: Piece, default: int | None, found: Entries) -> bool:
+        place = item.place(self._findings)
+        text: object = None
+        for kind in ("fieldRef", "resourceFieldRef"):
+            content = item.value.get(kind)
+            if isinstance(content, dict):
+                at = place.at(kind)
+                text = self._field(content, at) if kind == "fieldRef" else resource_of(self._pod.containers[0], content, at)
+                break
+        else:
+            place.error("bad-pod", "expected fieldRef or resourceFieldRef")
+        if not isinstance(text, (str, Text)):
+            return False
+        content_of = Content(text if isinstance(text, Text) else Text((text,)))
+        found[item.value["path"]] = (
+            content_of,
+            _mode_of(self._mode(item.value.get("mode"), place.at("mode")), default, content_of),
+        )
+        return True
+
+    def _field(self, content: dict[str, Any], place: Place) -> object:
+        path = content.get("fieldPath")
+        if path in {"metadata.labels", "metadata.annotations"}:
+            pieces = self._pod.labels if path.endswith("labels") else self._pod.annotations
+            return "\n".join(f"{name}={json.dumps(piece.value)}" for name, piece in sorted(pieces.items()))
+        return field_of(self._pod, content, place)
+
+    def _mode(self, value: object, place: Place) -> int | None:
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= ALL_MODES):
+            return value
+        place.error("bad-mode", f"expected a file mode from 0 to 0777, got {shown(value)}", "write 0400 in YAML, 256 in JSON")
+        return None
+
+
+def _mode_of(own: int | None, default: int | None, content: Content) -> int:
+    if own is not None:
+        return own
+    if default is not None:
+        return default
+    return SECRET_MODE if content.secret else PLAIN_MODE

@@ -1,0 +1,137 @@
+"""What is set up in a sandbox before Airflow is imported: variables, files, folders, links, host names. No secret.
+
+A secret's value is only ever named: ``Ref`` says which environment variable, injected by a Modal Secret, holds it. Flows out of
+``pod_env`` and ``pod_volumes`` into ``SandboxPlan.setup``; ``lower`` writes it as JSON into one variable (``VARIABLE``), which
+``worker/set_up.py`` reads and carries out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+VARIABLE = "MODALFLOW_SETUP"
+LAUNCH_ID = "MODALFLOW_LAUNCH_ID"
+POD_IP = "MODALFLOW_POD_IP"
+"""No variable, but a name that the set-up resolves to the sandbox's own address."""
+LARGEST = 65_536
+"""Bytes of the JSON. Linux takes 128 KiB in one variable, and the rest of the environment has to fit beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of an environment variable inside the sandbox; ``otherwise`` where it is not set, ``None``: it must be."""
+
+    variable: str
+    otherwise: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A fact of the task (``dag_id``, ``try_number`` …), filled in by ``lower``."""
+
+    name: str
+
+
+Part = str | Ref | Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text put together in the sandbox. ``optional``: left out where a variable is not set."""
+
+    parts: tuple[Part, ...]
+    optional: bool = False
+
+    def filled(self, tags: Mapping[str, str]) -> Text:
+        """Return the text with every ``Tag`` replaced."""
+        if not any(isinstance(part, Tag) for part in self.parts):
+            return self
+        parts = tuple(tags.get(part.name, "") if isinstance(part, Tag) else part for part in self.parts)
+        return Text(parts, self.optional)
+
+    @property
+    def literal(self) -> str | None:
+        """The text, if it is known already."""
+        if all(isinstance(part, str) for part in self.parts):
+            return "".join(part for part in self.parts if isinstance(part, str))
+        return None
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that it needs."""
+        return tuple(part.variable for part in self.parts if isinstance(part, Ref))
+
+    def __str__(self) -> str:
+        """Show it as the pod would write it: ``$(NAME)`` stands for a variable."""
+        shown = (
+            part if isinstance(part, str) else f"$({part.variable if isinstance(part, Ref) else part.name})"
+            for part in self.parts
+        )
+        return "".join(shown)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilePlan:
+    """One file. ``mode`` as in ``chmod``; ``encoded`` says that the text is base64 of the content."""
+
+    path: str
+    text: Text
+    mode: int = 0o644
+    encoded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderPlan:
+    """One folder; ``memory`` asks for one that lives in memory."""
+
+    path: str
+    memory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetupPlan:
+    """All of it, in the order in which it is done: texts are put together first, the variables of ``remove`` go last.
+
+    ``links`` are (path, target); ``hosts`` are (address, names).
+    """
+
+    exports: Mapping[str, Text] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    folders: tuple[FolderPlan, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    files: tuple[FilePlan, ...] = ()
+    hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.exports or self.remove or self.folders or self.links or self.files or self.hosts)
+
+    def as_json(self) -> str:
+        """Return what ``worker/set_up.py`` reads."""
+        document: dict[str, Any] = {
+            "exports": {name: _text(text) for name, text in self.exports.items()},
+            "remove": list(self.remove),
+            "folders": [{"path": one.path, "memory": one.memory} for one in self.folders],
+            "links": [list(link) for link in self.links],
+            "files": [
+                {"path": one.path, "text": _text(one.text), "mode": one.mode, "encoded": one.encoded} for one in self.files
+            ],
+            "hosts": [[address, list(names)] for address, names in self.hosts],
+        }
+        return json.dumps({name: value for name, value in document.items() if value}, separators=(",", ":"))
+
+
+NO_SETUP = SetupPlan()
+
+
+def _text(text: Text) -> dict[str, object]:
+    parts = [part if isinstance(part, str) else _ref(part) for part in text.parts]
+    return {"parts": parts, "optional": True} if text.optional else {"parts": parts}
+
+
+def _ref(part: Ref | Tag) -> dict[str, str]:
+    if isinstance(part, Tag):
+        raise TypeError(f"the tag {part.name} was not filled in")
+    return {"env": part.variable} if part.otherwise is None else {"env": part.variable, "else": part.otherwise}

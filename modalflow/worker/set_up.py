@@ -1,0 +1,152 @@
+"""Sets a sandbox up as its pod wanted it: variables, folders, links, files and host names, before Airflow is imported.
+
+``bootstrap_source`` puts this file into the sandbox's program, so only the standard library is here. Flows in: the JSON of
+``translation/setup_plan.py`` in ``MODALFLOW_SETUP``, and the variables that Modal Secrets injected. No text that is raised or
+said here quotes a value. Under the emulator, which gives a sandbox a private root folder, everything is made below that.
+"""
+
+# Imports stand where they are used: a sandbox without a set-up loads none. Paths are text, for the bootstrap avoids pathlib.
+# ruff: noqa: PLC0415, PTH103, PTH106, PTH108, PTH112, PTH114, PTH120, PTH123, PTH211, S108
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+SETUP = "MODALFLOW_SETUP"
+POD_IP = "MODALFLOW_POD_IP"
+EMULATOR_ROOT = "MODAL_EMULATOR_ROOT"
+MEMORY_FOLDER = "/dev/shm"
+
+
+class SetUpError(Exception):
+    """What the pod asked for cannot be set up; the text is one readable sentence without a value."""
+
+
+def set_up(environ: Any, say: Callable[[str, str], None]) -> None:
+    """Carry out the set-up that ``environ`` holds, if any, and take it out of there. Raises ``SetUpError``."""
+    text = environ.pop(SETUP, None)
+    if text:
+        import json
+
+        _SetUp(environ, say).carry_out(json.loads(text))
+
+
+class _SetUp:
+    def __init__(self, environ: Any, say: Callable[[str, str], None]) -> None:
+        self._environ = environ
+        self._say = say
+        self._given = dict(environ)
+        self._root = environ.get(EMULATOR_ROOT) or ""
+
+    def carry_out(self, plan: Any) -> None:
+        # All texts come from the variables as they were given, before any of them is renamed or removed.
+        exports = {name: self._text(text, f"the variable {name}") for name, text in plan.get("exports", {}).items()}
+        files = [(one, self._text(one["text"], f"the file {one['path']}")) for one in plan.get("files", [])]
+        for folder in plan.get("folders", []):
+            self._folder(folder["path"], in_memory=folder["memory"])
+        for path, target in plan.get("links", []):
+            self._link(self._place(path), self._place(target))
+        for one, text in files:
+            if text is not None:
+                self._file(one, text)
+        self._hosts(plan.get("hosts", []))
+        for name in plan.get("remove", []):
+            self._environ.pop(name, None)
+        for name, text in exports.items():
+            if text is not None:
+                self._environ[name] = text
+
+    def _text(self, text: Any, what: str) -> str | None:
+        found = []
+        for part in text["parts"]:
+            value = part if isinstance(part, str) else self._value(part["env"], part.get("else"))
+            if value is None:
+                if text.get("optional"):
+                    return None
+                raise SetUpError(f"{what} needs {part['env']}, which no Modal Secret of this sandbox gives")
+            found.append(value)
+        return "".join(found)
+
+    def _value(self, name: str, otherwise: str | None) -> str | None:
+        return _own_address() if name == POD_IP else self._given.get(name, otherwise)
+
+    def _place(self, path: str) -> str:
+        """Return where ``path`` is on this machine: as it is, but for the emulator's private root."""
+        inside = path == self._root or path.startswith(self._root + "/")
+        return path if inside else self._root + path
+
+    def _folder(self, path: str, *, in_memory: bool) -> None:
+        place = self._place(path)
+        if in_memory and not os.path.lexists(place):
+            import tempfile
+
+            if os.access(MEMORY_FOLDER, os.W_OK | os.X_OK):
+                self._link(place, tempfile.mkdtemp(prefix="modalflow-", dir=MEMORY_FOLDER))
+                return
+            self._say("warning", f"{MEMORY_FOLDER} cannot be written: {path} is on disk, not in memory")
+        self._make(place)
+
+    def _make(self, folder: str) -> None:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise SetUpError(f"cannot make the folder {folder} ({error.strerror})") from error
+
+    def _link(self, path: str, target: str) -> None:
+        self._make(os.path.dirname(path))
+        if not os.path.lexists(target):
+            self._make(target)
+        try:
+            if os.path.islink(path):
+                os.unlink(path)
+            elif os.path.isdir(path):
+                os.rmdir(path)
+            os.symlink(target, path)
+        except OSError as error:
+            raise SetUpError(f"cannot put a link to {target} at {path}, which the image may have ({error.strerror})") from error
+
+    def _file(self, one: Any, text: str) -> None:
+        place = self._place(one["path"])
+        self._make(os.path.dirname(place))
+        content = text.encode()
+        if one["encoded"]:
+            import base64
+
+            content = base64.b64decode(content)
+        try:
+            if os.path.lexists(place):
+                os.unlink(place)
+            # Created for its owner alone: nobody reads a secret before the mode is set.
+            with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), one["mode"])
+        except OSError as error:
+            raise SetUpError(f"cannot write the file {place} ({error.strerror})") from error
+
+    def _hosts(self, hosts: Any) -> None:
+        if not hosts:
+            return
+        place = self._place("/etc/hosts")
+        try:
+            if self._root:
+                self._make(os.path.dirname(place))
+            with open(place, "a", encoding="utf-8") as file:
+                file.write(
+                    "\n# hostAliases of the pod\n" + "".join(f"{address}\t{' '.join(names)}\n" for address, names in hosts)
+                )
+        except OSError as error:
+            self._say("warning", f"hostAliases: cannot write /etc/hosts ({error.strerror}); their names are not known here")
+
+
+def _own_address() -> str:
+    """Return the address from which this machine would send; nothing is sent."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("10.254.254.254", 1))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
