@@ -46,8 +46,8 @@ class TranslationOptions:
     ``kubernetes_secrets``, ``config_maps``, ``registry_secrets`` and ``claims`` say what the names in pods are on Modal; a text
     in ``config_maps`` is a path, for ``TemplateSource.config_map``.
     ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one. ``gpu_substitution`` says whether
-    the nearest model may stand in for one that Modal lacks; ``labels`` are the site's node labels, ``key=value`` to models (none: it
-    says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
+    the nearest model may stand in for one that Modal lacks; ``labels`` are the site's node labels, ``key=value`` to models (none:
+    it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
     ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
     """
 
