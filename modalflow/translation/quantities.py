@@ -24,6 +24,9 @@ VCPUS_A_CORE = 2
 LARGEST = 10**18
 """Bound on any number that we convert. An int: comparing a huge int with a Decimal takes minutes, a NaN with one raises."""
 
+LARGEST_QUANTITY = Decimal(1024) ** 7
+"""Bound on a quantity in text: beyond the largest suffix, and a number that prints in one line."""
+
 LARGEST_CPU = 10_000
 """Cores: far above any machine, far below what overflows on the wire (milli-cores in 32 bits, modal 1.6.4)."""
 
@@ -44,13 +47,15 @@ _SUFFIXES: dict[str, Decimal] = {
     "G": Decimal(10) ** 9,
     "T": Decimal(10) ** 12,
     "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
     "Ki": Decimal(1024),
     "Mi": Decimal(1024) ** 2,
     "Gi": Decimal(1024) ** 3,
     "Ti": Decimal(1024) ** 4,
     "Pi": Decimal(1024) ** 5,
+    "Ei": Decimal(1024) ** 6,
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([numkMGTP]|[KMGTP]i)?)", re.ASCII)
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i)?)", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", re.ASCII)
 
 
@@ -68,7 +73,7 @@ def parse_quantity(value: object) -> Decimal | None:
         number = Decimal(digits).scaleb(int(exponent)) if exponent else Decimal(digits) * _SUFFIXES[suffix or ""]
     except InvalidOperation:
         return None
-    return number if abs(number) < LARGEST else None
+    return number if abs(number) < LARGEST_QUANTITY else None
 
 
 def parse_duration(text: str) -> int | None:
@@ -175,6 +180,10 @@ def mib(number: Decimal, place: Place, *, value: object) -> int | None:
     """Return bytes as whole MiB, rounded up, refusing what cannot have been meant."""
     if number <= 0:
         place.error("bad-memory", f"expected more than zero memory, got {shown(value)}")
+        return None
+    if isinstance(value, str) and value.strip().endswith(("n", "u", "m")):
+        digits = value.strip()[:-1]
+        place.error("bad-memory", f"{shown(value)} is in fractions of a byte", f'write "{digits}Mi" for MiB')
         return None
     if number < MIB:
         place.error("bad-memory", f"{shown(value)} is less than one MiB", 'write a unit, e.g. "512Mi"')
