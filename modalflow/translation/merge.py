@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.keys import KEYS, SYNONYMS, Merge
@@ -16,8 +16,7 @@ from modalflow.translation.report import Place, kind_of, shown
 from modalflow.translation.volumes import both
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key as one layer sets it. ``rank`` orders layers; ``places`` holds an address for each entry where they differ."""
 
     key: str
@@ -59,6 +58,22 @@ def read_native(layer: Layer, rank: int, findings: list[Diagnostic]) -> list[Set
         if read is not None:
             settings.append(Setting(key=key, value=read, place=place, rank=rank))
     return settings
+
+
+_kept: dict[str, tuple[object, list[Setting]]] = {}
+"""Under ``options``: the dict of options seen last, and what was read of it. Replaced whole, so any thread may look."""
+
+
+def read_options(layer: Layer, rank: int, findings: list[Diagnostic]) -> list[Setting]:
+    """Read the layer of ``[modal_executor]``. The same dict comes with every task: while it is without fault, it is read once."""
+    content, settings = _kept.get("options", (None, []))
+    if content is not layer.content:
+        found: list[Diagnostic] = []
+        settings = read_native(layer, rank, found)
+        findings += found
+        if not found:
+            _kept["options"] = (layer.content, settings)
+    return [setting._replace(place=setting.place.into(findings)) for setting in settings]
 
 
 def _report_unknown(key: object, place: Place) -> None:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from modalflow.translation.plan import CpuCores, MemoryMib
 from modalflow.translation.report import Place, kind_of, shown
@@ -65,7 +66,12 @@ def parse_quantity(value: object) -> Decimal | None:
         return Decimal(str(value)) if -LARGEST < value < LARGEST else None
     if not isinstance(value, str) or len(value) > _LONGEST:
         return None
-    match = _QUANTITY.fullmatch(value.strip())
+    return _parse_text(str(value))
+
+
+@lru_cache(maxsize=1024)  # a deployment writes the same few dozen quantities in all its pods
+def _parse_text(text: str) -> Decimal | None:
+    match = _QUANTITY.fullmatch(text.strip())
     if match is None:
         return None
     digits, exponent, suffix = match.groups()
@@ -76,6 +82,7 @@ def parse_quantity(value: object) -> Decimal | None:
     return number if abs(number) < LARGEST_QUANTITY else None
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> int | None:
     """Return the seconds of ``90s``, ``10m``, ``1h30m``, ``1d`` or a bare number, else ``None``."""
     text = text.strip() if len(text) <= _LONGEST else ""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
-from modalflow.translation.layers import CONFIG, TASK_LAYERS, Gathering, Layer, is_too_large
+from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.lower import lower
-from modalflow.translation.merge import Setting, merge, read_native
+from modalflow.translation.merge import Setting, merge, read_native, read_options
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
@@ -118,7 +118,9 @@ def settle(
     settings: list[Setting] = []
     pod: PodPieces | None = None
     for rank, layer in enumerate(layers):
-        if not layer.is_pod:
+        if layer.root is OPTIONS:
+            settings += read_options(layer, rank, findings)
+        elif not layer.is_pod:
             settings += read_native(layer, rank, findings)
         elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
             pieces = take_apart(plain, layer.root, rank, findings)
