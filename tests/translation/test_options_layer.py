@@ -15,7 +15,8 @@ def read(content: dict[str, object]) -> tuple[dict[str, object], list[Diagnostic
 
 def test_another_dict_is_read_anew_and_the_first_again() -> None:
     first: dict[str, object] = {"memory": 512}
-    assert [read(content)[0] for content in (first, {"memory": 1024}, first, first)] == [
+    other: dict[str, object] = {"memory": 1024}
+    assert [read(content)[0] for content in (first, other, first, first)] == [
         {"memory": 512}, {"memory": 1024}, {"memory": 512}, {"memory": 512},
     ]  # fmt: skip
 
