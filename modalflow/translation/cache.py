@@ -97,7 +97,7 @@ class Translator:
             for kept in self._recent:
                 if kept.queue == queue and kept.like == config:
                     return kept if self._is_current(kept) else None
-        except Exception:
+        except Exception:  # an object's own comparison: not found here, so the config is read as if it were new
             return None
         return None
 
