@@ -207,6 +207,9 @@ OPTIONS: tuple[Option, ...] = (
            description="Where tasks may run. Naming a region raises Modal's price."),
     Option(name="cloud", read=_text, expects="aws, gcp, oci or auto", task_key=True, description="Cloud provider of every task."),
     Option(name="workdir", read=_text, expects="an absolute path", task_key=True, description="Working directory of every task."),
+    Option(name="oidc", read=_boolean, expects="True or False", task_key=True, example="True",
+           description="Give every task a token of its identity, signed by Modal, in MODAL_IDENTITY_TOKEN. Clouds that trust "
+                       "Modal's OIDC provider exchange it for a role."),
     Option(name="tags", read=_json_object, expects="a JSON object", task_key=True, example='{"team": "ml"}',
            description="Tags of every sandbox, beside modalflow's own."),
     Option(name="timeout", default="24h", read=_json_or_text, expects="seconds or a duration", task_key=True, example="6h",

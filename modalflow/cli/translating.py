@@ -156,6 +156,7 @@ def modal_keys(plan: SandboxPlan) -> dict[str, object]:
         "region": list(plan.region) or None,
         "cloud": plan.cloud,
         "workdir": plan.workdir,
+        "oidc": plan.oidc or None,
         "tags": dict(plan.tags) or None,
     }
     return {key: value for key, value in said.items() if value is not None}

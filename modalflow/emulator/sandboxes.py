@@ -23,6 +23,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import BlobStore
 from modalflow.emulator.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
 from modalflow.emulator.gpus import GpuRequest
+from modalflow.emulator.identity import identity_token
 from modalflow.emulator.image_layers import ImageSettings
 from modalflow.emulator.mounts import Mount
 from modalflow.emulator.output import Output
@@ -89,13 +90,21 @@ class Sandboxes:
     """All machines of one emulator."""
 
     def __init__(
-        self, *, folder: Path, spawner: Spawner, blobs: BlobStore, toolbox: Toolbox, volume_changed: Callable[[], None]
+        self,
+        *,
+        folder: Path,
+        spawner: Spawner,
+        blobs: BlobStore,
+        toolbox: Toolbox,
+        volume_changed: Callable[[], None],
+        sign: Callable[[str], str],
     ) -> None:
         self._folder = folder
         self._spawner = spawner
         self._blobs = blobs
         self.toolbox = toolbox
         self._volume_changed = volume_changed
+        self._sign = sign
         self._machines: dict[str, Machine] = {}
         self._by_task: dict[str, Machine] = {}
         self._ended_with_output: deque[Machine] = deque()
@@ -207,8 +216,7 @@ class Sandboxes:
             committed=self._volume_changed,
         )
 
-    @staticmethod
-    def _own_env(machine: Machine) -> dict[str, str]:
+    def _own_env(self, machine: Machine) -> dict[str, str]:
         sandbox = machine.sandbox
         own = {
             "MODAL_SANDBOX_ID": sandbox.sandbox_id,
@@ -219,6 +227,8 @@ class Sandboxes:
             "MODAL_ENVIRONMENT": machine.workspace.apps[sandbox.app_id].environment,
             "MODAL_EMULATOR_ROOT": str(machine.root),
         }
+        if sandbox.definition.include_oidc_identity_token:
+            own["MODAL_IDENTITY_TOKEN"] = identity_token(machine.workspace, sandbox, self._sign)
         if machine.gpu:
             own["MODAL_EMULATOR_GPU"] = f"{machine.gpu.label}:{machine.gpu.count}"
         return own

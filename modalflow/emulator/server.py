@@ -65,6 +65,7 @@ class Core:
             blobs=self.blobs,
             toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
             volume_changed=self.state_changed,
+            sign=self.authority.signature,
         )
         self.port = 0
         self._saving: asyncio.TimerHandle | None = None

@@ -21,6 +21,7 @@ class SandboxParameters(TypedDict, total=False):
     cloud: str
     region: list[str]
     workdir: str
+    include_oidc_identity_token: bool
 
 
 def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxParameters:
@@ -44,6 +45,8 @@ def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxP
         kwargs["region"] = list(plan.region)
     if plan.workdir is not None:
         kwargs["workdir"] = plan.workdir
+    if plan.oidc:
+        kwargs["include_oidc_identity_token"] = True
     return kwargs
 
 

@@ -79,6 +79,8 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
     if plan.workdir:
         yield "workdir", plan.workdir, OURS
+    if plan.oidc:
+        yield "oidc", "a token of its identity in MODAL_IDENTITY_TOKEN", OURS
     for name, value in plan.env.items():
         if name != VARIABLE:
             yield f"env.{name}", value, OURS

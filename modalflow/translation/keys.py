@@ -65,6 +65,13 @@ def read_workdir(value: object, place: Place) -> str | None:
     return None
 
 
+def _read_oidc(value: object, place: Place) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    place.error("bad-oidc", f"expected True or False, got {shown(value)}")
+    return None
+
+
 def _keep(value: object, _place: Place) -> object:
     """Return the value as it is: ``layers`` has read and checked it already."""
     return value
@@ -241,6 +248,13 @@ KEYS: Mapping[str, Key] = {
         schema=_TEXT,
         meaning="Modal Secret with the credentials of a private registry.",
         example='"ghcr"',
+    ),
+    "oidc": Key(
+        read=_read_oidc,
+        schema={"type": "boolean"},
+        meaning="Gives the task a token of its identity, signed by Modal, in `MODAL_IDENTITY_TOKEN`: clouds that trust Modal's "
+        "OIDC provider exchange it for a role. It stands in for IRSA and Workload Identity.",
+        example="True",
     ),
     "backend": Key(
         read=_read_backend,

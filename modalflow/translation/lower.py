@@ -45,6 +45,7 @@ def lower(
         region=spec.region,
         cloud=spec.cloud,
         workdir=spec.workdir,
+        oidc=spec.oidc,
         tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}},
         setup=setup,
     )

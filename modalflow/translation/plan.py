@@ -60,8 +60,9 @@ class SandboxPlan:
     """One task as Modal Sandbox parameters.
 
     ``gpu_candidates`` are Modal GPU strings in order of preference (``("H100:2", "A100-80GB:2")``), empty for a CPU
-    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds. ``setup`` is
-    what the sandbox does before Airflow starts; ``env`` carries it.
+    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds. ``oidc``:
+    Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``setup`` is what the sandbox does before
+    Airflow starts; ``env`` carries it.
     """
 
     image: ImagePlan
@@ -76,6 +77,7 @@ class SandboxPlan:
     region: tuple[str, ...] = ()
     cloud: str | None = None
     workdir: str | None = None
+    oidc: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     setup: SetupPlan = NO_SETUP
 

@@ -73,6 +73,12 @@ METADATA: Mapping[str, Verdict] = {
     "selfLink": _OURS,
 }
 
+_IDENTITY = _small(
+    "a sandbox has no Kubernetes identity: cloud calls made by it are refused",
+    'give the task a Modal Secret with keys, or write {"modal": {"oidc": True}} and let the cloud role trust Modal',
+    harmless=("default",),
+)
+
 SPEC: Mapping[str, Verdict] = {
     "automountServiceAccountToken": _small("a sandbox has no Kubernetes identity", "remove it", harmless=(False,)),
     "dnsConfig": _later("name servers of a sandbox cannot be set"),
@@ -101,10 +107,8 @@ SPEC: Mapping[str, Verdict] = {
     "schedulerName": _small("Modal schedules sandboxes", harmless=("default-scheduler",)),
     "schedulingGates": _small("Modal schedules sandboxes"),
     "schedulingGroup": _small("Modal schedules sandboxes one by one"),
-    "serviceAccount": _small("a sandbox has no Kubernetes identity: cloud calls made by it are refused", harmless=("default",)),
-    "serviceAccountName": _small(
-        "a sandbox has no Kubernetes identity: cloud calls made by it are refused", harmless=("default",)
-    ),
+    "serviceAccount": _IDENTITY,
+    "serviceAccountName": _IDENTITY,
     "shareProcessNamespace": _none("a sandbox has one container"),
     "terminationGracePeriodSeconds": _small("a task that Airflow revokes is ended at once"),
     "tolerations": _none("Modal has no taints"),

@@ -61,6 +61,7 @@ def resolve(
         workdir=merged.get("workdir"),
         tags=merged.get("tags") or {},
         setup=setup,
+        oidc=merged.get("oidc") or False,
     )
     return spec, places
 

@@ -30,3 +30,4 @@ class TaskSpec:
     workdir: str | None
     tags: Mapping[str, str]
     setup: SetupPlan = NO_SETUP
+    oidc: bool = False
