@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from modalflow.translation import legacy
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, DEFAULTS, MODAL, OPTIONS, Layer
@@ -26,8 +27,8 @@ from modalflow.translation.translate import draft, read_layers
 Path = tuple[PathKey, ...]
 Fields = dict[str, object]
 
-ABOUT_MERGING = frozenset({"dropped-by-override", "container-name"})
-"""Findings at a value that tell of another one: they do not account for the parts of the value they stand at."""
+ABOUT_MERGING = frozenset({"dropped-by-override", "container-name", "legacy-config"})
+"""Findings at a value that tell of another one, or of its form: they do not account for the parts of the value they stand at."""
 STRUCTURE = "structure"
 """What a leaf is honoured as that only says what its neighbours are: a container's name, the document's kind."""
 
@@ -70,13 +71,24 @@ def _account(config: object, context: TaskContext, options: TranslationOptions, 
         yield Leaf(origin=CONFIG.origin(()), fate=Fate.REPORTED, codes=tuple(found.code for found in findings))
         return
     for key, value in config.items():
-        if key not in {"modal", "pod_override"}:
+        if key == legacy.KEY:
+            yield from _beside_legacy_pod(value, layers, findings)
+        elif key not in {"modal", "pod_override"}:
             for path, inner in leaves(value, (key,)):
                 yield _told_or(Leaf(origin=CONFIG.origin(path), fate=_set(inner), fields=("template",)), CONFIG, path, findings)
     ablation = _Ablation([_plain(layer) for layer in layers], context, options, findings, templates)
     for rank, layer in enumerate(layers):
         if layer.root not in (DEFAULTS, OPTIONS):
             yield from ablation.layer(rank, layer)
+
+
+def _beside_legacy_pod(content: object, layers: Sequence[Layer], findings: Sequence[Diagnostic]) -> Iterator[Leaf]:
+    """Account for the keys of the form of Airflow 1.x that did not become part of a pod; the pod is a layer like others."""
+    taken = next((layer.root.keys for layer in layers if isinstance(layer.root, legacy.LegacyRoot)), frozenset())
+    for path, value in leaves(content):
+        if not path or path[0] not in taken or value is None:
+            origin = legacy.WRITTEN.origin(path)
+            yield _told_or(Leaf(origin=origin, fate=_set(value)), legacy.WRITTEN, path, findings)
 
 
 def _set(value: object) -> Fate:
@@ -183,6 +195,7 @@ class _Ablation:
         self._options = options
         fields, places, found = self._effects(layers)
         self._fields, self._places = fields, places
+        self._found = found
         self._findings = [*findings, *found]
 
     def _effects(self, layers: Sequence[Layer]) -> tuple[Fields, dict[str, Place], list[Diagnostic]]:
@@ -200,7 +213,12 @@ class _Ablation:
             for path, value in leaves(written.content):
                 if value is None:
                     yield Leaf(origin=root.origin(tuple(_spelled(path))), fate=Fate.EMPTY)
-        fates = [(path, value, self._fate(rank, root, path, value)) for path, value in leaves(content) if value is not None]
+        written_here = root.is_written if isinstance(root, legacy.LegacyRoot) else bool
+        fates = [
+            (path, value, self._fate(rank, root, path, value))
+            for path, value in leaves(content)
+            if value is not None and (not path or written_here(path))
+        ]
         twins = {(path[-1], str(value)): leaf for path, value, leaf in fates if path and leaf.fields}
         for path, value, leaf in fates:
             # A request that repeats the limit decides nothing by itself; both say the same of the same field.
@@ -218,7 +236,7 @@ class _Ablation:
         fields, _, findings = self._effects(self._with(rank, without(content, path)))
         if decided := _differing(self._fields, fields):
             return Leaf(origin=origin, fate=Fate.HONOURED, fields=decided, codes=codes)
-        if codes := codes or _gone(self._findings, findings):
+        if codes := codes or _gone(self._found, findings):
             return Leaf(origin=origin, fate=Fate.REPORTED, codes=codes)
         if _is_structure(path):
             return Leaf(origin=origin, fate=Fate.HONOURED, fields=(STRUCTURE,))

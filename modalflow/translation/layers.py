@@ -13,6 +13,9 @@ from typing import Any
 from modalflow.translation.diagnostics import Diagnostic, closest, did_you_mean
 from modalflow.translation.inputs import LoadedTemplate, TemplateSource, TranslationOptions
 from modalflow.translation.keys import KEYS, SYNONYMS
+from modalflow.translation.legacy import KEY as LEGACY
+from modalflow.translation.legacy import LAYER as LEGACY_LAYER
+from modalflow.translation.legacy import read_legacy
 from modalflow.translation.report import Place, Root, kind_of, shown
 
 BUILT_IN_RANK = 0
@@ -34,7 +37,7 @@ MODAL = Root(layer='executor_config["modal"]', prefix='executor_config["modal"]'
 POD_OVERRIDE = Root(layer="pod_override", prefix="pod_override", style="dotted")
 OPTIONS = Root(layer="[modal_executor]", prefix="[modal_executor]", style="option")
 DEFAULTS = Root(layer="built-in defaults", prefix="built-in default of", style="option")
-TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer})
+TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer, LEGACY_LAYER})
 """The layers that are the ``executor_config`` itself."""
 
 _CONFIG_KEYS = ("modal", "pod_override", "pod_template_file")
@@ -92,21 +95,19 @@ class Gathering:
         override = config.get("pod_override")
         if override is not None:
             self.layers.append(Layer(root=POD_OVERRIDE, content=override, is_pod=True))
+        if LEGACY in config:
+            self._legacy(config[LEGACY], beside_override=override is not None)
         self.layers.append(Layer(root=MODAL, content=modal))
         return self.layers
 
     def _check_config_key(self, key: object) -> None:
-        if key in _CONFIG_KEYS:
-            return
-        place = Place(CONFIG, (_path_key(key),), self._findings)
-        if key == "KubernetesExecutor":
-            place.error(
-                "legacy-config",
-                "the executor_config of Airflow 1.x is not supported yet",
-                'write it as "pod_override", or in the short form {"modal": {...}}',
-            )
-        else:
-            place.error("unknown-key", "unknown key", _config_key_hint(key))
+        if key not in _CONFIG_KEYS and key != LEGACY:
+            Place(CONFIG, (_path_key(key),), self._findings).error("unknown-key", "unknown key", _config_key_hint(key))
+
+    def _legacy(self, content: object, *, beside_override: bool) -> None:
+        read = read_legacy(content, beside_override=beside_override, findings=self._findings)
+        if read is not None:
+            self.layers.append(Layer(root=read[0], content=read[1], is_pod=True))
 
     def _modal(self, config: Mapping[object, object]) -> dict[Any, object]:
         modal = config.get("modal")
