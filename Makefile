@@ -59,6 +59,7 @@ docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.emulator.coverage > docs/reference/emulator-coverage.md
 	$(BIN)/python -m modalflow.translation.gpus_page > docs/reference/gpus.md
 	$(BIN)/python -m modalflow.cli.field_matrix > docs/reference/fields.md
+	$(BIN)/python -m modalflow.cli.codes_pages docs/diagnostics
 	$(BIN)/python -m modalflow.translation.schema > templates/modal-task.schema.json
 
 constraints: setup ## write the exact versions of this environment to constraints.txt

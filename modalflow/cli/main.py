@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from modalflow.cli import diff_command, emulator_commands, fields_command, gpus_command, translate_command
+from modalflow.cli import codes_command, diff_command, emulator_commands, fields_command, gpus_command, translate_command
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     gpus_command.add_arguments(commands.add_parser("gpus", help="list the GPU models, or rank them for a wish"))
     fields_command.add_arguments(commands.add_parser("fields", help="what becomes of every field of a pod"))
+    codes_command.add_arguments(commands.add_parser("codes", help="what a finding's code means, and how to mend it"))
     diff_command.add_diff_arguments(commands.add_parser("diff", help="what two files would ask of Modal, where it differs"))
     diff_command.add_schema_arguments(commands.add_parser("schema", help="print the JSON Schema of task templates"))
     return top

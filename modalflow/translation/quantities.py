@@ -95,12 +95,12 @@ def parse_duration(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def _pair(value: object, place: Place, what: str, read: Callable[[object, Place], object | None]) -> object | None:
+def _pair(value: object, place: Place, code: str, read: Callable[[object, Place], object | None]) -> object | None:
     """Read one quantity, or ``[request, limit]`` of two."""
     if not isinstance(value, (list, tuple)):
         return read(value, place)
     if len(value) != 2:  # noqa: PLR2004
-        place.error(f"bad-{what}", f"expected one value or [request, limit], got a list of {len(value)}")
+        place.error(code, f"expected one value or [request, limit], got a list of {len(value)}")
         return None
     request, limit = (read(part, place.at(index)) for index, part in enumerate(value))
     return None if request is None or limit is None else (request, limit)
@@ -108,7 +108,7 @@ def _pair(value: object, place: Place, what: str, read: Callable[[object, Place]
 
 def read_cpu(value: object, place: Place) -> CpuCores | None:
     """Read physical cores: a number, text (``"2"``, ``"500m"``) or ``[request, limit]``."""
-    found = _pair(value, place, "cpu", _read_cores)
+    found = _pair(value, place, "bad-cpu", _read_cores)
     if isinstance(found, tuple):
         request, limit = found
         return check_cpu_pair(request, limit, place)
@@ -151,7 +151,7 @@ def cores(number: Decimal, place: Place, *, value: object, unit: str = "") -> fl
 
 def read_memory(value: object, place: Place) -> MemoryMib | None:
     """Read memory: an int of MiB, text with a unit (``"64Gi"``), or ``[request, limit]``."""
-    found = _pair(value, place, "memory", _read_mib)
+    found = _pair(value, place, "bad-memory", _read_mib)
     if isinstance(found, tuple):
         request, limit = found
         return check_memory_pair(request, limit, place)

@@ -1,0 +1,90 @@
+"""Codes of templates and of files given to ``modalflow translate``. Rows of ``codes``."""
+
+from __future__ import annotations
+
+from modalflow.translation.code_row import Code, Example, modal, task, template
+
+_TASK = "apiVersion: modalflow/v1\nkind: ModalTask\n"
+
+ROWS: tuple[Code, ...] = (
+    Code(
+        "bad-template",
+        "error",
+        "A malformed template",
+        "It is not YAML, of another kind or version, or has a value of a wrong kind.",
+        "A template is a `ModalTask` or a `Pod`, in plain YAML.",
+        "Write what the text expects, at the line that it names.",
+        template("apiVersion: modalflow/v2\nkind: ModalTask\n"),
+    ),
+    Code(
+        "template-not-found",
+        "error",
+        "No such template",
+        "No folder of templates has a file of this name.",
+        "The task would run without what it asks for.",
+        "Write the name that the text suggests. They are in `[modal_executor] template_folders`, or come with modalflow.",
+        modal(template="gpu-trainng"),
+    ),
+    Code(
+        "template-unreadable",
+        "error",
+        "The file cannot be read",
+        "It is too large, not UTF-8 text, or the system forbids it.",
+        "The scheduler reads templates, as the user that it runs as.",
+        "Mend the file or its permissions.",
+        Example(
+            told='error: executor_config["modal"]["template"]: the template "mine" cannot be read: Permission denied',
+        ),
+    ),
+    Code(
+        "template-outside",
+        "error",
+        "A template outside its folders",
+        "The name is a path, has `..` in it, or is a link that leads out.",
+        "A DAG's author must not read the scheduler's files.",
+        "Write a name inside the folders of templates.",
+        modal(template="/etc/pod.yaml"),
+    ),
+    Code(
+        "template-cycle",
+        "error",
+        "Templates extend each other",
+        "Following `extends` leads back to where it began.",
+        "No order of layers comes of it.",
+        "Remove one of the `extends`.",
+        task(
+            {"modal": {"template": "a"}},
+            files={"a.yaml": f"{_TASK}extends: b\n", "b.yaml": f"{_TASK}extends: a\n"},
+        ),
+    ),
+    Code(
+        "too-many-templates",
+        "error",
+        "Too many templates",
+        "Templates extend more others than anybody can follow.",
+        "They are read in the scheduler's loop.",
+        "Merge some of them.",
+        Example(told="error: extends (t31.yaml:3): more than 32 templates extend each other"),
+    ),
+    Code(
+        "no-pod",
+        "error or notice",
+        "No pod in the file",
+        "There is neither a pod, nor a pod's template, nor a ModalTask in this document.",
+        "`modalflow translate` looks for them in every document of the file.",
+        "Nothing needs to be done, if none was meant to be there.",
+        Example(document="kind: ConfigMap\nmetadata: {name: site}\ndata: {a: b}\n"),
+    ),
+    Code(
+        "outside-pod",
+        "notice",
+        "What stands around a pod has no effect",
+        "Only the pod inside a Deployment, a Job or the like is translated.",
+        "Modal runs tasks; how many, when and how often is Airflow's.",
+        "Nothing needs to be done.",
+        Example(
+            document="kind: Job\nspec:\n  backoffLimit: 3\n  template:\n    spec:\n"
+            "      containers: [{name: base, image: 'ghcr.io/me/train:1.2'}]\n"
+        ),
+    ),
+)

@@ -1,0 +1,394 @@
+"""Codes of pods: what is not honoured, refused, malformed, or merged in a way that surprises. Rows of ``codes``."""
+
+from __future__ import annotations
+
+from modalflow.translation.code_row import Code, Example, base, mounted, task, variable
+
+_SITE = {"pod_template_file": "site"}
+
+
+def _over(below: str, container: dict[str, object] | None = None, **spec: object) -> Example:
+    """A pod over the site's pod template."""
+    pod = {"spec": {**spec, "containers": [{"name": "base", **(container or {})}]}}
+    return task({"pod_override": pod}, _SITE, {"site.yaml": f"kind: Pod\nspec:\n{below}"})
+
+
+ROWS: tuple[Code, ...] = (
+    Code(
+        "no-effect",
+        "notice",
+        "Nothing is lost",
+        "The field has no effect on Modal, or asks for what a sandbox is anyway.",
+        "Much of a pod tells a cluster how to run it, not the task what it gets.",
+        "Nothing needs to be done.",
+        base({}, tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]),
+    ),
+    Code(
+        "dropped",
+        "any",
+        "A field that is not honoured",
+        "The task runs without it.",
+        "Modal has nothing like it, and the task's result does not depend on it.",
+        "Do what the text says, or remove the field. `[modal_executor] on_unsupported` makes these errors, or notices.",
+        base({}, serviceAccountName="s3-reader"),
+    ),
+    Code(
+        "refused-field",
+        "error or warning",
+        "A field that Modal cannot honour",
+        "The task is not started. `modalflow fields` lists what becomes of every field.",
+        "Without the field the task's data, hardware, security or result would be another.",
+        "Do what the text says, or remove the field.",
+        base({}, hostNetwork=True),
+    ),
+    Code(
+        "unsupported",
+        "any",
+        "A field that modalflow does not translate yet",
+        "Modal could do it; this version of modalflow does not.",
+        "Each field is translated, or named here.",
+        "Do what the text says, or remove the field. `[modal_executor] on_unsupported = warn` runs the task without it.",
+        base({"lifecycle": {"preStop": {"exec": {"command": ["sync"]}}}}),
+    ),
+    Code(
+        "unknown-field",
+        "error",
+        "A field that Kubernetes does not know",
+        "No pod has a field of this name, here.",
+        "It is most likely a typo, and the task would run without what it asks for.",
+        "Write the field that the text suggests.",
+        base({"imagee": "ghcr.io/me/train:1.2"}),
+    ),
+    Code(
+        "bad-pod",
+        "error",
+        "A malformed pod",
+        "A value is of another kind than Kubernetes has there, or lacks a part.",
+        "Kubernetes' API would refuse the pod too.",
+        "Write what the text expects.",
+        base({"env": {"A": "1"}}),
+    ),
+    Code(
+        "bad-quantity",
+        "error",
+        "No quantity",
+        "A number with a unit cannot be read.",
+        "Kubernetes' quantities are a number and one of `n u m k M G T P E Ki Mi Gi Ti Pi Ei`, or an exponent.",
+        'Write e.g. `"500m"` or `"10Gi"`.',
+        base({"resources": {"requests": {"ephemeral-storage": "10 GB"}}}),
+    ),
+    Code(
+        "overruled-resource",
+        "notice",
+        "A container's own resources hold",
+        "The pod's resources are not used where the container has its own.",
+        "The container's are nearer to the task.",
+        "Remove one of the two.",
+        base({"resources": {"limits": {"cpu": "2"}}}, resources={"limits": {"cpu": "8"}}),
+    ),
+    # -- merging
+    Code(
+        "dropped-by-override",
+        "warning",
+        "A value is replaced as a whole",
+        "The stronger pod's value takes the place of the weaker one's, and parts of that are lost.",
+        "KubernetesExecutor merges so: fields that are not lists or metadata are replaced, not merged.",
+        "Repeat the lost parts, or write them in the stronger pod only.",
+        _over("  nodeSelector: {pool: a}\n  containers: [{name: base}]\n", nodeSelector={"kubernetes.io/arch": "amd64"}),
+    ),
+    Code(
+        "falsy-override",
+        "warning",
+        "A false, zero or empty value undoes nothing",
+        "The weaker pod's value holds.",
+        "KubernetesExecutor takes a false value for none.",
+        "Change it in the weaker pod.",
+        _over("  shareProcessNamespace: true\n  containers: [{name: base}]\n", shareProcessNamespace=False),
+    ),
+    Code(
+        "container-name",
+        "warning",
+        "Containers meet by position",
+        "The stronger pod's container has another name than the one it overrides.",
+        "KubernetesExecutor merges containers by their position, whatever their names.",
+        "Write the other's name, or reorder them.",
+        task(
+            {"pod_override": {"spec": {"containers": [{"name": "worker"}]}}},
+            _SITE,
+            {"site.yaml": "kind: Pod\nspec:\n  containers: [{name: base}]\n"},
+        ),
+    ),
+    Code(
+        "duplicate-env",
+        "warning",
+        "A variable is there twice",
+        "One container sets the variable twice; the later one wins.",
+        "Kubernetes does the same.",
+        "Remove one of them.",
+        base({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+    ),
+    Code(
+        "overridden-env",
+        "notice",
+        "A stronger layer sets the variable",
+        "The weaker layer's value is not used.",
+        "That is what layers are for.",
+        "Nothing needs to be done.",
+        _over("  containers: [{name: base, env: [{name: A, value: site}]}]\n", {"env": [{"name": "A", "value": "mine"}]}),
+    ),
+    # -- variables
+    Code(
+        "withheld-env",
+        "notice",
+        "A variable that tasks must not have",
+        "The variable is left out.",
+        "It is a secret of Airflow's own, such as its database or its signing key, that a worker of Airflow 3 has no use for.",
+        "Remove it.",
+        base({"env": [{"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "value": "sqlite://"}]}),
+    ),
+    Code(
+        "bad-field-path",
+        "error",
+        "No such field of the pod",
+        "`fieldRef` names what Kubernetes gives no variable of.",
+        "Kubernetes' API would refuse the pod too.",
+        "Write e.g. `metadata.name` or `metadata.labels['team']`.",
+        variable({"fieldRef": {"fieldPath": "spec.x"}}),
+    ),
+    Code(
+        "no-node",
+        "warning",
+        "A sandbox has no node",
+        "The variable of the node's name or address is empty.",
+        "There is nothing at a sandbox's node that a task could reach.",
+        "Write the address of what the task should reach.",
+        variable({"fieldRef": {"fieldPath": "status.hostIP"}}),
+    ),
+    Code(
+        "bad-resource",
+        "error",
+        "No such resource",
+        "`resourceFieldRef` names no resource of the task's container.",
+        "Kubernetes gives CPU, memory and ephemeral storage, as requests and limits.",
+        "Write e.g. `limits.memory`.",
+        variable({"resourceFieldRef": {"resource": "limits.gpu"}}),
+    ),
+    Code(
+        "no-resource",
+        "error",
+        "The container says nothing of the resource",
+        "A variable asks for a limit or request that is not set.",
+        "In a cluster it would be the node's own, which nobody knows here.",
+        "Set the resource, or write the value.",
+        variable({"resourceFieldRef": {"resource": "limits.memory"}}),
+    ),
+    Code(
+        "no-limit",
+        "warning",
+        "The request stands in for a limit",
+        "A variable asks for a limit that is not set.",
+        "In a cluster it would be the node's own; the request is the nearest that is known.",
+        "Set the limit.",
+        base(
+            {
+                "resources": {"requests": {"cpu": "1"}},
+                "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}],
+            }
+        ),
+    ),
+    # -- Secrets, ConfigMaps and files
+    Code(
+        "unknown-config-map",
+        "error",
+        "Nobody says where the ConfigMap is",
+        "Modal has no ConfigMaps, and modalflow cannot ask the cluster.",
+        "What it holds would be missing in the task.",
+        "Name its file, or a Modal Secret, in `[modal_executor] config_maps`.",
+        base({"envFrom": [{"configMapRef": {"name": "site"}}]}),
+    ),
+    Code(
+        "unreadable-config-map",
+        "error",
+        "The ConfigMap's file cannot be read",
+        "`[modal_executor] config_maps` names a file that is not there, or no ConfigMap.",
+        "What it holds would be missing in the task.",
+        "Mend the file or the option.",
+        base({"envFrom": [{"configMapRef": {"name": "site"}}]}, {"config_maps": '{"site": "/nonexistent/site.yaml"}'}),
+    ),
+    Code(
+        "absent",
+        "notice",
+        "An optional ConfigMap is left out",
+        "The pod calls it optional, and nobody says where it is.",
+        "Kubernetes leaves it out too where it is not there.",
+        "Name it in `[modal_executor] config_maps` to have it.",
+        base({"envFrom": [{"configMapRef": {"name": "site", "optional": True}}]}),
+    ),
+    Code(
+        "unknown-keys",
+        "error",
+        "The keys of a Secret are not known",
+        "The pod takes the whole Secret as files, or with a prefix, and modalflow does not know which keys it has.",
+        "Modal gives Secrets as variables, and tells nobody their names.",
+        "List the keys in `items`, or in `[modal_executor] kubernetes_secrets`.",
+        mounted({"secret": {"secretName": "tls"}}),
+    ),
+    Code(
+        "no-such-key",
+        "error",
+        "The ConfigMap or volume has no such key",
+        "A key or file that the pod names is not there.",
+        "Kubernetes would not start the pod.",
+        "Write one of the keys that the text lists, or call it optional.",
+        task(
+            {
+                "pod_override": {
+                    "spec": {
+                        "containers": [
+                            {
+                                "name": "base",
+                                "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "app", "key": "mood"}}}],
+                            }
+                        ]
+                    }
+                }
+            },
+            {"config_maps": '{"app": "TMP/app.yaml"}'},
+            {"app.yaml": "{kind: ConfigMap, data: {mode: fast}}"},
+        ),
+    ),
+    Code(
+        "skipped-key",
+        "notice",
+        "A key that cannot name a variable",
+        "`envFrom` leaves the key out.",
+        "Kubernetes does the same.",
+        "Take the key by `valueFrom` under another name.",
+        task(
+            {"pod_override": {"spec": {"containers": [{"name": "base", "envFrom": [{"configMapRef": {"name": "app"}}]}]}}},
+            {"config_maps": '{"app": "TMP/app.yaml"}'},
+            {"app.yaml": "{kind: ConfigMap, data: {app.ini: '[a]'}}"},
+        ),
+    ),
+    Code(
+        "secret-collision",
+        "error",
+        "Two Modal Secrets give the same variable",
+        "One would replace the other's value.",
+        "Modal gives Secrets as variables of their keys' names, and the later one wins.",
+        "Give one of them another key on Modal, and name it in `[modal_executor] kubernetes_secrets`.",
+        base(
+            {
+                "env": [
+                    {"name": name, "valueFrom": {"secretKeyRef": {"name": name.lower(), "key": "password"}}}
+                    for name in ("DB", "FTP")
+                ]
+            }
+        ),
+    ),
+    Code(
+        "unknown-pull-secret",
+        "error",
+        "Nobody says which Modal Secret pulls the image",
+        "The pod's `imagePullSecrets` are in the cluster.",
+        "Modal could not pull the image.",
+        "Name the Modal Secret in `[modal_executor] registry_secrets`, or as `registry_secret`.",
+        base({"image": "ghcr.io/me/train:1.2"}, imagePullSecrets=[{"name": "pull"}]),
+    ),
+    Code(
+        "bad-mode",
+        "error",
+        "No file mode",
+        "A file's mode is outside 0 to 0777.",
+        "Kubernetes' API would refuse it.",
+        "Write it in octal in YAML (`0400`), in decimal in JSON and Python's dicts (`0o400`).",
+        mounted({"secret": {"secretName": "tls", "defaultMode": 4096, "items": [{"key": "a", "path": "a"}]}}),
+    ),
+    Code(
+        "withheld-file",
+        "notice",
+        "Airflow's own configuration is left out",
+        "`airflow.cfg` of the cluster is not given to the task.",
+        "modalflow configures Airflow in a sandbox itself, without the secrets in that file.",
+        "Remove it.",
+        mounted({"configMap": {"name": "site"}}, mountPath="/opt/airflow/airflow.cfg", subPath="airflow.cfg"),
+    ),
+    Code(
+        "large-setup",
+        "error",
+        "Too much text for a sandbox",
+        "Variables and files that the sandbox writes itself are too large.",
+        "They travel in a variable of the sandbox, which Modal bounds.",
+        "Put large files into the image or a Modal Volume.",
+        task(
+            {
+                "pod_override": {
+                    "spec": {
+                        "containers": [{"name": "base", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+                        "volumes": [{"name": "data", "configMap": {"name": "app"}}],
+                    }
+                }
+            },
+            {"config_maps": '{"app": "TMP/app.yaml"}'},
+            {"app.yaml": "{kind: ConfigMap, data: {table.csv: LONG}}"},
+        ),
+    ),
+    # -- volumes
+    Code(
+        "unknown-claim",
+        "error",
+        "Nobody says what the claim is",
+        "A PersistentVolumeClaim or device claim lives in the cluster.",
+        "The task would run without its data, or its GPU.",
+        "Name the Modal Volume in `[modal_executor] claims`, the GPU in `resource_claims`, or write them under `modal`.",
+        mounted({"persistentVolumeClaim": {"claimName": "data"}}),
+    ),
+    Code(
+        "no-such-volume",
+        "error",
+        "The pod has no such volume",
+        "A mount names a volume that is not declared.",
+        "Kubernetes' API would refuse the pod too.",
+        "Declare it, or remove the mount.",
+        base({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}),
+    ),
+    Code(
+        "shared-mount",
+        "warning",
+        "A read-only mount can be written",
+        "The same claim is also mounted for writing.",
+        "Modal mounts a Volume once, and the other path is a link to it.",
+        "Mount it read-only at both, or once.",
+        base(
+            {"volumeMounts": [{"name": "d", "mountPath": "/in", "readOnly": True}, {"name": "d", "mountPath": "/out"}]},
+            {"claims": '{"data": "datasets"}'},
+            volumes=[{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
+        ),
+    ),
+    # -- the rest
+    Code(
+        "shell-command",
+        "warning",
+        "A shell runs its own text",
+        "The command is a shell with `-c`, which does not run Airflow's own command.",
+        "modalflow puts the command in front of Airflow's; a shell takes what follows its text as `$0`, `$1`, …",
+        'End the text in `exec "$@"`, and give it a word for `$0`.',
+        base({"command": ["sh", "-c", "ulimit -n 4096", "--"]}),
+    ),
+    Code(
+        "overruled-tag",
+        "notice",
+        "A label and an annotation of one name",
+        "The label becomes the sandbox's tag.",
+        "A sandbox has tags, and no annotations.",
+        "Rename one of them to have both.",
+        task(
+            {
+                "pod_override": {
+                    "metadata": {"labels": {"team": "ml"}, "annotations": {"team": "data"}},
+                    "spec": {"containers": [{"name": "base"}]},
+                }
+            }
+        ),
+    ),
+)
