@@ -130,6 +130,15 @@ ROWS: tuple[Code, ...] = (
         modal(workdir="work"),
     ),
     Code(
+        "bad-oidc",
+        "error",
+        "oidc is neither true nor false",
+        "`oidc` says whether the sandbox gets Modal's identity token.",
+        "Another kind of value would leave open whether the task can prove who it is.",
+        "Write `True` or `False`.",
+        modal(oidc="yes"),
+    ),
+    Code(
         "bad-entrypoint",
         "error",
         "The entrypoint is not a list of words",
