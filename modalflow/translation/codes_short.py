@@ -85,6 +85,15 @@ ROWS: tuple[Code, ...] = (
         task({"KubernetesExecutor": {"image": "ghcr.io/me/train:1.2"}}),
     ),
     Code(
+        "legacy-conflict",
+        "error",
+        "The form of Airflow 1.x says something twice",
+        'Two values of `{"KubernetesExecutor": {...}}` say the same, or a `pod_override` stands beside it.',
+        "Neither is stronger than the other; KubernetesExecutor refuses the two forms together as well.",
+        "Keep one of them.",
+        task({"KubernetesExecutor": {"image": "ghcr.io/me/train:1.2"}, "pod_override": {"spec": {}}}),
+    ),
+    Code(
         "unknown-key",
         "error",
         "A key that modalflow does not know",
