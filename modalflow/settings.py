@@ -15,11 +15,14 @@ from typing import TypeVar
 
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
 from modalflow.translation.env import NAME, variable_of
+from modalflow.translation.function_plan import DISK, FunctionTarget
 from modalflow.translation.gpu_requests import read_gpu
 from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.images import read_image
 from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import ImagePlan
+from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
 SECTION = "modal_executor"
@@ -148,6 +151,23 @@ def _config_maps(raw: str) -> dict[str, str | SecretSource]:
     return found
 
 
+def _functions(raw: str) -> dict[str, FunctionTarget]:
+    return {name: _function(value) for name, value in _json_object(raw).items()}
+
+
+def _function(value: object) -> FunctionTarget:
+    if not isinstance(value, dict) or not set(value) <= {"app", "function", "image", "disk"}:
+        raise ValueError
+    findings: list[Diagnostic] = []
+    place = Place(OPTIONS_ROOT, ("functions",), findings)
+    disk = read_disk(value["disk"], place) if "disk" in value else DISK
+    image = read_image(value.get("image", "auto"), place)
+    if disk is None or image is None:
+        raise ValueError
+    app, function = _name(_text_in(value.get("app"))), _name(_text_in(value.get("function")))
+    return FunctionTarget(app=app, function=function, image=image, disk=disk)
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(raw: str) -> str:
         value = raw.strip().lower()
@@ -215,6 +235,15 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="timeout", default="24h", read=_json_or_text, expects="seconds or a duration", task_key=True, example="6h",
            description="Longest life of a task's sandbox that sets none itself. Modal ends it then; Modal's maximum is 24 h and "
                        "its own default, 300 s, would cut tasks short."),
+    Option(name="backend", read=_one_of("sandbox", "function", "auto"), expects="sandbox, function or auto", task_key=True,
+           description="What tasks become that do not say it. Empty: `sandbox`. `auto`: a call of a deployed Function where "
+                       "one of `functions` can do it, which this version plans and does not make."),
+    Option(name="functions", read=_functions, expects="a JSON object of names to objects with app, function and image",
+           example='{"default": {"app": "modalflow", "function": "Runner.run"}, '
+                   '"etl": {"app": "modalflow", "function": "Etl.run", "image": "ghcr.io/me/etl:3", "disk": "1Ti"}}',
+           description="Deployed Functions that run tasks, one for each image: `image` (`auto` if absent) is what it was "
+                       "deployed with, `disk` its ephemeral_disk. Deploy them without GPU, Secrets, Volumes, region and "
+                       "cloud: a call can add those and take none away."),
     Option(name="default_gpu", read=_text, expects="a GPU name", example="L4",
            description="GPU model for a pod that limits nvidia.com/gpu without naming a model. Empty: such a task is refused "
                        "with the list of choices, never guessed."),
@@ -387,6 +416,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             pod_template_file=optional("pod_template_file", str),
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
             claims=optional("claims", dict) or {},
+            functions=optional("functions", dict) or {},
             config_maps=optional("config_maps", dict) or {},
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
             registry_secrets=optional("registry_secrets", dict) or {},

@@ -23,7 +23,9 @@ from modalflow.provider.explanation import rows_of
 from modalflow.settings import SettingsError, read_settings
 from modalflow.translation.account import Leaf
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.keys import BACKENDS
 from modalflow.translation.layers import API_VERSION
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
@@ -39,6 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="spec, launch plan, findings and the account of every leaf")
     form.add_argument("--yaml", action="store_true", help="a ModalTask template that asks Modal for the same")
+    command.add_argument("--backend", choices=BACKENDS, help="plan for a sandbox, a deployed Function, or what fits")
     add_site_arguments(command)
     command.set_defaults(run=run)
 
@@ -64,6 +67,8 @@ def site_options(arguments: argparse.Namespace) -> TranslationOptions:
         if not equals:
             raise SettingsError(f"--option {text}: expected NAME=VALUE")
         given[name.strip()] = value
+    if getattr(arguments, "backend", None):
+        given["backend"] = arguments.backend
     return read_settings(given).translation
 
 
@@ -110,8 +115,9 @@ def _at(result: Translated) -> str:
     return "" if template is None else ".".join(str(key) for key in template.at)
 
 
-def _plan_data(plan: SandboxPlan) -> dict[str, object]:
-    return {**dataclasses.asdict(plan), "backend": plan.backend, "handover": plan.handover}
+def _plan_data(plan: Plan) -> dict[str, object]:
+    data = {**dataclasses.asdict(plan), "backend": plan.backend, "handover": plan.handover}
+    return data if isinstance(plan, SandboxPlan) else {**data, "pool_keys": plan.pool_keys}
 
 
 def _origin_data(origin: Origin) -> dict[str, object]:

@@ -15,6 +15,7 @@ from modalflow.cli.documents import TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account, leaves
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
@@ -124,7 +125,7 @@ def _root(template: LoadedTemplate) -> Root:
     return Root(layer=f"template {template.name}", prefix="", style="dotted", file=template.file, lines=template.lines)
 
 
-def modal_keys(plan: SandboxPlan) -> dict[str, object]:
+def modal_keys(plan: Plan) -> dict[str, object]:
     """Return the plan in the words of the short form, ``executor_config["modal"]``: what one would write to get the same."""
     volumes = {
         volume.mount_path: volume.name
@@ -155,8 +156,8 @@ def modal_keys(plan: SandboxPlan) -> dict[str, object]:
         "timeout": plan.timeout,
         "region": list(plan.region) or None,
         "cloud": plan.cloud,
-        "workdir": plan.workdir,
-        "oidc": plan.oidc or None,
+        "workdir": plan.workdir if isinstance(plan, SandboxPlan) else None,
+        "oidc": (isinstance(plan, SandboxPlan) and plan.oidc) or None,
         "tags": dict(plan.tags) or None,
     }
     return {key: value for key, value in said.items() if value is not None}

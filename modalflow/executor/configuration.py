@@ -101,6 +101,11 @@ def with_longest_gpu_wait(settings: Settings, task_queued_timeout: float) -> Set
     return replace(settings, translation=replace(settings.translation, longest_gpu_wait=task_queued_timeout))
 
 
+def without_functions(settings: Settings) -> Settings:
+    """Let translation refuse a task that wants to be a call of a Function, and make none of ``backend = auto``."""
+    return replace(settings, translation=replace(settings.translation, calls_functions=False))
+
+
 def logging_warning(logging_config_class: str) -> str | None:
     """Sentence about task logs that would not be kept, or ``None`` if modalflow's logging is set up."""
     if logging_config_class.startswith("modalflow."):

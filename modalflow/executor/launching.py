@@ -22,9 +22,10 @@ from modalflow.executor.configuration import (
     logging_warning,
     reachability_warning,
     with_longest_gpu_wait,
+    without_functions,
 )
 from modalflow.executor.journal import Journal
-from modalflow.executor.refusal import internal_error, refused_config
+from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.summary import summary
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, workload_json
@@ -97,7 +98,9 @@ class Launching:
         """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
         try:
             refused = refused_config(facts.executor_config)
-            return refused or _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
+            if refused is not None:
+                return refused
+            return _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
         except Exception as error:
             log.exception("modalflow: could not translate the executor_config of %s", facts.label)
             return internal_error(error)
@@ -105,9 +108,9 @@ class Launching:
 
 def _with_summary(translation: Translation) -> Translation:
     """Have the sandbox told what it is, for the first line of the task's log."""
-    plan = translation.plan
+    plan = translation.sandbox
     if plan is None:
-        return translation
+        return translation if translation.plan is None else not_a_sandbox(translation.plan)
     return replace(translation, plan=replace(plan, env={**plan.env, SUMMARY_VARIABLE: summary(translation)}))
 
 
@@ -120,7 +123,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     settings = load_settings(view, auto_image=describe_auto_image())
     queued_timeout = conf.getfloat("scheduler", "task_queued_timeout")
     check_gpu_wait(settings, queued_timeout)
-    settings = with_longest_gpu_wait(settings, queued_timeout)
+    settings = without_functions(with_longest_gpu_wait(settings, queued_timeout))
     api_url = execution_api_url(view, settings)
     environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
     for warning in (

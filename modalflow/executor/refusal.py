@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.origins import Origin
 from modalflow.translation.result import Translation
 
@@ -45,6 +46,15 @@ def internal_error(error: BaseException) -> Translation:
         "internal-error",
         f"modalflow could not translate it: {type(error).__name__}: {error}",
         "this is a defect of modalflow; the scheduler's log has the traceback",
+    )
+
+
+def not_a_sandbox(plan: Plan) -> Translation:
+    """The refusal of a plan that ``launch`` cannot run."""
+    return _refusal(
+        "function-not-callable",
+        f"planned as a {plan.backend}, and this version runs sandboxes only",
+        'write {"modal": {"backend": "sandbox"}}, or leave backend out',
     )
 
 

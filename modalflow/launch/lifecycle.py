@@ -152,11 +152,11 @@ class Lifecycle:
             if d.severity is not Severity.NOTICE
         ]
         if self._sandbox_id is not None:  # adopted: it runs already, whatever the configuration says by now
-            self._plan = translation.plan
+            self._plan = translation.sandbox
             return self._go_on_with(self._sandbox_id)
-        if translation.errors or translation.plan is None:
+        if translation.errors or translation.sandbox is None:
             return notes + self._finish(success=False, reason=outcomes.refusal([str(e) for e in translation.errors]))
-        self._plan = translation.plan
+        self._plan = translation.sandbox
         if self._plan.gpu_candidates:
             self._candidates = Candidates(self._plan.gpu_candidates, self._plan.gpu_wait)
         return notes + self._prepare(now)

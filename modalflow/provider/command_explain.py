@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.auto_image import describe_auto_image
-from modalflow.executor.configuration import ConfigurationView, load_settings, with_longest_gpu_wait
+from modalflow.executor.configuration import ConfigurationView, load_settings, with_longest_gpu_wait, without_functions
 from modalflow.provider.explanation import as_json, rows_of
 from modalflow.provider.policy import runs_on_modal
 from modalflow.settings import SettingsError
@@ -47,18 +48,27 @@ def explain(args: Any) -> None:
         sys.stdout.write(json.dumps(as_json(translation, dag_id=args.dag_id, task_id=args.task_id), indent=2) + "\n")
     else:
         show(Console(soft_wrap=False), task, translation)
-    raise SystemExit(0 if translation.plan is not None else 1)
+    raise SystemExit(1 if translation.errors else 0)
 
 
 def explained(task: Any) -> Translation:
-    """Translate the task as the scheduler would, without what modalflow itself adds to every sandbox."""
+    """Translate the task as the scheduler would, without what modalflow itself adds to every sandbox.
+
+    A call of a Function, which the scheduler refuses, comes back with its plan and the refusal.
+    """
     from airflow.configuration import conf  # noqa: PLC0415 - Airflow is imported where it is needed
 
     settings = load_settings(ConfigurationView(conf=conf, environ=os.environ), auto_image=describe_auto_image())
     settings = with_longest_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout"))
     templates = TemplateFolders(settings.template_folders)
     context = TaskContext(queue=task.queue)
-    return translate(task.executor_config, context=context, options=settings.translation, templates=templates)
+    options = without_functions(settings).translation
+    found = translate(task.executor_config, context=context, options=options, templates=templates)
+    refused = tuple(error for error in found.errors if error.code == "function-not-callable")
+    if not refused:
+        return found
+    planned = translate(task.executor_config, context=context, options=settings.translation, templates=templates)
+    return replace(planned, diagnostics=(*refused, *planned.diagnostics))
 
 
 def load_task(dag_id: str, task_id: str, bundle_names: list[str] | None) -> Any:

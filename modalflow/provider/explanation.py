@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
+from modalflow.translation.function_plan import FunctionPlan, Plan
 from modalflow.translation.plan import SandboxPlan, VolumePlan
 from modalflow.translation.result import Translation
 from modalflow.translation.setup_plan import VARIABLE, SetupPlan
@@ -28,10 +29,8 @@ def rows_of(translation: Translation) -> list[Row]:
     plan = translation.plan
     if plan is None:
         return []
-    return [
-        _row(translation, field, value, without)
-        for field, value, without in (*_hardware(plan), *_placement(plan), *_contents(plan))
-    ]
+    parts = (_of_function(plan),) if isinstance(plan, FunctionPlan) else (_hardware(plan), _placement(plan), _contents(plan))
+    return [_row(translation, field, value, without) for part in parts for field, value, without in part]
 
 
 def as_json(translation: Translation, *, dag_id: str, task_id: str) -> dict[str, object]:
@@ -39,7 +38,7 @@ def as_json(translation: Translation, *, dag_id: str, task_id: str) -> dict[str,
     return {
         "dag_id": dag_id,
         "task_id": task_id,
-        "runs": translation.plan is not None,
+        "runs": not translation.errors,
         "fields": [asdict(row) for row in rows_of(translation)],
         "diagnostics": [
             {"severity": str(found.severity), "code": found.code, "text": str(found)} for found in translation.diagnostics
@@ -56,8 +55,27 @@ _Field = tuple[str, str, str]
 """Name, value, and who decided it where nobody did."""
 
 
+def _of_function(plan: FunctionPlan) -> Iterator[_Field]:
+    """First what ``with_options`` gets and with it the pools of containers that may serve the call, then the call's own."""
+    yield "backend", plan.backend, OURS
+    yield "function", f"{plan.app}/{plan.function}", "[modal_executor] functions"
+    yield "image", f"{image_text(plan.image)}, as deployed", OURS
+    yield from _resources(plan)
+    yield from _placement(plan)
+    yield from _mounted(plan)
+    for key in plan.pool_keys:
+        yield "pool", key, OURS
+    yield from _environment(plan)
+    for name, value in plan.tags.items():
+        yield f"tags.{name}", value, OURS
+
+
 def _hardware(plan: SandboxPlan) -> Iterator[_Field]:
     yield "backend", plan.backend, "GPU tasks are V1 sandboxes, others V2"
+    yield from _resources(plan)
+
+
+def _resources(plan: Plan) -> Iterator[_Field]:
     yield "gpu", gpu_text(plan.gpu_candidates), UNSET
     if plan.gpu_candidates:
         yield "gpu_wait", f"{plan.gpu_wait:g} s over all candidates", OURS
@@ -66,7 +84,7 @@ def _hardware(plan: SandboxPlan) -> Iterator[_Field]:
     yield "timeout", f"{plan.timeout} s", OURS
 
 
-def _placement(plan: SandboxPlan) -> Iterator[_Field]:
+def _placement(plan: Plan) -> Iterator[_Field]:
     if plan.region:
         yield "region", ", ".join(plan.region), OURS
     if plan.cloud:
@@ -81,17 +99,25 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield "workdir", plan.workdir, OURS
     if plan.oidc:
         yield "oidc", "a token of its identity in MODAL_IDENTITY_TOKEN", OURS
+    yield from _environment(plan)
+    yield from _mounted(plan)
+    for name, value in plan.tags.items():
+        yield f"tags.{name}", value, OURS
+
+
+def _environment(plan: Plan) -> Iterator[_Field]:
     for name, value in plan.env.items():
         if name != VARIABLE:
             yield f"env.{name}", value, OURS
     yield from _setup(plan.setup)
+
+
+def _mounted(plan: Plan) -> Iterator[_Field]:
     for secret in plan.secrets:
         keys = f"; must have {', '.join(secret.required_keys)}" if secret.required_keys else ""
         yield f"secrets.{secret.name}", f"its variables{keys}", OURS
     for volume in plan.volumes:
         yield f"volumes.{volume.mount_path}", _volume(volume), OURS
-    for name, value in plan.tags.items():
-        yield f"tags.{name}", value, OURS
 
 
 def _setup(setup: SetupPlan) -> Iterator[_Field]:

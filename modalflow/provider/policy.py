@@ -136,7 +136,7 @@ def _site() -> tuple[Settings, TemplateSource] | None:
     """
     from airflow.configuration import conf  # noqa: PLC0415 - as in runs_on_modal
 
-    from modalflow.executor.configuration import ConfigurationView, load_settings  # noqa: PLC0415
+    from modalflow.executor.configuration import ConfigurationView, load_settings, without_functions  # noqa: PLC0415
     from modalflow.settings import SettingsError  # noqa: PLC0415
     from modalflow.templates import TemplateFolders  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def _site() -> tuple[Settings, TemplateSource] | None:
     except SettingsError as error:
         log.error("modalflow: executor_config is not checked while DAGs are parsed: %s", error)  # noqa: TRY400 - its text is all
         return None
-    return settings, TemplateFolders(settings.template_folders)
+    return without_functions(settings), TemplateFolders(settings.template_folders)
 
 
 def _write_time_limit(task: Any) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from modalflow.translation import legacy
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, DEFAULTS, MODAL, OPTIONS, Layer
 from modalflow.translation.origins import Origin
-from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.pods import field_name, read_pod_form
 from modalflow.translation.report import PathKey, Place, Root
 from modalflow.translation.translate import draft, read_layers
@@ -128,7 +128,7 @@ def codes_at(root: Root, path: Path, findings: Sequence[Diagnostic]) -> tuple[st
     return ()
 
 
-def plan_fields(plan: SandboxPlan) -> Fields:
+def plan_fields(plan: Plan) -> Fields:
     """Return a plan as flat fields: ``cpu``, ``image.reference``, ``env.NAME``, ``volumes./path`` …"""
     found: Fields = {}
     for field in dataclasses.fields(plan):

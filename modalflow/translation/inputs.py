@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.function_plan import FunctionTarget
 from modalflow.translation.gpus import GpuRequest, GpuSubstitution
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import ImagePlan, VolumePlan
@@ -48,7 +49,8 @@ class TranslationOptions:
     ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one. ``gpu_substitution`` says whether
     the nearest model may stand in for one that Modal lacks; ``labels`` are the site's node labels, ``key=value`` to models (none:
     it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
-    ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
+    ``functions`` are deployed Functions by a name of the site's; ``calls_functions`` is false where the plan is for somebody who
+    cannot call one. ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
     """
 
     task_keys: Mapping[str, object] = field(default_factory=dict)
@@ -67,6 +69,8 @@ class TranslationOptions:
     config_maps: Mapping[str, str | SecretSource] = field(default_factory=dict)
     registry_secrets: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, ClaimSource] = field(default_factory=dict)
+    functions: Mapping[str, FunctionTarget] = field(default_factory=dict)
+    calls_functions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,8 @@ from modalflow.translation.report import Place, kind_of, shown
 CLOUDS = ("aws", "gcp", "oci", "auto")
 """modal.com/docs/guide/region-selection, 2026-09."""
 
+BACKENDS = ("sandbox", "function", "auto")
+
 Schema = Mapping[str, object]
 
 
@@ -78,12 +80,9 @@ def _keep(value: object, _place: Place) -> object:
 
 
 def _read_backend(value: object, place: Place) -> str | None:
-    if value == "sandbox":
-        return "sandbox"
-    if value == "function":
-        place.error("bad-backend", "this version runs every task as a sandbox", 'write "sandbox", or leave backend out')
-        return None
-    place.error("bad-backend", f"unknown backend {shown(value)}", 'write "sandbox", or leave backend out')
+    if isinstance(value, str) and value in BACKENDS:
+        return value
+    place.error("bad-backend", f"expected one of {', '.join(BACKENDS)}, got {shown(value)}")
     return None
 
 
@@ -258,9 +257,16 @@ KEYS: Mapping[str, Key] = {
     ),
     "backend": Key(
         read=_read_backend,
-        schema={"enum": ["sandbox"]},
-        meaning="How the task runs; `sandbox` is the only one in this version.",
-        example='"sandbox"',
+        schema={"enum": list(BACKENDS)},
+        meaning="What the task becomes: a `sandbox`, a call of a deployed `function`, or `auto`: a Function where one can do it. "
+        "This version plans calls of Functions and refuses to make them.",
+        example='"sandbox", "auto"',
+    ),
+    "disk": Key(
+        read=quantities.read_disk,
+        schema=_QUANTITY,
+        meaning="Disk: MiB as an int, or text with a unit. Every container has 512 GiB; more, only a Function deployed with it.",
+        example='"1Ti"',
     ),
     "gpu_wait": Key(
         read=_read_gpu_wait,

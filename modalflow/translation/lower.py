@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from modalflow.translation import env
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.function_plan import DISK
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.layers import CONFIG
@@ -26,21 +27,18 @@ def lower(
 ) -> SandboxPlan:
     """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place, into
     ``findings``: the places belong to every task that shares the spec."""
-    plain, late = _env(spec, context, places, findings)
-    setup = spec.setup
-    if late or setup.remove or setup.files:
-        setup = _setup(spec, late, context.tags)
-    if setup is not NO_SETUP and setup:
-        plain[VARIABLE] = _written(setup, findings)
+    env, setup = environment(spec, context, places, findings)
+    if spec.disk is not None:
+        _check_disk(spec.disk, places, findings)
     return SandboxPlan(
-        image=_image(spec, options),
+        image=image_plan(spec, options),
         gpu_candidates=tuple([choice.text for choice in spec.gpu]),
         gpu_wait=spec.gpu_wait,
         cpu=spec.cpu,
         memory=spec.memory,
-        env=plain,
+        env=env,
         secrets=spec.secrets,
-        volumes=_volumes(spec, context, places, findings),
+        volumes=mounts(spec, context, places, findings),
         timeout=spec.timeout,
         region=spec.region,
         cloud=spec.cloud,
@@ -51,7 +49,29 @@ def lower(
     )
 
 
-def _image(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
+def environment(
+    spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]
+) -> tuple[dict[str, str], SetupPlan]:
+    """Return the variables of one launch, the one that carries its set-up among them, and the set-up."""
+    plain, late = _env(spec, context, places, findings)
+    setup = spec.setup
+    if late or setup.remove or setup.files:
+        setup = _setup(spec, late, context.tags)
+    if setup is not NO_SETUP and setup:
+        plain[VARIABLE] = _written(setup, findings)
+    return plain, setup
+
+
+def _check_disk(disk: int, places: Mapping[str, Place], findings: list[Diagnostic]) -> None:
+    place = places.get("disk") or Place(CONFIG, (), findings)
+    if disk > DISK:
+        place.into(findings).error("refused-field", "a sandbox's disk has at most 512 GiB", "use a Modal Volume")
+    else:
+        place.into(findings).notice("no-effect", "has no effect: a sandbox's disk has 512 GiB")
+
+
+def image_plan(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
+    """Return the image of the task."""
     if spec.image == AUTO:
         return options.auto_image if spec.entrypoint is None else replace(options.auto_image, entrypoint=spec.entrypoint)
     secret = spec.registry_secret or options.registry_secrets.get(spec.image.partition("/")[0])
@@ -101,9 +121,10 @@ def _written(setup: SetupPlan, findings: list[Diagnostic]) -> str:
     return text
 
 
-def _volumes(
+def mounts(
     spec: TaskSpec, context: TaskContext, places: Mapping[str, Place], findings: list[Diagnostic]
 ) -> tuple[VolumePlan, ...]:
+    """Return the Volumes of the task and modalflow's own, one at one path."""
     ours = {volume.name: volume.mount_path for volume in context.volumes}
     for volume in spec.volumes:
         place = places.get(f"volumes.{volume.mount_path}")

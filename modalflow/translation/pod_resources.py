@@ -84,7 +84,7 @@ class Resources:
         for side in _SIDES:
             for name, piece in self._found[side].items():
                 if name not in {"cpu", "memory"} and not _is_gpu(name):
-                    self._report_other(name, piece)
+                    found.append(self._other(name, piece))
         return [setting for setting in found if setting is not None]
 
     def gpu_count(self) -> tuple[int, Piece] | None:
@@ -187,18 +187,21 @@ class Resources:
         place.notice("whole-gpu", f"the slice {profile} is a whole {match.models[0]}")
         return True
 
-    def _report_other(self, name: object, piece: Piece) -> None:
+    def _other(self, name: object, piece: Piece) -> Setting | None:
+        """Report a resource; disk beyond what every container has is for ``lower`` to judge."""
         place = self._place(piece)
         if name == "ephemeral-storage":
             number = self._quantity(piece, "10Gi")
             if number is not None and number > LARGEST_DISK:
-                place.error("refused-field", "a sandbox's disk has at most 512 GiB", "use a Modal Volume")
-            elif number is not None:
+                found = mib(number, place, value=piece.value)
+                return None if found is None else Setting(key="disk", value=found, place=place, rank=piece.rank)
+            if number is not None:
                 place.notice("no-effect", "has no effect: a sandbox's disk has 512 GiB")
-            return
+            return None
         table = verdicts.DEVICES.items()
         verdict = next((v for prefix, v in table if isinstance(name, str) and name.startswith(prefix)), verdicts.OTHER_DEVICE)
         verdicts.apply(verdict, piece.value, place, "error")
+        return None
 
 
 def _is_gpu(name: object) -> bool:

@@ -166,6 +166,18 @@ def check_memory_pair(request: int, limit: int, place: Place) -> tuple[int, int]
     return request, limit
 
 
+def read_disk(value: object, place: Place) -> int | None:
+    """Read disk: an int of MiB, or text with a unit."""
+    number = parse_quantity(value) if isinstance(value, str) and not value.strip().isdigit() else None
+    if type(value) is int and 0 < value < LARGEST:
+        number = Decimal(value) * MIB
+    if number is None or not 0 < number <= LARGEST_MIB * MIB:
+        got = shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
+        place.error("bad-disk", f'expected MiB such as 1048576, or text such as "1Ti", got {got}')
+        return None
+    return math.ceil(number / MIB)
+
+
 def _read_mib(value: object, place: Place) -> int | None:
     expected = 'expected MiB such as 2048, or text such as "2Gi"'
     if type(value) is int:

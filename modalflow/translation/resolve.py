@@ -21,7 +21,7 @@ TIMEOUT_MARGIN = 600
 """Seconds that a sandbox outlives its task's execution_timeout: start, import of Airflow, and Airflow's own clean-up."""
 
 _RENAMED = {"gpu": "gpu_candidates", "registry_secret": "image.registry_secret", "entrypoint": "image.entrypoint"}
-_NO_PLAN_FIELD = ("template", "backend", "execution_timeout")
+_NO_PLAN_FIELD = ("template", "execution_timeout")
 
 
 def resolve(
@@ -61,6 +61,8 @@ def resolve(
         workdir=merged.get("workdir"),
         tags=merged.get("tags") or {},
         setup=setup,
+        backend=merged.get("backend") or "sandbox",
+        disk=merged.get("disk"),
         oidc=merged.get("oidc") or False,
     )
     return spec, places

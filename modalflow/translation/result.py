@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 
@@ -45,9 +46,14 @@ class Translation:
     ``origins`` names, for each plan field that somebody set (``gpu_candidates``, ``cpu``, ``env.NAME`` …), who did.
     """
 
-    plan: SandboxPlan | None
+    plan: Plan | None
     diagnostics: tuple[Diagnostic, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    @property
+    def sandbox(self) -> SandboxPlan | None:
+        """The plan, if it is that of a sandbox: all that ``launch`` can run."""
+        return self.plan if isinstance(self.plan, SandboxPlan) else None
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.plan import CpuCores, MemoryMib, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan, Text
 
+Backend = Literal["sandbox", "function", "auto"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpec:
-    """``image`` is ``auto`` or a reference; ``gpu`` is empty for a CPU task; ``timeout`` and ``gpu_wait`` are in seconds."""
+    """``image`` is ``auto`` or a reference; ``gpu`` is empty for a CPU task; ``timeout`` and ``gpu_wait`` are in seconds.
+
+    ``disk`` is in MiB, ``None`` for what everybody has. ``backend`` is what the task becomes; ``auto``: a Function where one can.
+    """
 
     image: str
     registry_secret: str | None
@@ -31,3 +37,5 @@ class TaskSpec:
     tags: Mapping[str, str]
     setup: SetupPlan = NO_SETUP
     oidc: bool = False
+    backend: Backend = "sandbox"
+    disk: int | None = None

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.function_lower import lower_to_target, setup_places
+from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
-from modalflow.translation.lower import lower
 from modalflow.translation.merge import Setting, merge, read_native, read_options
-from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
@@ -72,7 +72,7 @@ def finish(prepared: Prepared, context: TaskContext, options: TranslationOptions
     """Do the rest of ``translate``: this launch's own variables, mounts and tags. Leaves ``prepared`` alone."""
     places = prepared.places
     findings: list[Diagnostic] = []
-    plan = None if prepared.spec is None else lower(prepared.spec, context, options, places, findings)
+    plan = None if prepared.spec is None else lower_to_target(prepared.spec, context, options, places, findings)
     refused = prepared.refused or (bool(findings) and any(d.severity is Severity.ERROR for d in findings))
     return Translation(
         plan=None if refused else plan,
@@ -102,10 +102,10 @@ def draft(
     options: TranslationOptions,
     findings: list[Diagnostic],
     templates: TemplateSource | None = None,
-) -> tuple[SandboxPlan, dict[str, Place]]:
+) -> tuple[Plan, dict[str, Place]]:
     """Return the plan that ``layers`` lead to, to be run only if ``findings`` holds no error, and who set each field of it."""
     spec, places = settle(layers, options, findings, templates)
-    return lower(spec, context, options, places, findings), places
+    return lower_to_target(spec, context, options, places, findings), places
 
 
 def settle(
@@ -130,7 +130,10 @@ def settle(
     if pod is not None:
         reader.read(pod)
         settings += reader.settings
-    return resolve(merge(settings), reader.gpu, options, findings, reader.setup)
+    spec, places = resolve(merge(settings), reader.gpu, options, findings, reader.setup)
+    if pod is not None and spec.backend != "sandbox":
+        places |= setup_places(reader.setup, pod, findings)
+    return spec, places
 
 
 def check_executor_config(

@@ -183,3 +183,27 @@ def test_neither_airflow_nor_modal_is_needed(deployment: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, deployment], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("0 []\n")
+
+
+def test_the_plan_of_a_function(capsys: pytest.CaptureFixture[str], deployment: str) -> None:
+    functions = 'functions={"default": {"app": "modalflow", "function": "Train.run", "image": "me/train:1"}}'
+    code, document = as_json(capsys, "--backend", "function", "-o", functions, deployment)
+    assert code == 0
+    plan = document["results"][0]["plan"]
+    assert (plan["backend"], plan["app"], plan["function"], plan["gpu_candidates"]) == (
+        "function",
+        "modalflow",
+        "Train.run",
+        ["L4"],
+    )
+    assert plan["pool_keys"] == ['modalflow/Train.run {"gpu":"L4","cpu":[1.0,1.0],"memory":[1024,1024],"timeout":86400}']
+    warnings = [found["text"] for found in document["results"][0]["diagnostics"] if found["severity"] == "warning"]
+    assert warnings == [
+        f"spec.template.metadata.labels.app ({deployment}:8): a call of a Function has no tags; remove it",
+    ]
+    code, out, _ = run(capsys, "--backend", "auto", "-o", functions, deployment)
+    assert code == 0
+    assert "[modal_executor] backend: becomes a sandbox: spec.template.metadata.labels.app" in out
+    code, out, _ = run(capsys, "--backend", "function", deployment)
+    assert code == 1
+    assert "no Function of [modal_executor] functions was deployed with the image" in out

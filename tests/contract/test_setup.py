@@ -67,8 +67,8 @@ def plan_of(pod: str, options: Mapping[str, object], look_at: Mapping[str, objec
         templates=TemplateFolders(),
     )
     assert result.errors == ()
-    assert result.plan is not None
-    return result.plan
+    assert result.sandbox is not None
+    return result.sandbox
 
 
 def run(

@@ -85,6 +85,26 @@ def test_explain_shows_each_field_with_who_decided_it(dags: Path, capsys: pytest
     assert fields["image"][0].startswith("debian_slim, Python 3.")
 
 
+def test_a_function_is_planned_and_refused(
+    dags: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__BACKEND", "function")
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__FUNCTIONS", '{"default": {"app": "modalflow", "function": "Runner.run"}}')
+    code, out, _ = run(capsys, json=True)
+    shown = json.loads(out)
+    fields = {field["field"]: (field["value"], field["decided_by"]) for field in shown["fields"]}
+    assert (code, shown["runs"]) == (1, False)
+    assert fields["backend"] == ("function", "[modal_executor] backend")
+    assert fields["function"] == ("modalflow/Runner.run", "[modal_executor] functions")
+    assert fields["pool"][0] == 'modalflow/Runner.run {"gpu":"A100-80GB","memory":512,"timeout":86400}'
+    [found] = shown["diagnostics"]
+    not_yet = "this version plans calls of deployed Functions and does not make them yet"
+    assert found["text"] == f'[modal_executor] backend: {not_yet}; write "sandbox", or leave backend out'
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__BACKEND", "auto")
+    code, out, _ = run(capsys, json=True)
+    assert (code, json.loads(out)["fields"][0]["value"]) == (0, "sandbox-v1"), "as the scheduler would"
+
+
 def test_explain_as_a_table(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys)
     assert code == 0
