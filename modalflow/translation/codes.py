@@ -1,15 +1,15 @@
 """Every code of a ``Diagnostic``: what it means, why it is so, how to mend it, and an input that gives it.
 
-Rows stand in ``codes_short`` (``executor_config["modal"]``), ``codes_gpus`` (hardware), ``codes_pods`` and ``codes_files``
-(templates). A test holds the table to the codes in the source, both ways. Flows out to ``cli.codes_pages``: a page for each
-code and ``modalflow codes``. Nothing that runs tasks imports this.
+Rows stand in ``codes_short`` (``executor_config["modal"]``), ``codes_gpus`` (hardware), ``codes_pods``, ``codes_files``
+(templates) and ``codes_targets``. A test holds the table to the codes in the source, both ways. Flows out to
+``cli.codes_pages``: a page for each code and ``modalflow codes``. Nothing that runs tasks imports this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modalflow.translation import codes_files, codes_gpus, codes_pods, codes_short
+from modalflow.translation import codes_files, codes_gpus, codes_pods, codes_short, codes_targets
 from modalflow.translation.code_row import Code
 
 GROUPS: Mapping[str, tuple[Code, ...]] = {
@@ -17,5 +17,6 @@ GROUPS: Mapping[str, tuple[Code, ...]] = {
     "GPUs and regions": codes_gpus.ROWS,
     "Pods": codes_pods.ROWS,
     "Templates and files": codes_files.ROWS,
+    "Targets and hooks": codes_targets.ROWS,
 }
 CODES: Mapping[str, Code] = {row.code: row for rows in GROUPS.values() for row in rows}

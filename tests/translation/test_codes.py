@@ -12,12 +12,14 @@ import pytest
 
 from modalflow.cli import codes_pages
 from modalflow.cli.main import main
-from modalflow.executor.refusal import INVALID_CONFIG, internal_error, refused_config
+from modalflow.executor.refusal import INVALID_CONFIG, internal_error, not_a_sandbox, refused_config
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.codes import CODES, GROUPS
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.function_plan import FunctionPlan
 from modalflow.translation.inputs import TaskContext
+from modalflow.translation.plan import ImagePlan
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.translate import translate
 
@@ -144,6 +146,9 @@ TOLD: dict[str, Callable[[Path], tuple[Diagnostic, ...]]] = {
     "too-large": lambda _: _translated({"modal": {"env": ["x"] * 6000}}),
     "template-unreadable": _unreadable,
     "executor-config-type": _refused,
+    "function-not-callable": lambda _: (
+        not_a_sandbox(FunctionPlan(app="", function="", image=ImagePlan(reference=None))).diagnostics
+    ),
     "internal-error": lambda _: internal_error(KeyError("x")).diagnostics,
 }
 """How to get the texts that an example cannot give."""
