@@ -13,7 +13,7 @@ ROWS: tuple[Code, ...] = (
         "A Function cannot give this",
         "The task is to be a call of a deployed Function, and asks for something that is fixed when a Function is deployed.",
         "`with_options` chooses GPU, CPU, memory, Secrets, Volumes, region and timeout of a call; the image, the disk, the "
-        "ENTRYPOINT and the working directory are the deployment's, and what one task changes in a warm container the next one finds.",
+        "ENTRYPOINT and the working directory are the deployment's, and the next task finds what one changes in a container.",
         "Deploy a Function that has it and add it to `[modal_executor] functions`, or let the task be a sandbox.",
         modal(_RUNNER, backend="function", image="ghcr.io/me/train:1.2"),
     ),
