@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, Severity
@@ -18,6 +19,8 @@ from modalflow.translation.gpu_labels import (
     FREE_KEYS,
     INSTANCE_KEYS,
     MANUFACTURER_KEYS,
+    MEMORY_KEYS,
+    SIZE_KEYS,
     SLICE_KEYS,
     TPU_KEY,
     VAGUE_KEYS,
@@ -29,7 +32,7 @@ from modalflow.translation.gpu_labels_tables import LabelMatch, union
 from modalflow.translation.gpus import CATALOGUE, GpuSubstitution, model_of, priced
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.pod_merge import Piece
-from modalflow.translation.regions import REGION_KEYS, ZONE_KEYS, modal_region, modal_region_of_zone
+from modalflow.translation.regions import REGION_KEYS, WIDE, ZONE_KEYS, modal_region, modal_region_of_zone
 from modalflow.translation.report import Place, shown
 
 Values = tuple[str, ...]
@@ -52,21 +55,35 @@ class Strength(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """One requirement that says something about the model."""
+    """One requirement that says something about the model. ``strict``: it is about the card, not about its name."""
 
     models: Values
     strength: Strength
     place: Place
+    strict: bool = False
+
+
+class Unclear(NamedTuple):
+    """A label of somebody's own that seems to choose a GPU, as ``key=value``, and the models whose names are in it."""
+
+    place: Place
+    label: str
+    models: Values
 
 
 class Wish:
-    """Requirements that one machine must meet all of. ``without_gpu`` is where it is said to have none."""
+    """Requirements that one machine must meet all of.
+
+    ``without_gpu`` is where it is said to have none. ``pinned``: an H100 that Modal makes an H200 would not meet them.
+    """
 
     def __init__(self, findings: list[Diagnostic], options: TranslationOptions, base: Wish | None = None) -> None:
         self.findings = findings
         self.demands: list[Demand] = [] if base is None else list(base.demands)
         self.regions: tuple[Values, Piece] | None = None if base is None else base.regions
         self.without_gpu: Place | None = None if base is None else base.without_gpu
+        self.unclear: list[Unclear] = [] if base is None else list(base.unclear)
+        self.pinned: bool = False if base is None else base.pinned
         self._options = options
 
     @property
@@ -87,6 +104,8 @@ class Wish:
         models = tuple(m for m in leader.models if all(m in demand.models for demand in self.demands))
         if leader.strength < Strength.NAMES:
             models = tuple(m for m in models if model_of(m).exact)
+        elif "A100" in models and len(leader.models) > 1 and not {"A100-40GB", "A100-80GB"} <= set(models):
+            models = tuple(m for m in models if m != "A100")  # Modal might make it the one that is not allowed
         return models
 
     def require(self, key: str, operator: str, values: Values, piece: Piece) -> None:
@@ -115,11 +134,14 @@ class Wish:
         matches = list(self._matches(key, values))
         if len(matches) == 1 and matches[0][1].plain:  # nearly always
             self._demand(Demand(models=matches[0][1].models, strength=Strength.NAMES, place=self._place(piece)), _either(values))
-        elif matches:
+        elif any(match.kind != "unclear" for _, match in matches):
             self._gpu(key, values, matches, piece)
         elif key in REGION_KEYS or key in ZONE_KEYS:
             self._region(key, values, piece)
         else:
+            if matches:
+                label = f"{key}={matches[0][0]}"
+                self.unclear.append(Unclear(self._place(piece), label, union(match for _, match in matches)))
             verdict = verdicts.NODE_LABELS.get(key, verdicts.OTHER_LABEL)
             harmless = [value for value in values if value in verdict.harmless]
             for value in harmless[:1] or values:
@@ -149,11 +171,9 @@ class Wish:
         if not gone:
             place.notice("no-effect", f"has no effect: Modal has no machine of {text}")
             return
-        # A name that lets Modal choose goes with any of the models that it may turn into: A100 with A100-80GB.
-        left = tuple(
-            m.name for m in CATALOGUE if not any(m.name == g or (not m.exact and g.startswith(m.name[:-1])) for g in gone)
-        )
-        self._demand(Demand(models=left, strength=Strength.EXCLUDES, place=place), f"without {text}")
+        # A name that lets Modal choose goes with any model that it may become: A100 with A100-80GB. An H100 can be pinned.
+        left = tuple(m.name for m in CATALOGUE if m.name not in gone and (m.exact or not gone.intersection(m.becomes)))
+        self._demand(Demand(models=left, strength=Strength.EXCLUDES, place=place, strict=True), f"without {text}")
 
     def _exists(self, key: str, piece: Piece) -> None:
         place = self._place(piece)
@@ -194,7 +214,8 @@ class Wish:
             sign = ">" if operator == "Gt" else "<"
             place.error("no-gpu-fits", f"no GPU of Modal's has {key} {sign} {value}", f"Modal has {_known()}")
         else:
-            self._demand(Demand(models=match.models, strength=Strength.BOUNDS, place=place), f"{operator} {value}")
+            strict = key in MEMORY_KEYS
+            self._demand(Demand(models=match.models, strength=Strength.BOUNDS, place=place, strict=strict), f"{operator} {value}")
 
     def _gpu(self, key: str, values: Values, matches: list[tuple[str, LabelMatch]], piece: Piece) -> None:
         place = self._place(piece)
@@ -217,7 +238,11 @@ class Wish:
             self.demands.append(Demand(models=models, strength=Strength.SLICE, place=place))
             return
         bound = all(match.kind == "bound" for _, match in usable)
-        self._demand(Demand(models=models, strength=Strength.BOUNDS if bound else Strength.NAMES, place=place), text)
+        if key in SIZE_KEYS:  # in words of the site's own: it may also be the memory of all GPUs of a machine
+            self.unclear.append(Unclear(place, f"{key}={values[0]}", ()))
+            bound = True
+        strength = Strength.BOUNDS if bound else Strength.NAMES
+        self._demand(Demand(models=models, strength=strength, place=place, strict=key in MEMORY_KEYS or key in SIZE_KEYS), text)
 
     def _lacking(self, lacking: list[tuple[str, LabelMatch]], place: Place) -> list[tuple[str, LabelMatch]]:
         """Report what Modal lacks, and return what stands in for it under ``gpu_substitution = nearest``."""
@@ -239,13 +264,16 @@ class Wish:
         """Say what a label does not say by itself."""
         for value, match in matches:
             if match.free:
-                place.warn("free-text-label", f"{shown(value)} is taken for the GPU {' or '.join(match.models)}")
+                models = ("A100",) if match.models[0] == "A100" else match.models
+                place.warn("free-text-label", f"{shown(value)} is taken for the GPU {' or '.join(models)}")
             if match.share and match.kind == "exact":
                 place.notice(
                     "whole-gpu", f"{shown(value)} is a share of a GPU; Modal rents whole ones: {' or '.join(match.models)}"
                 )
 
     def _demand(self, new: Demand, text: str) -> None:
+        if new.strict and "H100" in new.models and not set(model_of("H100").becomes) <= set(new.models):
+            self.pinned = True
         before = self.models() if self.demands else ()
         self.demands.append(new)
         if not before or self.models():
@@ -266,6 +294,8 @@ class Wish:
             return
         if zones:
             place.warn("zone", f"Modal offers no zones: {text} is widened to the region {', '.join(regions)}")
+        elif wide := [region for region in regions if region in WIDE]:
+            place.warn("region-widened", f"Modal names no region as narrow as {text}: it is widened to {', '.join(wide)}")
         if self.regions is not None and self.regions[0] != regions:
             both = tuple(region for region in self.regions[0] if region in regions)
             if not both:

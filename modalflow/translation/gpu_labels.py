@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
 
 from modalflow.translation import gpu_labels_tables as tables
-from modalflow.translation.gpu_labels_tables import UNKNOWN, VAGUE, LabelMatch, exact, first, slice_of
-from modalflow.translation.gpus import BY_NAME, CATALOGUE, GpuModel, by_price
+from modalflow.translation.gpu_labels_tables import UNCLEAR, UNKNOWN, VAGUE, LabelMatch, exact, first, slice_of
+from modalflow.translation.gpus import BY_NAME, CATALOGUE, PINNED, GpuModel, by_price, smallest_with
 
 GKE_KEY = "cloud.google.com/gke-accelerator"
 TPU_KEY = "cloud.google.com/gke-tpu-accelerator"
@@ -38,15 +40,10 @@ NAME_KEYS = (
     "k8s.amazonaws.com/accelerator",
     "karpenter.azure.com/sku-gpu-name",
 )
-FREE_KEYS = (
-    "accelerator",
-    "accelerator-type",
-    "gpu",
-    "gpu-model",
-    "gpu-type",
-    "gpu_type",
-    "kubernetes.azure.com/accelerator",
-)
+FREE_KEYS = ("accelerator", "gpu", "gpu-type", "kubernetes.azure.com/accelerator")
+"""The best known of the keys that ``_FREE_KEY`` takes for a GPU's name, in whatever words a site has."""
+SIZE_KEYS = ("gpu.nvidia.com/vram", "gpu-memory", "gpu-mem", "gpu-vram", "gpu.memory", "gpu_memory", "vram")
+"""Memory of one GPU in the site's own words: GB, or MiB from 1000 on."""
 MANUFACTURER_KEYS = (
     "karpenter.k8s.aws/instance-gpu-manufacturer",
     "eks.amazonaws.com/instance-gpu-manufacturer",
@@ -64,6 +61,7 @@ COUNT_KEYS = (
 """They describe the machine; the limit says how many GPUs of it the task gets."""
 VAGUE_KEYS = (
     *COUNT_KEYS,
+    "aliyun.accelerator/nvidia_count",
     "cloud.google.com/gke-gpu",
     "cloud.google.com/gke-gpu-driver-version",
     "nvidia.com/gpu",
@@ -81,9 +79,10 @@ VAGUE_KEYS = (
 _VAGUE_PREFIXES = ("nvidia.com/gpu.deploy.", "nvidia.com/cuda.", "feature.node.kubernetes.io/pci-03", "nvidia.com/mig-")
 _VENDORS = {
     "nvidia": VAGUE,
-    "true": VAGUE,
-    "yes": VAGUE,
-    "gpu": VAGUE,
+    **dict.fromkeys(
+        ("true", "false", "yes", "no", "on", "off", "none", "any", "enabled", "present", "required", "available", "gpu"), VAGUE
+    ),
+    **dict.fromkeys(("nvidia-gpu", "nvidia-tesla", "tesla", "dedicated", "shared", "exclusive"), VAGUE),
     "amd": tables.AMD,
     "intel": tables.INTEL,
     "habana": tables.GAUDI,
@@ -97,9 +96,26 @@ _ABSENT_PREFIXES = (
     ("habana.ai/", tables.GAUDI),
     ("aws.amazon.com/neuron", tables.NEURON),
 )
+_OTHER_CARDS = re.compile(
+    r"V100S?|P100|P40|K80|M60|A[34]0|A16|A[456]000|RTX\w+|[345]0[789]0|GH200|GB[23]00|B300|MI\d{3}X?", re.ASCII
+)
+"""Names of GPUs that Modal lacks, as they stand in names of node pools."""
 _PREFIXES = ("NVIDIA-", "TESLA-", "GEFORCE-", "QUADRO-")
 _PARTITION = re.compile(r"(.+)\.PARTITION[-_](\d)G[-_](\d+)GB", re.ASCII)
-_MIG_SUFFIX = re.compile(r"(.+)-MIG-([1-7]G\.\d+GB(?:\+.+)?)", re.ASCII)
+_MIG_SUFFIX = re.compile(r"(.+)-MIG-([1-7]G\.\d+GB)(?:[+.].+)?", re.ASCII)
+_VIRTUAL = re.compile(r"(?:GRID-)?(?:RTX-?)?[A-Z]\w*?(?:-PCIE|-SXM)?-(?:\d-)?(\d+)(?:Q|C|A|B|VWS)", re.ASCII)
+"""NVIDIA's names for parts of a GPU given to virtual machines: ``GRID-T4-8C``, ``NVIDIA-A40-48Q``; the number is GB."""
+_RTX = re.compile(r"RTX(?=[A\d])", re.ASCII)
+_FREE_KEY = re.compile(
+    r"(?:.*[/.])?[\w-]*(?:gpu|accelerator)s?(?:[-_.]?(?:type|model|name|product|class|series|sku|kind|flavou?r|tier))?",
+    re.ASCII | re.IGNORECASE,
+)
+_COUNT_KEY = re.compile(r"(?:.*/)?(?:[\w-]*[-_.])?gpus?[-_.]?(?:count|num|number)", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,6})\s*(gb|gib|gi|g|mb|mib|mi|m)?", re.ASCII | re.IGNORECASE)
+_WORDS = re.compile(r"[^A-Z0-9]+", re.ASCII)
+_LONGEST_KEY = 317
+_LEAST_MIB = 1000
+"""From here on a size without a unit is MiB."""
 _MEMORY_TOLERANCE = 0.08
 """Labels give the card's usable MiB (T4: 15360 of 16384, A10G: 22888 of 24576), the catalogue its nominal size."""
 _LONGEST_NUMBER = 7
@@ -115,10 +131,28 @@ def match_label(key: str, value: str, own: Mapping[str, tuple[str, ...]] | None 
         return exact(*models) if models else VAGUE
     reader = _READERS.get(key)
     if reader is not None:
-        return reader(value)
+        return reader(value) or _own_words(key, value)
     if key.startswith(_VAGUE_PREFIXES):
         return VAGUE
-    return next((match for prefix, match in _ABSENT_PREFIXES if key.startswith(prefix)), None)
+    return next((match for prefix, match in _ABSENT_PREFIXES if key.startswith(prefix)), None) or _own_words(key, value)
+
+
+def _own_words(key: str, value: str) -> LabelMatch | None:
+    """Read a label of somebody's own: one whose key is about GPUs, or whose value has a GPU's name in it."""
+    if len(key) > _LONGEST_KEY or len(value) > _LONGEST_KEY:
+        return None
+    if _COUNT_KEY.fullmatch(key):
+        return VAGUE
+    if _FREE_KEY.fullmatch(key):
+        return _free_label(value)
+    words = [word for word in _WORDS.split(value.upper()) if word]
+    pairs = (f"{left}-{right}" for left, right in pairwise(words))
+    names = [BY_NAME[word].name for word in (*pairs, *words) if word in BY_NAME]
+    if names or any(_OTHER_CARDS.fullmatch(word) for word in words):
+        # "a100" and "a100-80gb" of one text are one name, the longer one.
+        found = [name for name in dict.fromkeys(names) if not any(name != other and other.startswith(name) for other in names)]
+        return LabelMatch(kind="unclear", models=tuple(found))
+    return None
 
 
 def is_gpu_key(key: str) -> bool:
@@ -144,7 +178,7 @@ def match_name(text: str) -> LabelMatch | None:
         return slice_of(f"{partition.group(2)}g.{partition.group(3)}gb")
     model = BY_NAME.get(name)
     if model is not None:
-        return exact(model.name)
+        return tables.A100 if model.name == "A100" else exact(model.name)
     return tables.GKE.get(text.lower()) or _product(name.replace("_", "-").replace(" ", "-"))
 
 
@@ -153,17 +187,21 @@ def _product(value: str) -> LabelMatch | None:
     shared = name.endswith("-SHARED")
     name = name.removesuffix("-SHARED")
     if found := _MIG_SUFFIX.fullmatch(name):
-        return slice_of(found.group(2))
+        part = slice_of(found.group(2))
+        return part if part is None or part.share else _product(found.group(1))
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
+    name = _RTX.sub("RTX-", name, count=1)
     match = first(name, tables.PRODUCTS)
+    if match is None and (virtual := _VIRTUAL.fullmatch(name)):
+        return LabelMatch(kind="near", models=smallest_with(int(virtual.group(1))), share=True)
     if match is None or not shared:
         return match
     return LabelMatch(kind=match.kind, models=match.models, reason=match.reason, share=True)
 
 
 def _gke(value: str) -> LabelMatch:
-    return tables.AMD if value.startswith("amd-") else tables.GKE.get(value.lower(), UNKNOWN)
+    return tables.AMD if value.startswith("amd-") else tables.GKE.get(value.lower()) or match_name(value) or UNKNOWN
 
 
 def _karpenter(value: str) -> LabelMatch:
@@ -195,7 +233,7 @@ def _category(value: str) -> LabelMatch | None:
 
 
 def _instance(value: str) -> LabelMatch | None:
-    return first(value, tables.INSTANCES)
+    return first(value.removeprefix("ml."), tables.INSTANCES)  # SageMaker HyperPod: ml.g5.xlarge
 
 
 def _product_label(value: str) -> LabelMatch:
@@ -203,14 +241,14 @@ def _product_label(value: str) -> LabelMatch:
 
 
 def _name_label(value: str) -> LabelMatch:
-    return match_name(value) or UNKNOWN
+    return match_name(value) or _VENDORS.get(value.lower()) or _family(value) or UNKNOWN
 
 
 def _free_label(value: str) -> LabelMatch | None:
-    """Read a label that anybody may use for anything: what names no GPU is not about GPUs."""
-    match = match_name(value)
-    if match is None:
-        return _VENDORS.get(value.lower())
+    """Read a label that anybody may use for anything: what names no GPU may still choose one."""
+    match = match_name(value) or _family(value)
+    if match is None or match.kind == "unknown":
+        return _VENDORS.get(value.lower()) or (VAGUE if not value or value.isdigit() else UNCLEAR)
     return LabelMatch(kind=match.kind, models=match.models, reason=match.reason, share=match.share, free=True)
 
 
@@ -227,14 +265,29 @@ def _bounded(fits: Callable[[GpuModel], bool]) -> LabelMatch:
 
 
 def _by_memory(value: str) -> LabelMatch:
-    if not (value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER):
+    if value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER:
+        return _of_size(int(value))
+    return _by_size(value)
+
+
+def _by_size(value: str) -> LabelMatch:
+    size = _SIZE.fullmatch(value)
+    if size is None:
         return UNKNOWN
+    number, unit = int(size.group(1)), (size.group(2) or "").lower()
+    return _of_size(number if unit.startswith("m") or (not unit and number >= _LEAST_MIB) else number * 1024)
+
+
+def _of_size(mib: int) -> LabelMatch:
     # "H100!" is the same card as "H100", asked for more strictly: no fallback of its own.
-    near = [
-        m for m in CATALOGUE if m.name != "H100!" and abs(int(value) - m.memory * 1024) <= m.memory * 1024 * _MEMORY_TOLERANCE
-    ]
+    near = [m for m in CATALOGUE if m.name != PINNED and abs(mib - m.memory * 1024) <= m.memory * 1024 * _MEMORY_TOLERANCE]
     models = tuple(m.name for m in by_price(near))
     return exact(*models) if models else UNKNOWN
+
+
+def _size_label(value: str) -> LabelMatch:
+    match = _by_size(value)
+    return UNCLEAR if match is UNKNOWN else replace(match, free=True)
 
 
 def _architecture(value: str) -> LabelMatch:
@@ -267,6 +320,7 @@ _READERS: dict[str, Callable[[str], LabelMatch | None]] = {
     **dict.fromkeys(CATEGORY_KEYS, _category),
     **dict.fromkeys(INSTANCE_KEYS, _instance),
     **dict.fromkeys(MEMORY_KEYS, _by_memory),
+    **dict.fromkeys(SIZE_KEYS, _size_label),
     **dict.fromkeys(NAME_KEYS, _name_label),
     **dict.fromkeys(FREE_KEYS, _free_label),
     **dict.fromkeys(MANUFACTURER_KEYS, _manufacturer),

@@ -25,7 +25,8 @@ class GpuModel:
     ``compute`` is CUDA's compute capability. ``mib`` are the least and most MiB that node labels give for the card (nominal size,
     or what the driver reports). ``spellings`` are further names that Modal accepts and that we send as written; ``aliases`` are
     other tools' names, for which we send ``name``. ``exact`` is False for names that let Modal choose between models;
-    constraints never pick those.
+    constraints never pick those. ``becomes`` are the models that Modal may give for the name, at its own choice and the same
+    price (modal.com/docs/guide/gpu, 2026-10).
     """
 
     name: str
@@ -38,6 +39,7 @@ class GpuModel:
     spellings: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     exact: bool = True
+    becomes: tuple[str, ...] = ()
 
     @property
     def capability(self) -> str:
@@ -67,7 +69,16 @@ CATALOGUE: tuple[GpuModel, ...] = (
         spellings=("A10G",),
     ),
     GpuModel(name="L40S", memory=48, mib=(45776, 49152), price=_hourly(0.000542), family="ada-lovelace", compute=(8, 9)),
-    GpuModel(name="A100", memory=40, mib=_GB40, price=_hourly(0.000583), family="ampere", compute=(8, 0), exact=False),
+    GpuModel(
+        name="A100",
+        memory=40,
+        mib=_GB40,
+        price=_hourly(0.000583),
+        family="ampere",
+        compute=(8, 0),
+        exact=False,
+        becomes=("A100-40GB", "A100-80GB"),
+    ),
     GpuModel(
         name="A100-40GB",
         memory=40,
@@ -87,11 +98,38 @@ CATALOGUE: tuple[GpuModel, ...] = (
         aliases=("A100-80G",),
     ),
     GpuModel(name="RTX-PRO-6000", memory=96, mib=(97251, 98304), price=_hourly(0.000842), family="blackwell", compute=(12, 0)),
-    GpuModel(name="H100", memory=80, mib=_GB80, price=_hourly(0.001097), family="hopper", compute=(9, 0), aliases=("H100-80GB",)),
-    GpuModel(name="H100!", memory=80, mib=_GB80, price=_hourly(0.001097), family="hopper", compute=(9, 0), exact=False),
+    GpuModel(
+        name="H100",
+        memory=80,
+        mib=_GB80,
+        price=_hourly(0.001097),
+        family="hopper",
+        compute=(9, 0),
+        aliases=("H100-80GB",),
+        becomes=("H200",),
+    ),
+    GpuModel(
+        name="H100!",
+        memory=80,
+        mib=_GB80,
+        price=_hourly(0.001097),
+        family="hopper",
+        compute=(9, 0),
+        exact=False,
+        becomes=("H100",),
+    ),
     GpuModel(name="H200", memory=141, mib=(143155, 144384), price=_hourly(0.001261), family="hopper", compute=(9, 0)),
     GpuModel(name="B200", memory=192, mib=_B200, price=_hourly(0.001736), family="blackwell", compute=(10, 0)),
-    GpuModel(name="B200+", memory=192, mib=_B200, price=_hourly(0.001736), family="blackwell", compute=(10, 0), exact=False),
+    GpuModel(
+        name="B200+",
+        memory=192,
+        mib=_B200,
+        price=_hourly(0.001736),
+        family="blackwell",
+        compute=(10, 0),
+        exact=False,
+        becomes=("B200",),
+    ),
 )
 """modal.com/docs/guide/gpu, 2026-10: names, memory, most GPUs; prices as ``PRICES_OF``. Compute capabilities:
 developer.nvidia.com/cuda-gpus, 2026-09. MiB: Karpenter's instance types and gpu-feature-discovery, 2026-09 (partly recalled)."""
@@ -100,6 +138,9 @@ BY_NAME: dict[str, GpuModel] = {
     spelling.upper(): model for model in CATALOGUE for spelling in (model.name, *model.spellings, *model.aliases)
 }
 SENT_AS_WRITTEN = frozenset(spelling for model in CATALOGUE for spelling in (model.name, *model.spellings))
+
+PINNED = "H100!"
+"""The H100 that Modal does not turn into an H200."""
 
 GpuSubstitution = Literal["never", "nearest"]
 

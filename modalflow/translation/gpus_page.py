@@ -34,8 +34,14 @@ Of two layers the stronger one. Inside a pod only a limit gives a task a GPU; it
 5. what labels bound by a number (memory, compute capability, architecture), the cheapest first
 6. `[modal_executor] default_gpu`
 
-Labels that contradict each other are an error that names both. Nothing is replaced in silence: what Modal lacks is an error that
-lists the nearest models, or with `[modal_executor] gpu_substitution = nearest` a warning.
+A label of somebody's own that seems to choose a GPU (`gpu-type: pool-a`, a node pool `a100-pool`) keeps `default_gpu` and weaker
+layers from choosing another one: the task is refused, and told how to explain the label in `[modal_executor] labels`.
+
+Labels that contradict each other are an error that names both, unless the `gpu` key of a stronger layer says which GPU it is:
+then what the pod says about the model is overruled, with a warning.
+
+Nothing is replaced in silence: what Modal lacks is an error that lists the nearest models, or with
+`[modal_executor] gpu_substitution = nearest` a warning.
 
 ### Node affinity
 
@@ -45,6 +51,9 @@ the catalogue for the model, its memory, architecture and compute capability, an
 are tried in their order; if terms pair different models with different regions the first holds, since a plan cannot pair them.
 `Gt` and `Lt` take a model only if every source agrees that its memory is on that side (a T4 is 15109 to 16384 MiB).
 
+Modal may give an H200 for an `H100` and an A100 of 80 GB for an `A100`, at the same price. Where `NotIn` or the memory would not
+allow that, `H100!` and `A100-40GB` are sent instead.
+
 Preferences rank what is required by the sum of their weights, and never fail. A preferred region is not honoured: one that is
 named on Modal is a must, and raises the price.
 
@@ -53,7 +62,8 @@ named on Modal is a must, and raises the price.
 Modal rents whole GPUs. A share (`nvidia.com/gpu.shared: 1`, a product that ends in `-SHARED`, time slicing, MPS) becomes a whole
 GPU, with a notice. A MIG slice (`nvidia.com/mig-1g.10gb`, `gke-gpu-partition-size`, a product that ends in `-MIG-1g.10gb`) is
 refused, or under `gpu_substitution = nearest` becomes the smallest GPU with as much memory. `7g.40gb`, `7g.80gb`, `7g.141gb` and
-`7g.180gb` are whole cards: A100-40GB, A100-80GB, H200, B200.
+`7g.180gb` are whole cards: A100-40GB, A100-80GB (an H100 beside a label of one), H200, B200. Parts that other schedulers cut
+(`nvidia.com/gpumem`, `aliyun.com/gpu-mem`, `volcano.sh/vgpu-memory`, the annotations `gpu-fraction`, `gpu-memory`) are refused.
 
 ### Device claims
 
@@ -121,7 +131,16 @@ def _sections() -> Iterator[str]:
         "Names of the catalogue and of `cloud.google.com/gke-accelerator` are read too.",
     )
     yield _section(
-        labels.FREE_KEYS, (), "Free text: what is a GPU's name above is taken for it, with a warning. `nvidia` names no model."
+        labels.FREE_KEYS,
+        (),
+        "and every other key that ends in `gpu`, `accelerator` or one of them with type, model, name, product, class and so on: "
+        "free text. What is a GPU's name above is taken for it, with a warning. `nvidia`, `true` and a number name no model. Any "
+        "other word seems to choose a GPU: a task that gets one is refused, unless something else names the model.",
+    )
+    yield _section(
+        labels.SIZE_KEYS,
+        (),
+        "Memory of one GPU: `80`, `80gb`, `81920Mi`. Read with a warning, beside a label that names the model.",
     )
     yield _section(labels.SLICE_KEYS, (), "MIG profiles: see above.")
     bounds = (*labels.MEMORY_KEYS, labels.ARCHITECTURE_KEY, labels.MAJOR_KEY, labels.MINOR_KEY)
@@ -153,7 +172,9 @@ def _meaning(match: LabelMatch) -> str:
     if match.kind == "near":
         part = "a part of it; " if match.share else ""
         return f"none; {part}nearest: {', '.join(match.models)}" + (f" ({match.reason})" if match.reason else "")
-    return f"refused: it is {match.reason}" if match.kind == "absent" else "refused: unknown"
+    if match.kind == "absent":
+        return f"refused: it is {match.reason}"
+    return "refused where a GPU is asked for" if match.kind == "unclear" else "refused: unknown"
 
 
 def main() -> int:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modalflow.translation import env, gpu_requests, images, quantities, tags, volumes
+from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.regions import BROAD, NARROW, modal_region
 from modalflow.translation.report import Place, kind_of, shown
+
+KNOWN_REGIONS = (*BROAD, *NARROW)
 
 CLOUDS = ("aws", "gcp", "oci", "auto")
 """modal.com/docs/guide/region-selection, 2026-09."""
@@ -49,6 +53,11 @@ def _read_regions(value: object, place: Place) -> tuple[str, ...] | None:
         if not isinstance(region, str) or not (region.isascii() and region.replace("-", "").isalnum()):
             place.error("bad-region", f'expected a region such as "us-east", got {shown(region)}')
             return None
+        if region not in KNOWN_REGIONS and modal_region(region) is None:
+            hint = did_you_mean(region, KNOWN_REGIONS) or f"known: {', '.join(KNOWN_REGIONS)}"
+            place.warn(
+                "unknown-region", f"{shown(region)} is no region of Modal's that this version knows; it is sent as it is", hint
+            )
     return tuple(listed)
 
 

@@ -17,6 +17,7 @@ from modalflow.translation.inputs import TemplateSource, TranslationOptions
 from modalflow.translation.keys import read_workdir
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
+from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
@@ -26,7 +27,7 @@ from modalflow.translation.pod_verdicts import Verdict
 from modalflow.translation.pod_volumes import PodVolumes, is_git_sync, known
 from modalflow.translation.quantities import read_timeout
 from modalflow.translation.report import Place, kind_of, shown
-from modalflow.translation.resolve_gpu import PodGpu
+from modalflow.translation.resolve_gpu import NO_GPU, PodGpu
 from modalflow.translation.setup_plan import NO_SETUP, Text
 from modalflow.translation.tags import read_tag
 
@@ -48,7 +49,7 @@ class PodReader:
     ) -> None:
         """``native_secrets`` are the Modal Secrets that ``modal`` keys ask for: all their variables stay as they are."""
         self.settings: list[Setting] = []
-        self.gpu = PodGpu()
+        self.gpu = NO_GPU
         self.setup = NO_SETUP
         self._findings = findings
         self._options = options
@@ -91,6 +92,8 @@ class PodReader:
             preferred=nodes.preferred,
             preferred_label=nodes.preferred_label,
             without_gpu=nodes.without_gpu,
+            unclear=nodes.unclear,
+            pinned=nodes.pinned,
             slice=resources.slice(),
             claim=() if claim is None else claim[0],
             refused=nodes.refused or resources.refused or claims.refused,
@@ -125,6 +128,8 @@ class PodReader:
         for name, piece in pod.annotations.items():
             if name.startswith("modalflow/"):
                 self._place(piece).error("unsupported", "not supported yet: settings as annotations", "write them as modal keys")
+            elif name in ANNOTATIONS:
+                report_annotation(name, self._place(piece))
             elif name in pod.labels:
                 self._place(piece).notice("overruled-tag", "the label of that name becomes the tag")
             else:

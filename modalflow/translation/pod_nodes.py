@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
-from modalflow.translation.gpu_demands import Demand, Strength, Values, Wish
+from modalflow.translation.gpu_demands import Demand, Strength, Unclear, Values, Wish
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_merge import Piece
@@ -33,6 +33,7 @@ class NodeChoice:
     ``models`` are those that meet what is required, best first (empty: nothing is said about models), ``strength`` how firmly.
     ``preferred`` are models that are merely preferred, best first. ``label`` and ``preferred_label`` are where they are named.
     ``refused`` tells that hardware was named that Modal does not have; ``without_gpu`` is where the machine is said to have none.
+    ``unclear`` are labels that may choose a GPU by a word of their own; ``pinned`` tells that an H100 may not become an H200.
     """
 
     def __init__(self, findings: list[Diagnostic], options: TranslationOptions) -> None:
@@ -43,6 +44,8 @@ class NodeChoice:
         self.preferred_label: Place | None = None
         self.refused = False
         self.without_gpu: Place | None = None
+        self.unclear: tuple[Unclear, ...] = ()
+        self.pinned = False
         self._findings = findings
         self._options = options
         self._base = Wish(findings, options)
@@ -84,6 +87,9 @@ class NodeChoice:
                 else:
                     chosen = self._required(part)
         self._regions = chosen.regions
+        self.pinned = chosen.pinned
+        if chosen.unclear:
+            self.unclear = tuple(entry._replace(place=entry.place.into(self._findings)) for entry in chosen.unclear)
         self.without_gpu = None if chosen.without_gpu is None else chosen.without_gpu.into(self._findings)
         leader = chosen.strongest
         if leader is not None:
@@ -137,6 +143,8 @@ class NodeChoice:
         if leader is not None:
             first.demands = [Demand(models=tuple(models), strength=leader.strength, place=leader.place)]
         first.regions = regions
+        first.pinned = any(wish.pinned for wish in possible)
+        first.unclear = [entry for wish in possible for entry in wish.unclear]
         return first
 
     def _tell_unused(self, wish: Wish) -> None:

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Literal, TypeVar
 
-from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpu_demands import substitute
 from modalflow.translation.gpu_labels_tables import slice_of
 from modalflow.translation.gpus import GpuSubstitution
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
+from modalflow.translation.pod_devices import report_device
 from modalflow.translation.pod_merge import Piece
-from modalflow.translation.quantities import VCPUS_A_CORE, check_cpu_pair, check_memory_pair, cores, mib, parse_quantity
+from modalflow.translation.quantities import VCPUS_A_CORE, check_cpu_pair, check_memory_pair, cores, is_below, mib, parse_quantity
 from modalflow.translation.report import Place, kind_of, shown
 
 GPU = "nvidia.com/gpu"
@@ -27,7 +27,7 @@ SLICE = "nvidia.com/mig-"
 LARGEST_DISK = Decimal(512) * 1024**3
 """Bytes. A sandbox's disk without asking (modal.com/docs/guide/resources, 2026-09)."""
 
-T = TypeVar("T")
+T = TypeVar("T", int, float)
 
 _SIDES: tuple[Literal["limits", "requests"], ...] = ("limits", "requests")
 
@@ -107,6 +107,19 @@ class Resources:
         least = convert(request) if request is not None else most
         if least is None or (limit is not None and most is None):
             return None
+        if (
+            most is not None
+            and most <= least
+            and request is not None
+            and limit is not None
+            and is_below(limit.value, request.value)
+        ):
+            # Compared as written: rounded up, both may be the same.
+            message = f"the limit {shown(limit.value)} is below the request {shown(request.value)}"
+            self._place(limit).error(
+                "bad-cpu" if name == "cpu" else "bad-memory", message, "write a limit of at least the request"
+            )
+            return None
         value = least if most is None else check(least, most, self._place(piece))
         return None if value is None else Setting(key=name, value=value, place=self._place(piece), rank=piece.rank)
 
@@ -184,7 +197,7 @@ class Resources:
             reason = "Modal rents whole GPUs, no parts of them"
             substitute(f"slice {profile}", match.models, reason, place, self._substitution)
             return self._substitution == "nearest"
-        place.notice("whole-gpu", f"the slice {profile} is a whole {match.models[0]}")
+        place.notice("whole-gpu", f"the slice {profile} is a whole GPU")
         return True
 
     def _other(self, name: object, piece: Piece) -> Setting | None:
@@ -198,9 +211,10 @@ class Resources:
             if number is not None:
                 place.notice("no-effect", "has no effect: a sandbox's disk has 512 GiB")
             return None
-        table = verdicts.DEVICES.items()
-        verdict = next((v for prefix, v in table if isinstance(name, str) and name.startswith(prefix)), verdicts.OTHER_DEVICE)
-        verdicts.apply(verdict, piece.value, place, "error")
+        if parse_quantity(piece.value) == 0:
+            place.notice("no-effect", "has no effect: none is asked for")
+        elif report_device(name, place):
+            self.refused = True
         return None
 
 

@@ -233,19 +233,6 @@ NODE_LABELS: Mapping[str, Verdict] = {
 }
 OTHER_LABEL = _small("chooses nothing that Modal has")
 
-_MODEL = 'write {"modal": {"gpu": MODEL}}'
-
-DEVICES: Mapping[str, Verdict] = {
-    "amd.com/": _refused("an AMD GPU; Modal has NVIDIA GPUs only", _MODEL),
-    "gpu.intel.com/": _refused("an Intel GPU; Modal has NVIDIA GPUs only", _MODEL),
-    "google.com/tpu": _refused("a TPU; Modal has NVIDIA GPUs only", _MODEL),
-    "aws.amazon.com/neuron": _refused("an AWS Neuron device; Modal has NVIDIA GPUs only", _MODEL),
-    "habana.ai/": _refused("a Gaudi accelerator; Modal has NVIDIA GPUs only", _MODEL),
-    "qualcomm.com/": _refused("a Qualcomm accelerator; Modal has NVIDIA GPUs only", _MODEL),
-    "hugepages-": _refused("a sandbox has no huge pages", "remove it"),
-}
-OTHER_DEVICE = _refused("Modal has no such device", "remove it")
-
 
 def apply(verdict: Verdict, value: object, place: Place, on_unsupported: Literal["error", "warn"]) -> None:
     """Report one field by its verdict."""

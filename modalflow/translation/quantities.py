@@ -109,18 +109,29 @@ def _pair(value: object, place: Place, code: str, read: Callable[[object, Place]
 def read_cpu(value: object, place: Place) -> CpuCores | None:
     """Read physical cores: a number, text (``"2"``, ``"500m"``) or ``[request, limit]``."""
     found = _pair(value, place, "bad-cpu", _read_cores)
-    if isinstance(found, tuple):
+    if isinstance(found, tuple) and isinstance(value, (list, tuple)):
         request, limit = found
+        if request == limit == SMALLEST_CPU and is_below(value[1], value[0]):
+            place.error(
+                "bad-cpu", f"the limit {shown(value[1])} is below the request {shown(value[0])}", "write [request, limit]"
+            )
+            return None
         return check_cpu_pair(request, limit, place)
     return found if isinstance(found, float) else None
 
 
 def check_cpu_pair(request: float, limit: float, place: Place) -> tuple[float, float] | None:
-    """Return (request, limit) in cores, refusing a limit below the request."""
+    """Return (request, limit) in cores, refusing a limit below the request. Both may have been raised to the smallest."""
     if limit < request:
         place.error("bad-cpu", f"the limit {limit:g} is below the request {request:g}", "write [request, limit]")
         return None
     return request, limit
+
+
+def is_below(limit: object, request: object) -> bool:
+    """Tell whether one quantity, as written, is less than another. What is no quantity is not."""
+    less, more = parse_quantity(limit), parse_quantity(request)
+    return less is not None and more is not None and less < more
 
 
 def _read_cores(value: object, place: Place) -> float | None:

@@ -7,12 +7,22 @@ Stronger layers win; in one layer: the ``gpu`` key, then required labels, prefer
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.gpu_demands import Strength, substitute
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.gpu_demands import Strength, Unclear, substitute
 from modalflow.translation.gpu_requests import read_choice
-from modalflow.translation.gpus import PRICES_OF, GpuChoice, GpuRequest, check_count, model_of, price_list, without_doubles
+from modalflow.translation.gpus import (
+    BY_NAME,
+    PINNED,
+    PRICES_OF,
+    GpuChoice,
+    GpuRequest,
+    check_count,
+    model_of,
+    price_list,
+    without_doubles,
+)
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.layers import OPTIONS
 from modalflow.translation.merge import Merged
@@ -27,7 +37,8 @@ class PodGpu:
     to (``nvidia.com/mig-1g.5gb``). ``models`` are catalogue names that every required label agrees on, best first; empty when
     none says anything; ``strength`` tells whether they were named or merely bounded. ``label`` is where. ``preferred`` are what
     preferences rank first. ``claim`` is what a device claim stands for, with its own numbers. ``without_gpu``: a label wants a
-    machine without one. ``refused``: hardware was named that Modal lacks, which has been reported.
+    machine without one. ``refused``: hardware was named that Modal lacks, which has been reported. ``unclear`` are labels that
+    may choose a GPU in words that nobody explained. ``pinned``: an H100 may not become an H200.
     """
 
     count: int | None = None
@@ -41,7 +52,12 @@ class PodGpu:
     slice: tuple[str, ...] = ()
     claim: GpuRequest = ()
     without_gpu: Place | None = None
+    unclear: tuple[Unclear, ...] = ()
+    pinned: bool = False
     refused: bool = False
+
+
+NO_GPU = PodGpu()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +67,18 @@ class ChosenGpu:
     request: GpuRequest = ()
     place: Place | None = None
     count_place: Place | None = None
+
+
+_OF_THE_MODEL = frozenset({"gpu-not-on-modal", "unknown-gpu", "no-gpu-fits", "gpu-conflict", "unknown-claim"})
+"""Errors of a pod about which GPU it wants."""
+
+
+def overruled(finding: Diagnostic, by: Place) -> Diagnostic:
+    """Return the warning that a pod's error about its GPU is, where a stronger layer says which GPU the task gets."""
+    if finding.severity is not Severity.ERROR or finding.code not in _OF_THE_MODEL:
+        return finding
+    message = f"overruled by {by.origin}: {finding.message}"
+    return replace(finding, code="overruled-gpu", severity=Severity.WARNING, message=message, hint="")
 
 
 def resolve_gpu(merged: Merged, pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> ChosenGpu:
@@ -81,7 +109,9 @@ def _of_pod(pod: PodGpu, limit: Place) -> ChosenGpu | None:
     if pod.claim:
         return ChosenGpu(request=pod.claim, place=limit)
     if pod.slice:
-        return _chosen(pod, pod.slice, limit, limit)
+        size = model_of(pod.slice[0]).memory
+        alike = [name for name in pod.models if pod.strength is Strength.NAMES and model_of(name).memory == size]
+        return _chosen(pod, alike or pod.slice, limit, limit)
     if pod.strength >= Strength.NAMES:
         return _chosen(pod, pod.models, pod.label or limit, limit)
     return None
@@ -89,6 +119,8 @@ def _of_pod(pod: PodGpu, limit: Place) -> ChosenGpu | None:
 
 def _from_native(native: GpuRequest, place: Place, pod: PodGpu, options: TranslationOptions, limit: Place) -> ChosenGpu:
     """Take the models of a weaker layer's ``gpu``, as far as the labels allow, and rank them by what is preferred."""
+    if pod.unclear and _report_unclear(pod, options, tuple(model_of(choice.name).name for choice in native)):
+        return ChosenGpu()
     kept = tuple(choice for choice in _substituted(native, place, options) if _allowed(choice.name, pod))
     if not kept and pod.label is not None:
         pod.label.error("gpu-conflict", f"does not allow {native[0].name} of {place.origin}", "keep one of them")
@@ -100,6 +132,8 @@ def _from_native(native: GpuRequest, place: Place, pod: PodGpu, options: Transla
 
 def _from_preference(pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic], limit: Place) -> ChosenGpu:
     """Take preferred models, with ``default_gpu`` after them; else those that a number bounds; else ``default_gpu``."""
+    if pod.unclear and _report_unclear(pod, options):
+        return ChosenGpu()
     count = pod.count or 0
     preferred = tuple(name for name in pod.preferred if _allowed(name, pod) and model_of(name).most >= count)
     if preferred:
@@ -110,6 +144,22 @@ def _from_preference(pod: PodGpu, options: TranslationOptions, findings: list[Di
     if pod.strength is Strength.BOUNDS:
         return _chosen(pod, pod.models, pod.label or limit, limit, any_number=True)
     return _default_gpu(pod, options, findings, limit)
+
+
+def _report_unclear(pod: PodGpu, options: TranslationOptions, names: tuple[str, ...] = ()) -> bool:
+    """Refuse to take ``names``, else ``default_gpu``, where a label of the pod may have chosen another GPU."""
+    if not names and (options.default_gpu or "").upper() in BY_NAME:
+        names = (model_of(options.default_gpu or "").name,)
+    found = next((label for label in pod.unclear if not names or not set(names) <= set(label.models)), None)
+    if found is None or pod.refused:
+        return found is not None
+    other = f"it may not be {' or '.join(names)}" if names else "nothing says which"
+    model = f'"{found.models[0]}"' if found.models else "MODEL"
+    hint = (
+        f'add {{{shown(found.label)}: {{"gpu": {model}}}}} to [modal_executor] labels, or write {{"modal": {{"gpu": {model}}}}}'
+    )
+    found.place.error("unclear-gpu-label", f"{shown(found.label)} seems to choose a GPU, and {other}", hint)
+    return True
 
 
 def _allowed(name: str, pod: PodGpu) -> bool:
@@ -144,6 +194,8 @@ def _chosen(pod: PodGpu, names: Iterable[str], place: Place, limit: Place, *, an
     for name in offered:
         if (model := model_of(name)).most < count:
             limit.warn("dropped-fallback", f"a sandbox has at most {model.most} {name} GPUs: {name} is no fallback for {count}")
+    if pod.pinned:
+        offered = [PINNED if name.upper() in {"H100", "H100-80GB"} else name for name in offered]
     request = without_doubles(GpuChoice(name=name, count=count) for name in offered if model_of(name).most >= count)
     return ChosenGpu(request=request, place=place, count_place=limit if place is not limit else None)
 

@@ -22,6 +22,7 @@ from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
+from modalflow.translation.resolve_gpu import overruled
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.spec import TaskSpec
@@ -117,6 +118,7 @@ def settle(
     """
     settings: list[Setting] = []
     pod: PodPieces | None = None
+    pod_rank = -1
     for rank, layer in enumerate(layers):
         if layer.root is OPTIONS:
             settings += read_options(layer, rank, findings)
@@ -125,10 +127,14 @@ def settle(
         elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
             pieces = take_apart(plain, layer.root, rank, findings)
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
+            pod_rank = rank
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
     reader = PodReader(findings, options, templates, native_secrets)
     if pod is not None:
+        before = len(findings)
         reader.read(pod)
+        if len(findings) > before and (gpu := next((s for s in reversed(settings) if s.key == "gpu"), None)) is not None:
+            findings[before:] = [overruled(d, gpu.place) for d in findings[before:]] if gpu.rank > pod_rank else findings[before:]
         settings += reader.settings
     spec, places = resolve(merge(settings), reader.gpu, options, findings, reader.setup)
     if pod is not None and spec.backend != "sandbox":

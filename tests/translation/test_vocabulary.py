@@ -129,6 +129,12 @@ def test_labels_that_name_a_model(key: str, value: str, model: str) -> None:
         (PRODUCT, "NVIDIA-GeForce-RTX-4090", "near"),
         (PRODUCT, "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "near"),
         (PRODUCT, "AMD-Instinct-MI300X", "unknown"),
+        ("gpu-type", "pool-a", "unclear"),
+        ("gpu-memory", "300gb", "unclear"),
+        ("cloud.google.com/gke-nodepool", "a100-pool", "unclear"),
+        ("eks.amazonaws.com/nodegroup", "gpu-v100", "unclear"),
+        ("gpu-type", "4", "vague"),
+        ("gpu-count", "4", "vague"),
         (INSTANCE, "g6f.large", "near"),
         (INSTANCE, "g5g.xlarge", "absent"),
         (INSTANCE, "trn1.32xlarge", "absent"),
@@ -149,7 +155,7 @@ def test_labels_that_name_no_model_of_modal(key: str, value: str, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [(INSTANCE, "m5.xlarge"), (INSTANCE, "n2-standard-4"), ("team", "ml"), ("gpu-type", "pool-a")]
+    ("key", "value"), [(INSTANCE, "m5.xlarge"), (INSTANCE, "n2-standard-4"), ("team", "ml"), ("gpu-node", "x")]
 )
 def test_labels_that_are_not_about_gpus(key: str, value: str) -> None:
     assert match_label(key, value) is None
@@ -245,7 +251,32 @@ def test_names_of_the_catalogue_are_unambiguous() -> None:
         ("eu-central-2", None),  # Zurich, which is not in the EU
         ("ap-northeast-1", "jp"),
         ("ap-southeast-2", "au"),
-        ("ap-southeast-1", "ap"),
+        ("ap-southeast-1", "ap-southeast"),
+        ("ap-northeast-2", "ap-northeast"),
+        ("ap-east-1", "ap"),
+        ("us-east", "us-east"),  # Modal's own
+        ("us-ashburn-1", "us-east"),
+        ("us-phoenix-1", "us-central"),
+        ("eu-frankfurt-1", "eu"),
+        ("europe-west6", None),  # Zurich as well
+        ("switzerlandnorth", None),
+        ("europe-west8", "eu-south"),  # Milan
+        ("eu-south-2", "eu-south"),
+        ("norwayeast", "eu-north"),
+        ("europe-north1", "eu-north"),
+        ("uk-london-1", "uk"),
+        ("asia-northeast1", "jp"),
+        ("asia-south1", "ap-south"),
+        ("centralindia", "ap-south"),
+        ("australiaeast", "au"),
+        ("northamerica-northeast2", "ca"),
+        ("northamerica-south1", "mx"),
+        ("southamerica-east1", "sa"),
+        ("me-west1", "me"),
+        ("il-central-1", "me"),
+        ("africa-south1", "af"),
+        ("us-gov-west-1", None),
+        ("cn-north-1", None),
         ("ca-central-1", "ca"),
         ("moon-1", None),
     ],
