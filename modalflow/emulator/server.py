@@ -110,6 +110,9 @@ class Emulator:
         if sys.platform != "linux":
             raise EmulatorConfigError(f"the emulator needs Linux (process sub-reaping, memory files); this is {sys.platform}")
         self._folder = Path(tempfile.mkdtemp(prefix="modal-emulator-"))
+        if os.geteuid() == 0:
+            # A sandbox starts as root and may go on as another user, who has to reach what is below; the names are random.
+            self._folder.chmod(0o711)
         try:
             await self._start(self._folder)
         except BaseException:

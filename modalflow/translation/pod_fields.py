@@ -23,6 +23,7 @@ from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodP
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
 from modalflow.translation.pod_sources import Sources
+from modalflow.translation.pod_user import USER_FIELDS, Chosen, choose, read_user
 from modalflow.translation.pod_verdicts import Verdict
 from modalflow.translation.pod_volumes import PodVolumes, is_git_sync, known
 from modalflow.translation.quantities import read_timeout
@@ -55,6 +56,7 @@ class PodReader:
         self._options = options
         self._templates = templates
         self._native_secrets = native_secrets
+        self._user: Chosen = {}
         self._on_unsupported = options.on_unsupported
 
     def read(self, pod: PodPieces) -> None:
@@ -227,11 +229,13 @@ class PodReader:
 
     def _security_context(self, piece: Piece) -> None:
         for part in self._parts(piece):
-            if part.path[-1] == "capabilities":
+            if part.path[-1] in USER_FIELDS:
+                choose(self._user, part, self._findings)
+            elif part.path[-1] == "capabilities":
                 for capability in self._parts(part):
                     self._look_up(capability, verdicts.CAPABILITIES)
             else:
-                self._look_up(part, verdicts.SECURITY_CONTEXT, ("capabilities",))
+                self._look_up(part, verdicts.SECURITY_CONTEXT, ("capabilities", *USER_FIELDS))
 
     def _parts(self, piece: Piece) -> list[Piece]:
         if isinstance(piece.value, dict):
@@ -280,9 +284,14 @@ class PodReader:
             volumes = PodVolumes(pod, self._findings, self._options, env)
             volumes.read()
             self.settings += volumes.settings
+            if volumes.settings and "fsGroup" in self._user:
+                place = self._place(self._user["fsGroup"])
+                place.warn("volume-group", "files on a Modal Volume keep their owner; other volumes and the task get this group")
             self.setup = replace(
                 self.setup, folders=tuple(volumes.folders), links=tuple(volumes.links), files=tuple(volumes.files)
             )
+        if self._user:
+            self.setup = replace(self.setup, user=read_user(self._user, self._findings))
         env.finish()
         self.settings += env.settings
         self.settings += env.sources.settings

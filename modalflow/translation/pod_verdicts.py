@@ -135,26 +135,17 @@ CONTAINER: Mapping[str, Verdict] = {
 }
 
 _ISOLATED = _none("a sandbox is isolated at least as well")
-_USER = _small("a task runs as the image's user", "set USER in the image")
 
 SECURITY_CONTEXT: Mapping[str, Verdict] = {
     "allowPrivilegeEscalation": _none("a sandbox is isolated from the host either way"),
     "appArmorProfile": _ISOLATED,
-    "fsGroup": _small("files on a Modal Volume have no group of their own"),
-    "fsGroupChangePolicy": _small("files on a Modal Volume have no group of their own"),
+    "fsGroupChangePolicy": _none("what a sandbox is given is new, and its group is set at once"),
     "privileged": _refused("a sandbox is never privileged", "remove it", harmless=(False,)),
     "procMount": _refused("a sandbox's /proc cannot be chosen", "remove it", harmless=("Default",)),
     "readOnlyRootFilesystem": _small("a sandbox's file system can be written", harmless=(False,)),
-    "runAsGroup": _USER,
-    "runAsNonRoot": _refused(
-        "modalflow cannot promise the image's user", "set USER in the image and remove this", harmless=(False,)
-    ),
-    "runAsUser": _USER,
     "seLinuxChangePolicy": _ISOLATED,
     "seLinuxOptions": _ISOLATED,
     "seccompProfile": _ISOLATED,
-    "supplementalGroups": _small("a task runs with the image's groups"),
-    "supplementalGroupsPolicy": _small("a task runs with the image's groups"),
     "sysctls": _refused("kernel settings of a sandbox cannot be changed", "remove them"),
     "windowsOptions": _refused("sandboxes run Linux", "remove it"),
 }

@@ -92,10 +92,34 @@ class FolderPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UserPlan:
+    """Who the task is: numbers of user, group and further groups. ``None``: as the sandbox starts.
+
+    ``fs_group`` owns what is set up. ``strict``: without the groups that the image gives that user. ``non_root``: if it comes
+    to root, nothing is run.
+    """
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] = ()
+    fs_group: int | None = None
+    strict: bool = False
+    non_root: bool = False
+
+    def as_plain(self) -> dict[str, object]:
+        """Return what is set."""
+        numbers = {"uid": self.uid, "gid": self.gid, "fs_group": self.fs_group}
+        found: dict[str, object] = {name: value for name, value in numbers.items() if value is not None}
+        if self.groups:
+            found["groups"] = list(self.groups)
+        return found | {name: True for name in ("strict", "non_root") if getattr(self, name)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SetupPlan:
     """All of it, in the order in which it is done: texts are put together first, the variables of ``remove`` go last.
 
-    ``links`` are (path, target); ``hosts`` are (address, names).
+    ``links`` are (path, target); ``hosts`` are (address, names). ``user`` is who the task runs as, after all of that.
     """
 
     exports: Mapping[str, Text] = field(default_factory=dict)
@@ -104,9 +128,10 @@ class SetupPlan:
     links: tuple[tuple[str, str], ...] = ()
     files: tuple[FilePlan, ...] = ()
     hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    user: UserPlan | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.exports or self.remove or self.folders or self.links or self.files or self.hosts)
+        return bool(self.exports or self.remove or self.folders or self.links or self.files or self.hosts or self.user)
 
     def as_json(self) -> str:
         """Return what ``worker/set_up.py`` reads."""
@@ -119,6 +144,7 @@ class SetupPlan:
                 {"path": one.path, "text": _text(one.text), "mode": one.mode, "encoded": one.encoded} for one in self.files
             ],
             "hosts": [[address, list(names)] for address, names in self.hosts],
+            "user": {} if self.user is None else self.user.as_plain(),
         }
         return json.dumps({name: value for name, value in document.items() if value}, separators=(",", ":"))
 

@@ -1,7 +1,7 @@
 """The program of a sandbox: take one workload, run it under Airflow's supervisor, say by exit code how that went.
 
-modalflow brings this file, with ``set_up.py`` in the place of its import, as the argument of ``python -c``; the image needs
-Airflow and nothing of ours, so everything here is standard library until Airflow is imported. It does what
+modalflow brings this file, with those it imports in the places of their imports, as the argument of ``python -c``; the image
+needs Airflow and nothing of ours, so everything here is standard library until Airflow is imported. It does what
 ``airflow.sdk.execution_time.execute_workload`` does (read in Airflow 3.3.2, 2026-11-24), in this one process, without the two
 waits that the command has: the supervisor's 0-5 s tail and the interpreter's slow exit.
 
@@ -11,7 +11,6 @@ Flows out: the task's log file and JSON lines on stdout, one readable line on st
 """
 
 # Imports stand where they are used, because what is not needed is not loaded; and pathlib would be one of them.
-# ruff: noqa: PLC0415, PTH103, PTH111, PTH116, PTH117, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from modalflow.worker.set_up import SetUpError, set_up
+from modalflow.worker.errors import EXIT_NOT_SET_UP, SetUpError
+from modalflow.worker.set_up import SetUp
 
 STARTED = time.monotonic()
 
@@ -40,8 +40,6 @@ EXIT_AIRFLOW_UNUSABLE = 66
 EXIT_START_REFUSED = 67
 """Airflow's API did not let the task start: it runs elsewhere, was cleared or removed, or the token is too old."""
 EXIT_API_UNREACHABLE = 68
-EXIT_NOT_SET_UP = 69
-"""The files, variables or folders that the task's pod asked for cannot be made."""
 EXIT_SIGTERM = 143
 """Ended by SIGTERM before the task ran; while it runs, Airflow's supervisor forwards the signal to it."""
 
@@ -106,10 +104,21 @@ class Log:
 
     def goes_to(self, path: str) -> None:
         """Name the task's log file, absolute. What earlier sandboxes of the same try wrote there is not copied."""
+        if self.path is not None:  # another user may not write the first one
+            self.copy()
+            self._file, self._start = None, 0
         self.path = path
         with contextlib.suppress(FileNotFoundError):
             self._start = os.stat(path).st_size
         self._write()
+
+    def places(self) -> list[str]:
+        """Return the log file and its folders, up to the log folder: what another user needs to go on with it."""
+        found = [] if self.path is None else [self.path]
+        top = os.environ.get(LOG_FOLDER) or ""
+        while found and found[-1] != top and len(found[-1]) > len(top):
+            found.append(os.path.dirname(found[-1]))
+        return [path for path in found if os.path.exists(path)]
 
     def copy(self) -> None:
         """Copy to stdout what was appended since the last time. Lines are whole: this process alone writes the file.
@@ -240,6 +249,11 @@ def usable(folder: str) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
+def writable(path: str) -> bool:
+    """Tell whether a file can be added to; one that does not exist is a matter of its folder."""
+    return os.access(path, os.W_OK) if os.path.exists(path) else os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+
+
 def private_folder(prefix: str) -> str:
     """Make a folder of our own, which goes with the sandbox."""
     import tempfile
@@ -268,7 +282,8 @@ def prepare_log(relative: str, home: str) -> None:
     if os.path.isabs(relative) or ".." in relative.split("/"):
         raise Failure(EXIT_WORKLOAD_UNREADABLE, f"log path: expected a path inside the log folder, got {relative!r}")
     folder = os.environ.get(LOG_FOLDER) or os.path.join(home, "logs")
-    if not usable(os.path.dirname(os.path.join(folder, relative))):
+    place = os.path.join(folder, relative)
+    if not (usable(os.path.dirname(place)) and writable(place)):
         refused, folder = folder, private_folder("airflow-logs-")
         text = f"cannot write the log folder {refused}; this log is on stdout, and in {folder}, which goes with the sandbox"
         log.say("warning", text)
@@ -534,6 +549,19 @@ def introduce() -> None:
         log.say("info", f"{summary}; this is sandbox {os.environ.get(SANDBOX_ID, 'of unknown id')}")
 
 
+def set_up(setup: SetUp, log_path: str | None) -> None:
+    """Do what the pod asked for. Its lines go to the task's log, so that comes first where it is known where it is."""
+    if setup.asked and log_path and os.environ.get(LOG_FOLDER):
+        prepare_log(log_path, "")
+        introduce()
+    try:
+        setup.make()
+        setup.become(log.places())
+    except SetUpError as error:
+        text = f"the pod's set-up failed: {error}" if error.code == EXIT_NOT_SET_UP else str(error)
+        raise Failure(error.code, text) from None
+
+
 def work() -> None:
     """Take the workload and run it; raises ``Failure`` for every end that is foreseen."""
     if not hasattr(sys, "orig_argv"):
@@ -543,15 +571,14 @@ def work() -> None:
         hide_workload()
     raw = inherited_workload()
     workload = None if raw is None else decode(raw)
-    try:
-        set_up(os.environ, log.say)
-    except SetUpError as error:
-        raise Failure(EXIT_NOT_SET_UP, f"the pod's set-up failed: {error}") from None
-    home = prepare_home()
     log_path = os.environ.get(LOG_PATH) or (workload or {}).get("log_path")
-    if log_path:
+    set_up(SetUp(os.environ, log.say), log_path)
+    home = prepare_home()
+    if log_path and (log.path is None or not writable(log.path)):
+        first = log.path is None
         prepare_log(log_path, home)
-        introduce()
+        if first:
+            introduce()
     # Nothing to import is in the way of a workload that is still to come.
     with without_collector():
         supervisor = import_airflow()

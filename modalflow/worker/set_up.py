@@ -1,18 +1,23 @@
-"""Sets a sandbox up as its pod wanted it: variables, folders, links, files and host names, before Airflow is imported.
+"""Sets a sandbox up as its pod wanted it: variables, folders, links, files, host names and the user, before Airflow is imported.
 
-``bootstrap_source`` puts this file into the sandbox's program, so only the standard library is here. Flows in: the JSON of
-``translation/setup_plan.py`` in ``MODALFLOW_SETUP``, and the variables that Modal Secrets injected. No text that is raised or
-said here quotes a value. Under the emulator, which gives a sandbox a private root folder, everything is made below that.
+``bootstrap_source`` puts this file and those it imports into the sandbox's program, so only the standard library is here. Flows
+in: the JSON of ``translation/setup_plan.py`` in ``MODALFLOW_SETUP``, and the variables that Modal Secrets injected. No text that
+is raised or said here quotes a value. Under the emulator, which gives a sandbox a private root folder, everything is made below
+that.
 """
 
 # Imports stand where they are used: a sandbox without a set-up loads none. Paths are text, for the bootstrap avoids pathlib.
-# ruff: noqa: PLC0415, PTH103, PTH106, PTH108, PTH112, PTH114, PTH120, PTH123, PTH211, S108
+# ruff: noqa: S108
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
+
+from modalflow.worker.errors import SetUpError
+from modalflow.worker.user import User
 
 SETUP = "MODALFLOW_SETUP"
 POD_IP = "MODALFLOW_POD_IP"
@@ -20,27 +25,22 @@ EMULATOR_ROOT = "MODAL_EMULATOR_ROOT"
 MEMORY_FOLDER = "/dev/shm"
 
 
-class SetUpError(Exception):
-    """What the pod asked for cannot be set up; the text is one readable sentence without a value."""
+class SetUp:
+    """The set-up that ``environ`` holds, if any (``asked``); it is taken out of there."""
 
-
-def set_up(environ: Any, say: Callable[[str, str], None]) -> None:
-    """Carry out the set-up that ``environ`` holds, if any, and take it out of there. Raises ``SetUpError``."""
-    text = environ.pop(SETUP, None)
-    if text:
-        import json
-
-        _SetUp(environ, say).carry_out(json.loads(text))
-
-
-class _SetUp:
     def __init__(self, environ: Any, say: Callable[[str, str], None]) -> None:
+        text = environ.pop(SETUP, None)
+        self.asked = bool(text)
+        self._plan = json.loads(text) if text else {}
         self._environ = environ
         self._say = say
         self._given = dict(environ)
         self._root = environ.get(EMULATOR_ROOT) or ""
+        self._user = User(self._plan["user"]) if "user" in self._plan else None
 
-    def carry_out(self, plan: Any) -> None:
+    def make(self) -> None:
+        """Make variables, folders, links, files and host names."""
+        plan = self._plan
         # All texts come from the variables as they were given, before any of them is renamed or removed.
         exports = {name: self._text(text, f"the variable {name}") for name, text in plan.get("exports", {}).items()}
         files = [(one, self._text(one["text"], f"the file {one['path']}")) for one in plan.get("files", [])]
@@ -57,6 +57,14 @@ class _SetUp:
         for name, text in exports.items():
             if text is not None:
                 self._environ[name] = text
+
+    def become(self, paths: Any) -> None:
+        """Become the pod's user, who gets ``paths`` too."""
+        if self._user is not None:
+            self._user.check()
+            for path in paths:
+                self._user.own(path)
+            self._user.become(self._environ, self._say)
 
     def _text(self, text: Any, what: str) -> str | None:
         found = []
@@ -83,21 +91,30 @@ class _SetUp:
             import tempfile
 
             if os.access(MEMORY_FOLDER, os.W_OK | os.X_OK):
-                self._link(place, tempfile.mkdtemp(prefix="modalflow-", dir=MEMORY_FOLDER))
+                memory = tempfile.mkdtemp(prefix="modalflow-", dir=MEMORY_FOLDER)
+                self._own(memory, shared=True)
+                self._link(place, memory)
                 return
             self._say("warning", f"{MEMORY_FOLDER} cannot be written: {path} is on disk, not in memory")
-        self._make(place)
+        self._make(place, shared=True)
 
-    def _make(self, folder: str) -> None:
+    def _make(self, folder: str, *, shared: bool = False) -> None:
         try:
             os.makedirs(folder, exist_ok=True)
+            # What the image has there keeps its owner.
+            if shared and not os.listdir(folder):
+                self._own(folder, shared=True)
         except OSError as error:
             raise SetUpError(f"cannot make the folder {folder} ({error.strerror})") from error
+
+    def _own(self, path: str, *, shared: bool = False) -> None:
+        if self._user is not None:
+            self._user.own(path, shared=shared)
 
     def _link(self, path: str, target: str) -> None:
         self._make(os.path.dirname(path))
         if not os.path.lexists(target):
-            self._make(target)
+            self._make(target, shared=True)
         try:
             if os.path.islink(path):
                 os.unlink(path)
@@ -122,6 +139,7 @@ class _SetUp:
             with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 os.fchmod(file.fileno(), one["mode"])
+            self._own(place)
         except OSError as error:
             raise SetUpError(f"cannot write the file {place} ({error.strerror})") from error
 

@@ -2,104 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import modal
 import pytest
-import yaml
 from modal_proto import api_pb2
 
 from modalflow.launch import outcomes
 from modalflow.launch.gateway import InvalidRequest
-from modalflow.modal_gateway import ModalGateway
-from modalflow.settings import read_settings
-from modalflow.templates import TemplateFolders
-from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import ImagePlan, SandboxPlan
-from modalflow.translation.translate import translate
 from modalflow.worker import bootstrap_source
-from tests.contract.conftest import SETTINGS
+from tests.contract.in_sandbox import CANARY, plan_of, run, seen
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorThread
 
 pytestmark = pytest.mark.emulated
-
-CANARY = "hunter2-canary"
-LOOK = """
-def work():
-    set_up(os.environ, log.say)
-    root = os.environ["MODAL_EMULATOR_ROOT"]
-    def look(path):
-        place = root + path
-        if not os.path.exists(place):
-            return None
-        if os.path.isdir(place):
-            return sorted(os.listdir(place))
-        with open(place, "rb") as file:
-            return [oct(os.stat(place).st_mode & 0o777), file.read().decode("latin-1")]
-    names = json.loads(os.environ["LOOK_AT"])
-    seen = {"env": {n: os.environ.get(n) for n in names["env"]}, "files": {p: look(p) for p in names["files"]}}
-    for path, text in names.get("write", {}).items():
-        with open(root + path, "w") as file:
-            file.write(text)
-    print(json.dumps(seen))
-"""
-"""Stands in for the work of the bootstrap: all of the program but Airflow."""
-
-
-PROGRAM = bootstrap_source().replace("\ndef main() -> None:", LOOK + "\n\ndef main() -> None:")
-"""The sandbox's own program with ``LOOK`` for its work, so that its joined set-up is what runs."""
-
-
-def plan_of(pod: str, options: Mapping[str, object], look_at: Mapping[str, object]) -> SandboxPlan:
-    texts = {name: json.dumps(value) for name, value in options.items()}
-    context = TaskContext(env={"LOOK_AT": json.dumps(look_at), "MODALFLOW_LAUNCH_ID": "launch-1"}, tags={"dag_id": "etl"})
-    result = translate(
-        {"pod_override": yaml.safe_load(pod)},
-        context=context,
-        options=read_settings(texts).translation,
-        templates=TemplateFolders(),
-    )
-    assert result.errors == ()
-    assert result.sandbox is not None
-    return result.sandbox
-
-
-def run(
-    plan: SandboxPlan,
-    *,
-    secrets: Mapping[str, dict[str, str]] | None = None,
-    volumes: tuple[str, ...] = (),
-    program: str = PROGRAM,
-) -> tuple[int, str, str]:
-    """Run the plan in the emulator; return exit code, stdout and stderr."""
-
-    async def scene() -> tuple[int, str, str]:
-        async with await modal.Client.from_env.aio() as client, ModalGateway(SETTINGS, client=client) as gateway:
-            for name, content in (secrets or {}).items():
-                await modal.Secret.objects.create.aio(name, content, client=client)
-            for name in volumes:
-                await modal.Volume.objects.create.aio(name, client=client)
-            argv = ["python", "-c", program]
-            sandbox_id = await gateway.create(plan, name=str(uuid.uuid4()), gpu=None, argv=argv, secret_env={})
-            sandbox = await modal.Sandbox.from_id.aio(sandbox_id, client=client)
-            await sandbox.wait.aio(raise_on_termination=False)
-            return sandbox.returncode or 0, await sandbox.stdout.read.aio(), await sandbox.stderr.read.aio()
-
-    return asyncio.run(scene())
-
-
-def seen(plan: SandboxPlan, **given: Any) -> dict[str, Any]:
-    code, stdout, stderr = run(plan, **given)
-    assert code == 0, stderr
-    found: dict[str, Any] = json.loads(stdout.splitlines()[-1])
-    return found
 
 
 def test_variables_of_every_source(modal_emulator: EmulatorThread, tmp_path: Path) -> None:
