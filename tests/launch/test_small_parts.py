@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import modalflow.worker
 from modalflow.launch import outcomes
 from modalflow.launch.backoff import LONGEST, pause_before
 from modalflow.launch.candidates import SHORTEST_TRY, Candidates, Try
 from modalflow.launch.gateway import EndKind, SandboxEnd
 from modalflow.launch.identity import ExternalId, attempt_name, is_launch_id, parse_attempt_name, parse_external_id
+from modalflow.worker import bootstrap_source
 from tests.launch.plans import LAUNCH
 
 
@@ -149,11 +148,10 @@ class TestOutcomes:
         )
 
     def test_the_exit_codes_are_the_bootstraps(self) -> None:
-        bootstrap = Path(modalflow.worker.__file__ or "").with_name("bootstrap.py").read_text(encoding="utf-8")
-        theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap, re.MULTILINE)}
+        theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap_source(), re.MULTILINE)}
         ours = {
             outcomes.EXIT_REPORTED, outcomes.EXIT_CRASHED, outcomes.EXIT_WORKLOAD_UNREADABLE, outcomes.EXIT_NO_WORKLOAD,
             outcomes.EXIT_AIRFLOW_UNUSABLE, outcomes.EXIT_START_REFUSED, outcomes.EXIT_API_UNREACHABLE, outcomes.EXIT_NOT_SET_UP,
-            outcomes.EXIT_SIGTERM,
+            outcomes.EXIT_ROOT, outcomes.EXIT_SIGTERM,
         }  # fmt: skip
         assert theirs == ours

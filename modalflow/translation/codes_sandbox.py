@@ -1,0 +1,64 @@
+"""Codes of what a pod has done in its sandbox before, around and at the end of the task. Rows of ``codes``."""
+
+from __future__ import annotations
+
+from modalflow.translation.code_row import Code, base, task
+
+ROWS: tuple[Code, ...] = (
+    Code(
+        "bad-user",
+        "error",
+        "A user or group that is none",
+        "Kubernetes takes numbers here, not names, and true or false for runAsNonRoot.",
+        "A name would mean another user in each image.",
+        "Write the number that the image has for it, e.g. 50000 for `airflow` in apache/airflow's images.",
+        base({}, securityContext={"runAsUser": "airflow"}),
+    ),
+    Code(
+        "root-user",
+        "error",
+        "Root that is not to be root",
+        "The pod promises not to be root, and says that it is.",
+        "Kubernetes refuses to start such a container.",
+        "Write another runAsUser, or remove runAsNonRoot.",
+        base({}, securityContext={"runAsNonRoot": True, "runAsUser": 0}),
+    ),
+    Code(
+        "overruled-user",
+        "notice",
+        "The container's own user holds",
+        "Pod and container say it both; the container's value counts.",
+        "It is Kubernetes' rule.",
+        "Nothing needs to be done.",
+        task(
+            {
+                "pod_override": {
+                    "spec": {
+                        "securityContext": {"runAsUser": 1},
+                        "containers": [{"name": "base", "securityContext": {"runAsUser": 50000}}],
+                    }
+                }
+            }
+        ),
+    ),
+    Code(
+        "volume-group",
+        "warning",
+        "A group that a Modal Volume does not take on",
+        "fsGroup is given to the task and to what is set up for it, but not to the files of a Modal Volume.",
+        "Modal mounts a Volume with owners of its own.",
+        "Nothing needs to be done if the task only reads; else try it with the user that the task has.",
+        task(
+            {
+                "pod_override": {
+                    "spec": {
+                        "securityContext": {"fsGroup": 2000},
+                        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+                        "containers": [{"name": "base", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+                    }
+                }
+            },
+            {"claims": '{"data": "datasets"}'},
+        ),
+    ),
+)
