@@ -190,6 +190,8 @@ class PodEnv:
         read = self.sources.whole_secret if kinds[0] == "secretRef" else self.sources.whole_config_map
         found = read(part, prefix=prefix)
         if found is None:
+            if prefix and part.value.get("optional"):
+                place.at("prefix").notice("no-effect", "has no effect: there is nothing that it would stand before")
             return
         self._open = self._open or found.is_open
         for key, value in found.values.items():
