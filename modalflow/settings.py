@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
 from modalflow.translation.env import NAME, variable_of
 from modalflow.translation.function_plan import DISK, FunctionTarget
@@ -21,7 +22,7 @@ from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.images import read_image
 from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
-from modalflow.translation.plan import ImagePlan
+from modalflow.translation.plan import Bucket, ImagePlan
 from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
@@ -274,6 +275,14 @@ OPTIONS: tuple[Option, ...] = (
            example='{"datasets": "datasets", "RELEASE-NAME-dags": "airflow/dags"}',
            description="Modal Volume, or a folder in it, that holds what a pod's PersistentVolumeClaim holds in Kubernetes. A "
                        "claim that is not here is refused: an empty Volume in its place would be data lost in silence."),
+    Option(name="buckets", read=_json_object, expects="a JSON object of buckets or claims to objects",
+           example='{"raw": {"secret": "aws"}, "models-claim": {"bucket": "models", "prefix": "v2/", "secret": "gcs-hmac", '
+                   '"endpoint": "https://storage.googleapis.com"}}',
+           description="How the buckets of pods (CSI volumes of S3 and Cloud Storage) are opened, by the bucket's name; or the "
+                       "bucket that a PersistentVolumeClaim is, by the claim's name. `secret`: a Modal Secret with the keys, or "
+                       "`role_arn`: an IAM role that trusts Modal's OIDC provider; an empty object: a public bucket. `bucket`, "
+                       "`prefix`, `endpoint`: what stands on Modal's side for the cluster's, where it is another. Also "
+                       "`read_only`, `requester_pays`, `path_style`."),
     Option(name="config_maps", read=_config_maps, expects="a JSON object of names to absolute paths or Modal Secrets",
            example='{"app-config": "/opt/airflow/app-config.yaml", "tls": {"secret": "tls", "keys": {"ca.crt": "CA_CRT"}}}',
            description="Where the content of a pod's ConfigMap is: its manifest or a folder on the scheduler's host, or a "
@@ -417,6 +426,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
             claims=optional("claims", dict) or {},
             functions=optional("functions", dict) or {},
+            buckets=_buckets(optional("buckets", dict) or {}),
             config_maps=optional("config_maps", dict) or {},
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
             registry_secrets=optional("registry_secrets", dict) or {},
@@ -451,6 +461,18 @@ def _gpus(name: str, mapping: Mapping[object, object] | None) -> dict[str, GpuRe
         if len({choice.count for choice in request}) > 1:
             raise SettingsError(f"{place.origin}: expected one number of GPUs for all models")
         found[str(key)] = request
+    return found
+
+
+def _buckets(mapping: Mapping[object, object]) -> dict[str, Bucket]:
+    """Read ``buckets``: each by its own name unless the entry gives another."""
+    found: dict[str, Bucket] = {}
+    for name, entry in mapping.items():
+        findings: list[Diagnostic] = []
+        bucket = read_bucket(entry, Place(OPTIONS_ROOT, ("buckets", str(name)), findings), name=str(name))
+        if bucket is None:
+            raise SettingsError(render(findings))
+        found[str(name)] = bucket
     return found
 
 

@@ -77,6 +77,7 @@ def test_every_kind_of_text_is_read() -> None:
         ("allow_long_gpu_wait", "perhaps", "allow_long_gpu_wait: expected True or False; got 'perhaps'"),
         ("on_unsupported", "ignore", "on_unsupported: expected error or warn; got 'ignore'"),
         ("oidc", "aws", "oidc: expected True or False, e.g. True; got 'aws'"),
+        ("buckets", '{"raw": {"secrets": "aws"}}', """buckets["raw"]: unknown key "secrets"; did you mean "secret"?"""),
         ("env", "A=1", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""),
         ("env", "[]", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""),
         ("worker_env", '{"A": 1}', "worker_env: 'A': expected text, got int; write it in quotes"),

@@ -55,6 +55,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", metavar="A10G=2,H100=8", help="GPUs in stock (default: unlimited; empty text: none)")
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="milliseconds added to every call (default: 0)")
     parser.add_argument("--state-dir", type=Path, help="keep Apps, named Secrets and Volumes here (default: a temporary folder)")
+    parser.add_argument(
+        "--bucket", action="append", default=[], metavar="NAME=FOLDER", help="local folder that plays a cloud bucket (repeatable)"
+    )
     parser.add_argument("--python", type=Path, help="interpreter or environment that plays every image (default: this one)")
     parser.add_argument("--any-token", action="store_true", help="accept any token, each a workspace of its own (loopback only)")
 
@@ -105,7 +108,7 @@ def _raise_file_limit() -> None:
 
 
 def _config(arguments: argparse.Namespace) -> EmulatorConfig:
-    from modalflow.emulator.config import EmulatorConfig, parse_gpus  # noqa: PLC0415 -- heavy
+    from modalflow.emulator.config import EmulatorConfig, parse_buckets, parse_gpus  # noqa: PLC0415 -- heavy
 
     return EmulatorConfig(
         port=arguments.port,
@@ -118,6 +121,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         token_id=os.environ.get(TOKEN_ID) or None,
         token_secret=os.environ.get(TOKEN_SECRET) or None,
         any_token=arguments.any_token,
+        buckets=parse_buckets(arguments.bucket),
     )
 
 

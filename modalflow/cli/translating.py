@@ -18,7 +18,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
-from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.plan import Bucket, SandboxPlan
 from modalflow.translation.report import Root
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import translate
@@ -127,7 +127,7 @@ def _root(template: LoadedTemplate) -> Root:
 
 def modal_keys(plan: Plan) -> dict[str, object]:
     """Return the plan in the words of the short form, ``executor_config["modal"]``: what one would write to get the same."""
-    volumes = {
+    volumes: dict[str, object] = {
         volume.mount_path: volume.name
         if volume.sub_path is None and not volume.read_only
         else {
@@ -137,6 +137,7 @@ def modal_keys(plan: Plan) -> dict[str, object]:
         }
         for volume in plan.volumes
     }
+    volumes.update({mounted.mount_path: _bucket_keys(mounted.bucket) for mounted in plan.buckets})
     secrets = [
         {"name": secret.name, "required_keys": list(secret.required_keys)} if secret.required_keys else secret.name
         for secret in plan.secrets
@@ -159,6 +160,20 @@ def modal_keys(plan: Plan) -> dict[str, object]:
         "workdir": plan.workdir if isinstance(plan, SandboxPlan) else None,
         "oidc": (isinstance(plan, SandboxPlan) and plan.oidc) or None,
         "tags": dict(plan.tags) or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _bucket_keys(bucket: Bucket) -> dict[str, object]:
+    said: dict[str, object] = {
+        "bucket": bucket.name,
+        "prefix": bucket.prefix,
+        "endpoint": bucket.endpoint,
+        "secret": None if bucket.secret is None else bucket.secret.name,
+        "role_arn": bucket.role_arn,
+        "read_only": bucket.read_only or None,
+        "requester_pays": bucket.requester_pays or None,
+        "path_style": bucket.path_style or None,
     }
     return {key: value for key, value in said.items() if value is not None}
 

@@ -5,7 +5,7 @@ Flows in: the command line, a fixture or a test. Flows out: ``EmulatorConfig``, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class EmulatorConfig:
     interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
+    ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
     """
 
     port: int = 0
@@ -42,6 +43,7 @@ class EmulatorConfig:
     token_secret: str | None = field(default=None, repr=False)
     any_token: bool = False
     record_calls: bool = False
+    buckets: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.allow_remote:
@@ -72,6 +74,19 @@ class EmulatorConfig:
                 raise EmulatorConfigError(f"gpus: {name}: expected a count of at least 0, got {count}")
             found[type_] = found.get(type_, 0) + count
         return found
+
+
+def parse_buckets(texts: Iterable[str]) -> dict[str, Path]:
+    """Read ``NAME=FOLDER`` entries. ``EmulatorConfigError`` for anything else, or a folder that is not there."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, _, folder = text.partition("=")
+        if not name.strip() or not folder.strip():
+            raise EmulatorConfigError(f"bucket: expected NAME=FOLDER such as raw=./data; got {text!r}")
+        if not Path(folder).is_dir():
+            raise EmulatorConfigError(f"bucket: {name}: there is no folder {folder!r}")
+        found[name.strip()] = Path(folder)
+    return found
 
 
 def parse_gpus(text: str) -> dict[str, int]:

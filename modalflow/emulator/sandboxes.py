@@ -21,6 +21,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.blobs import BlobStore
+from modalflow.emulator.buckets import Buckets
 from modalflow.emulator.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
 from modalflow.emulator.gpus import GpuRequest
 from modalflow.emulator.identity import identity_token
@@ -98,6 +99,7 @@ class Sandboxes:
         toolbox: Toolbox,
         volume_changed: Callable[[], None],
         sign: Callable[[str], str],
+        buckets: Buckets,
     ) -> None:
         self._folder = folder
         self._spawner = spawner
@@ -105,6 +107,7 @@ class Sandboxes:
         self.toolbox = toolbox
         self._volume_changed = volume_changed
         self._sign = sign
+        self._buckets = buckets
         self._machines: dict[str, Machine] = {}
         self._by_task: dict[str, Machine] = {}
         self._ended_with_output: deque[Machine] = deque()
@@ -181,16 +184,21 @@ class Sandboxes:
     async def _furnish(self, machine: Machine) -> Path:
         """Make the private root, mount Volumes, compose the environment; return the working folder."""
         definition, image, root = machine.sandbox.definition, self._image(machine), machine.root
-        rewriter = machine.rewriter = PathRewriter(root, [mount.mount_path for mount in definition.volume_mounts])
+        paths = [mount.mount_path for mount in definition.volume_mounts]
+        paths += [bucket.mount_path for bucket in definition.cloud_bucket_mounts]
+        rewriter = machine.rewriter = PathRewriter(root, paths)
         workdir = definition.workdir or image.workdir
         cwd = rewriter.folder(workdir) if workdir else root / HOME
         for folder in (root / HOME, root / "tmp", cwd):
             folder.mkdir(parents=True, exist_ok=True)
         machine.mounts = [self._mount(machine, mount) for mount in definition.volume_mounts]
-        folders = frozenset(mount.folder for mount in machine.mounts)
+        buckets = {rewriter.folder(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
+        folders = frozenset((*(mount.folder for mount in machine.mounts), *buckets))
         for mount in sorted(machine.mounts, key=lambda one: len(one.mount_path)):
             mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
             await mount.materialise()
+        for place, bucket in buckets.items():
+            await asyncio.to_thread(self._buckets.mount, bucket, place)
         machine.env = compose_env(
             image=image,
             secrets=machine.secrets,

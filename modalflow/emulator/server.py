@@ -23,6 +23,7 @@ from grpclib.events import RecvRequest, listen
 from modalflow.emulator.auth import Authority, RefusedError
 from modalflow.emulator.blobs import BlobStore
 from modalflow.emulator.block_store import BlockStore
+from modalflow.emulator.buckets import Buckets
 from modalflow.emulator.command_router import CommandRouterService
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.environment import Toolbox, environment_bin
@@ -57,6 +58,7 @@ class Core:
         self.blobs = BlobStore((config.state_dir or folder) / "blobs")
         self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
         self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
+        self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)
         self.sandboxes = Sandboxes(
@@ -66,6 +68,7 @@ class Core:
             toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
             volume_changed=self.state_changed,
             sign=self.authority.signature,
+            buckets=self.buckets,
         )
         self.port = 0
         self._saving: asyncio.TimerHandle | None = None
@@ -197,6 +200,10 @@ class Emulator:
     def workspace(self) -> Workspace:
         """The workspace of the emulator's own token: the state as it is now, for tests to look at."""
         return self.core.store.workspace(self.core.authority.token_id)
+
+    def bucket(self, name: str) -> Path:
+        """Return the folder that plays a cloud bucket, to be filled or looked at."""
+        return self.core.buckets.folder(name)
 
     def calls(self, method: str) -> list[Message]:
         """Requests of that RPC so far, as they were on the wire, if ``record_calls`` is set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -89,6 +90,10 @@ class EmulatorThread:
     def workspace(self) -> Workspace:
         """State of the emulator's own token. It belongs to the emulator's thread: look, do not touch."""
         return self._emulator.workspace
+
+    def bucket(self, name: str) -> Path:
+        """Return the folder that plays a cloud bucket, to be filled or looked at."""
+        return self._emulator.bucket(name)
 
     def calls(self, method: str) -> list[Message]:
         """Requests of that RPC so far, if ``record_calls`` is set."""

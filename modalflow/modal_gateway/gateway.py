@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-from modal import Client, Sandbox, Secret
+from modal import Client, CloudBucketMount, Sandbox, Secret, Volume
 from modal import exception as modal_errors
 
 from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, SandboxEnd, SandboxStatus, Unavailable
@@ -89,7 +90,7 @@ class ModalGateway:
                 app=await kept.app(),
                 image=await kept.image(plan.image),
                 secrets=secrets,
-                volumes={volume.mount_path: await kept.volume(volume) for volume in plan.volumes},
+                volumes=await _mounts(kept, plan),
                 client=self._client,
                 **sandbox_kwargs(plan, gpu, name=name),
             )
@@ -259,6 +260,16 @@ class ModalGateway:
         await self._objects()
         async with bounded(f"{doing} the sandbox {sandbox_id}", self._settings.rpc_timeout):
             return await Sandbox.from_id.aio(sandbox_id, client=self._client)
+
+
+async def _mounts(kept: KeptObjects, plan: SandboxPlan) -> dict[str | os.PathLike[str], Volume | CloudBucketMount]:
+    """Return what is mounted, by path."""
+    mounts: dict[str | os.PathLike[str], Volume | CloudBucketMount] = {}
+    for volume in plan.volumes:
+        mounts[volume.mount_path] = await kept.volume(volume)
+    for bucket in plan.buckets:
+        mounts[bucket.mount_path] = await kept.bucket(bucket.bucket)
+    return mounts
 
 
 async def _each_within(listing: AsyncIterator[Sandbox], seconds: float) -> AsyncIterator[Sandbox]:

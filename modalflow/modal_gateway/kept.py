@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from modal import App, Client, Image, Secret, Volume
+from modal import App, Client, CloudBucketMount, Image, Secret, Volume
 from modal import exception as modal_errors
 
 from modalflow.modal_gateway.images import describe_image
 from modalflow.settings import LaunchSettings
-from modalflow.translation.plan import ImagePlan, SecretPlan, VolumePlan
+from modalflow.translation.plan import Bucket, ImagePlan, SecretPlan, VolumePlan
 
 T = TypeVar("T", App, Image, Secret, Volume)
 
@@ -95,6 +95,19 @@ class KeptObjects:
         if not plan.read_only and plan.sub_path is None:
             return bare
         return bare.with_mount_options(read_only=plan.read_only, sub_path=plan.sub_path)
+
+    async def bucket(self, plan: Bucket) -> CloudBucketMount:
+        """A bucket to be mounted, opened with a Secret that has the keys it takes."""
+        return CloudBucketMount(
+            plan.name,
+            bucket_endpoint_url=plan.endpoint,
+            key_prefix=plan.prefix,
+            secret=None if plan.secret is None else await self.secret(plan.secret),
+            oidc_auth_role_arn=plan.role_arn,
+            read_only=plan.read_only,
+            requester_pays=plan.requester_pays,
+            force_path_style=plan.path_style,
+        )
 
     async def whole_volume(self, name: str, *, version: int | None, create_if_missing: bool) -> Volume:
         """A named Volume without mount options."""

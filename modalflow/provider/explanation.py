@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
 from modalflow.translation.function_plan import FunctionPlan, Plan
-from modalflow.translation.plan import SandboxPlan, VolumePlan
+from modalflow.translation.plan import Bucket, SandboxPlan, VolumePlan
 from modalflow.translation.result import Translation
 from modalflow.translation.setup_plan import VARIABLE, SetupPlan
 
@@ -118,6 +118,8 @@ def _mounted(plan: Plan) -> Iterator[_Field]:
         yield f"secrets.{secret.name}", f"its variables{keys}", OURS
     for volume in plan.volumes:
         yield f"volumes.{volume.mount_path}", _volume(volume), OURS
+    for mounted in plan.buckets:
+        yield f"buckets.{mounted.mount_path}", bucket_text(mounted.bucket), OURS
 
 
 def _setup(setup: SetupPlan) -> Iterator[_Field]:
@@ -136,6 +138,17 @@ def _setup(setup: SetupPlan) -> Iterator[_Field]:
         yield f"setup.host.{address}", " ".join(names), OURS
     if setup.user is not None:
         yield "setup.user", ", ".join(f"{name} {value}" for name, value in setup.user.as_plain().items()), OURS
+
+
+def bucket_text(bucket: Bucket) -> str:
+    """``raw/2026/ at https://storage.googleapis.com, with the Secret gcs, read-only``."""
+    parts = [f"{bucket.name}/{bucket.prefix or ''}{f' at {bucket.endpoint}' if bucket.endpoint else ''}"]
+    if bucket.secret is not None:
+        parts.append(f"with the Secret {bucket.secret.name}")
+    if bucket.role_arn is not None:
+        parts.append(f"as {bucket.role_arn}")
+    flags = (("read-only", bucket.read_only), ("requester pays", bucket.requester_pays), ("path style", bucket.path_style))
+    return ", ".join([*parts, *(name for name, is_set in flags if is_set)])
 
 
 def _volume(volume: VolumePlan) -> str:

@@ -147,6 +147,15 @@ _VOLUME: Schema = {
             "required": ["name"],
             "properties": {"name": _TEXT, "sub_path": _TEXT, "read_only": {"type": "boolean"}},
         },
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["bucket"],
+            "properties": {
+                **dict.fromkeys(("bucket", "prefix", "endpoint", "secret", "role_arn"), _TEXT),
+                **{flag: {"type": "boolean"} for flag in ("read_only", "requester_pays", "path_style")},
+            },
+        },
     ]
 }
 _SECRET: Schema = {
@@ -204,8 +213,9 @@ KEYS: Mapping[str, Key] = {
     "volumes": Key(
         read=volumes.read_volumes,
         schema={"type": "object", "additionalProperties": _VOLUME},
-        meaning="Modal Volumes by mount path: a name, or `{name, sub_path, read_only}`. One Volume at one path.",
-        example='{"/models": "models"}',
+        meaning="Modal Volumes by mount path: a name, or `{name, sub_path, read_only}`, one Volume at one path; and buckets: "
+        "`{bucket, prefix, endpoint, secret, role_arn, read_only, requester_pays, path_style}`.",
+        example='{"/models": "models", "/raw": {"bucket": "raw", "prefix": "2026/", "secret": "aws", "read_only": True}}',
         merge=Merge.BY_KEY,
     ),
     "timeout": Key(

@@ -39,6 +39,7 @@ def lower(
         env=env,
         secrets=spec.secrets,
         volumes=mounts(spec, context, places, findings),
+        buckets=spec.buckets,
         timeout=spec.timeout,
         region=spec.region,
         cloud=spec.cloud,

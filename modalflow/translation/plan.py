@@ -56,6 +56,33 @@ class VolumePlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bucket:
+    """A bucket of S3, R2, Cloud Storage or another S3-compatible service (``endpoint``; ``None`` is S3), or a folder of it.
+
+    ``prefix`` ends in a slash. It is opened with the keys of ``secret``, or as the IAM role ``role_arn`` by Modal's identity
+    token, or, with neither, as what everybody may read. ``requester_pays``: the owner of the keys pays for requests.
+    ``path_style``: the bucket's name is in the path of its address, not in the host.
+    """
+
+    name: str
+    prefix: str | None = None
+    endpoint: str | None = None
+    secret: SecretPlan | None = None
+    role_arn: str | None = None
+    read_only: bool = False
+    requester_pays: bool = False
+    path_style: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketPlan:
+    """A bucket at one mount path."""
+
+    mount_path: str
+    bucket: Bucket
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxPlan:
     """One task as Modal Sandbox parameters.
 
@@ -73,6 +100,7 @@ class SandboxPlan:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[SecretPlan, ...] = ()
     volumes: tuple[VolumePlan, ...] = ()
+    buckets: tuple[BucketPlan, ...] = ()
     timeout: int = 86_400
     region: tuple[str, ...] = ()
     cloud: str | None = None

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
+from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.pod_env import field_of, resource_of
 from modalflow.translation.pod_merge import Piece, PodPieces
 from modalflow.translation.pod_sources import Content, Sources
@@ -68,6 +69,33 @@ class FileReader:
         for index, part in enumerate(parts if isinstance(parts, list) else []):
             good = self._projected(source.part(part, "sources", index), default, found) and good
         return found if good else None
+
+    def store(self, source: Piece, options: TranslationOptions) -> Entries | None:
+        """Return the files of a Secrets Store CSI volume: keys of the Modal Secret that stands for its SecretProviderClass."""
+        place, value = source.place(self._findings), source.value
+        attributes = value.get("volumeAttributes")
+        name = attributes.get("secretProviderClass") if isinstance(attributes, dict) else None
+        if not isinstance(attributes, dict) or not isinstance(name, str):
+            place.error("bad-pod", "expected volumeAttributes with secretProviderClass")
+            return None
+        for field in ("fsType", "nodePublishSecretRef", "readOnly"):
+            if field in value:
+                place.at(field).notice("no-effect", "has no effect: the files come from a Modal Secret")
+        for key in attributes:
+            if key != "secretProviderClass":
+                place.at("volumeAttributes", key).warn(
+                    "dropped", "is not honoured: the files come from a Modal Secret", "remove it"
+                )
+        known = options.kubernetes_secrets.get(name)
+        if known is None or known.keys is None:
+            place.at("volumeAttributes", "secretProviderClass").error(
+                "unknown-keys",
+                f"[modal_executor] kubernetes_secrets does not say which files of which Modal Secret {shown(name)} brings",
+                f'add {{{shown(name)}: {{"name": NAME_OF_A_MODAL_SECRET, "keys": [FILE, ...]}}}}',
+            )
+            return None
+        contents = self._sources.contents(source, name, None, kind="Secret", optional=False) or {}
+        return Entries({key: (content, SECRET_MODE) for key, content in contents.items()})
 
     def _projected(self, part: Piece, default: int | None, found: Entries) -> bool:
         place = part.place(self._findings)

@@ -180,7 +180,6 @@ VOLUME_SOURCES: Mapping[str, Verdict] = {
     "azureFile": _NETWORK,
     "cephfs": _NETWORK,
     "cinder": _BLOCK,
-    "csi": _refused("drivers of a cluster are not in a sandbox", _VOLUME),
     "fc": _BLOCK,
     "flexVolume": _refused("drivers of a cluster are not in a sandbox", _VOLUME),
     "flocker": _NETWORK,

@@ -15,7 +15,8 @@ from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.inputs import ClaimSource, TranslationOptions
 from modalflow.translation.merge import Setting
-from modalflow.translation.plan import VolumePlan
+from modalflow.translation.plan import Bucket, BucketPlan, VolumePlan
+from modalflow.translation.pod_csi import FIELDS, below, is_store, read_csi_bucket
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_files import Entries, FileReader
 from modalflow.translation.pod_merge import ContainerPieces, Piece, PodPieces
@@ -132,14 +133,15 @@ class PodVolumes:
             piece.place(self._findings).error("bad-pod", f"names more than one source: {', '.join(map(shown, kinds))}")
             return
         kind = kinds[0] if kinds else "emptyDir"  # Kubernetes: no source is an emptyDir
-        self._tell_read_only(kind, mounts)
         source = piece.part(piece.value.get(kind, {}), kind)
+        self._tell_read_only(mounts, is_kept=kind == "persistentVolumeClaim" or (kind == "csi" and not is_store(source.value)))
         place = source.place(self._findings)
         readers: Mapping[str, Callable[[str, Piece, list[Mount]], None]] = {
             "persistentVolumeClaim": self._claim,
             "emptyDir": self._scratch,
             "ephemeral": self._ephemeral,
             "hostPath": self._host_path,
+            "csi": self._csi,
             **dict.fromkeys(("configMap", "secret", "downwardAPI", "projected"), self._files),
         }
         if kind in verdicts.VOLUME_SOURCES:
@@ -152,12 +154,12 @@ class PodVolumes:
         else:
             readers[kind](piece.value["name"], source, mounts)
 
-    def _tell_read_only(self, kind: str, mounts: list[Mount]) -> None:
+    def _tell_read_only(self, mounts: list[Mount], *, is_kept: bool) -> None:
         for mount in mounts:
             place = mount.piece.place(self._findings).at("readOnly")
             if "readOnly" in mount.piece.value and not mount.read_only:
                 place.notice("no-effect", "this is how a mount is anyway")
-            elif mount.read_only and kind != "persistentVolumeClaim":
+            elif mount.read_only and not is_kept:
                 place.notice("no-effect", "has no effect: a folder of the sandbox's own disk, which can be written")
 
     def _claim(self, _name: str, source: Piece, mounts: list[Mount]) -> None:
@@ -165,6 +167,10 @@ class PodVolumes:
         known(source.value, ("claimName", "readOnly"), place)
         claim = source.value.get("claimName")
         target = self._options.claims.get(claim) if isinstance(claim, str) else None
+        bucket = self._options.buckets.get(claim) if target is None and isinstance(claim, str) else None
+        if bucket is not None:
+            self._bucket(bucket, mounts, read_only=source.value.get("readOnly") is True)
+            return
         if target is None:
             place.error(
                 "unknown-claim",
@@ -176,6 +182,23 @@ class PodVolumes:
             if check_mount_path(mount.path, mount.piece.place(self._findings).at("mountPath")):
                 read_only = mount.read_only or source.value.get("readOnly") is True
                 self._claims.setdefault(target.volume, []).append((mount, _plan(mount, target, read_only=read_only)))
+
+    def _csi(self, _name: str, source: Piece, mounts: list[Mount]) -> None:
+        place = source.place(self._findings)
+        known(source.value, FIELDS, place)
+        if is_store(source.value):
+            entries = self._reader.store(source, self._options)
+            if entries is not None:
+                for mount in mounts:
+                    self._place_files(entries, mount)
+        elif (bucket := read_csi_bucket(source, self._findings, self._options)) is not None:
+            self._bucket(bucket, mounts, read_only=False)
+
+    def _bucket(self, bucket: Bucket, mounts: list[Mount], *, read_only: bool) -> None:
+        for mount in mounts:
+            if check_mount_path(mount.path, mount.piece.place(self._findings).at("mountPath")):
+                seen = below(bucket, mount.sub_path, read_only=read_only or mount.read_only)
+                self._add(mount, BucketPlan(mount_path=mount.path, bucket=seen))
 
     def _place_claims(self) -> None:
         """Mount each Modal Volume once; where it is wanted at several paths, these are links into that one."""
@@ -193,7 +216,7 @@ class PodVolumes:
                         "shared-mount", f'the Volume "{name}" is also mounted for writing, and so it can be written here too'
                     )
 
-    def _add(self, mount: Mount, plan: VolumePlan) -> None:
+    def _add(self, mount: Mount, plan: VolumePlan | BucketPlan) -> None:
         place, path = mount.piece.place(self._findings), plan.mount_path
         self.settings.append(Setting(key="volumes", value={path: plan}, place=place, rank=mount.piece.rank, places={path: place}))
 

@@ -11,6 +11,7 @@ from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.layers import OPTIONS, OPTIONS_RANK
 from modalflow.translation.merge import Merged
+from modalflow.translation.plan import BucketPlan
 from modalflow.translation.quantities import SECONDS_A_DAY
 from modalflow.translation.report import Place
 from modalflow.translation.resolve_gpu import PodGpu, resolve_gpu
@@ -44,6 +45,10 @@ def resolve(
         places["gpu_wait"] = Place(OPTIONS, ("gpu_wait",), findings)
     gpu_wait = merged.get("gpu_wait")
     _check_gpu_wait(merged, options, gpu.request)
+    mounts = (merged.get("volumes") or {}).values()
+    buckets = tuple([mount for mount in mounts if isinstance(mount, BucketPlan)])
+    for bucket in buckets:
+        places[f"buckets.{bucket.mount_path}"] = places.pop(f"volumes.{bucket.mount_path}")
     spec = TaskSpec(
         image=merged.get("image") or "auto",
         registry_secret=merged.get("registry_secret"),
@@ -54,7 +59,8 @@ def resolve(
         memory=merged.get("memory"),
         env=merged.get("env") or {},
         secrets=tuple((merged.get("secrets") or {}).values()),
-        volumes=tuple((merged.get("volumes") or {}).values()),
+        volumes=tuple([mount for mount in mounts if not isinstance(mount, BucketPlan)]) if buckets else tuple(mounts),
+        buckets=buckets,
         timeout=timeout,
         region=merged.get("region") or (),
         cloud=merged.get("cloud"),
@@ -100,6 +106,8 @@ def _check_volumes(merged: Merged) -> None:
     """Refuse one Volume at two paths: modal 1.6.4 does, later and less clearly."""
     first: dict[str, str] = {}
     for path, volume in (merged.get("volumes") or {}).items():
+        if isinstance(volume, BucketPlan):
+            continue
         if volume.name in first:
             merged.places[f"volumes.{path}"].error(
                 "volume-twice",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modalflow.translation.gpus import GpuRequest
-from modalflow.translation.plan import CpuCores, MemoryMib, SecretPlan, VolumePlan
+from modalflow.translation.plan import BucketPlan, CpuCores, MemoryMib, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan, Text
 
 Backend = Literal["sandbox", "function", "auto"]
@@ -39,3 +39,4 @@ class TaskSpec:
     oidc: bool = False
     backend: Backend = "sandbox"
     disk: int | None = None
+    buckets: tuple[BucketPlan, ...] = ()

@@ -1,12 +1,13 @@
-"""Modal Volumes and Secrets by name: ``{"/models": "models"}`` and ``["huggingface"]``."""
+"""Modal Volumes, buckets and Secrets by name: ``{"/models": "models", "/raw": {"bucket": "raw"}}`` and ``["huggingface"]``."""
 
 from __future__ import annotations
 
 import posixpath
 
+from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import did_you_mean
 from modalflow.translation.images import read_object_name
-from modalflow.translation.plan import SecretPlan, VolumePlan
+from modalflow.translation.plan import BucketPlan, SecretPlan, VolumePlan
 from modalflow.translation.report import Place, kind_of, shown
 
 RESERVED = "/mnt/modalflow"
@@ -16,12 +17,12 @@ _VOLUME_KEYS = ("name", "sub_path", "read_only")
 _SECRET_KEYS = ("name", "required_keys")
 
 
-def read_volumes(value: object, place: Place) -> dict[str, VolumePlan] | None:
-    """Read ``{mount path: name}`` or ``{mount path: {"name", "sub_path", "read_only"}}``."""
+def read_volumes(value: object, place: Place) -> dict[str, VolumePlan | BucketPlan] | None:
+    """Read ``{mount path: name}``, ``{mount path: {"name", "sub_path", "read_only"}}`` or a bucket (``buckets.KEYS``)."""
     if not isinstance(value, dict):
         place.error("bad-volumes", f'expected a dict such as {{"/models": "models"}}, got {kind_of(value)}')
         return None
-    found: dict[str, VolumePlan] = {}
+    found: dict[str, VolumePlan | BucketPlan] = {}
     for path, what in value.items():
         at = place.at(path)
         if what is not None and check_mount_path(path, at) and (volume := _read_volume(path, what, at)) is not None:
@@ -50,10 +51,13 @@ def check_mount_path(path: object, place: Place) -> bool:
     return True
 
 
-def _read_volume(path: str, value: object, place: Place) -> VolumePlan | None:
+def _read_volume(path: str, value: object, place: Place) -> VolumePlan | BucketPlan | None:
     if not isinstance(value, dict):
         name = read_object_name(value, place, "Volume")
         return None if name is None else VolumePlan(mount_path=path, name=name)
+    if "bucket" in value:
+        bucket = read_bucket(value, place)
+        return None if bucket is None else BucketPlan(mount_path=path, bucket=bucket)
     before = len(place.findings)
     _refuse_unknown(value, _VOLUME_KEYS, place)
     name = read_object_name(value.get("name"), place.at("name"), "Volume")

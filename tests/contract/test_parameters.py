@@ -8,11 +8,13 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import modal
 import pytest
 from modal_proto import api_pb2
 
+from modalflow.launch.gateway import GatewayError, InvalidRequest
 from modalflow.modal_gateway import ModalGateway
-from modalflow.translation.plan import ImagePlan, SandboxPlan
+from modalflow.translation.plan import Bucket, BucketPlan, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
 from tests.contract.conftest import WithGateway
 
 if TYPE_CHECKING:
@@ -53,3 +55,102 @@ def test_there_is_no_identity_token_unless_it_is_asked_for(
     (call,) = modal_emulator.calls("SandboxCreateV2")
     assert isinstance(call, api_pb2.SandboxCreateV2Request)
     assert not call.definition.include_oidc_identity_token
+
+
+def bucket_plan(path: str, **bucket: Any) -> SandboxPlan:
+    return replace(PLAN, buckets=(BucketPlan(mount_path=path, bucket=Bucket(**bucket)),))
+
+
+class TestBuckets:
+    @pytest.mark.parametrize("gpu", [None, "A10G"])
+    def test_a_bucket_is_a_folder_of_the_sandbox(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[str], gpu: str | None
+    ) -> None:
+        folder = modal_emulator.bucket("raw")
+        (folder / "2026").mkdir()
+        (folder / "2026" / "in.csv").write_text("a,b")
+        (folder / "other").write_text("not below the prefix")
+        plan = replace(bucket_plan("/data", name="raw", prefix="2026/"), gpu_candidates=(gpu,) if gpu else ())
+        script = 'ls "$1"; cat "$1/in.csv"; echo 1 > "$1/out.csv"'
+        told = with_gateway(lambda gateway: printed(gateway, plan, "sh", "-c", script, "sh", "/data", gpu=gpu))
+        assert told == "in.csv\na,b"
+        assert (folder / "2026" / "out.csv").read_text() == "1\n"
+
+    def test_what_is_written_to_a_read_only_bucket_is_not_in_it(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[str]
+    ) -> None:
+        folder = modal_emulator.bucket("raw")
+        (folder / "in.csv").write_text("a,b")
+        plan = bucket_plan("/data", name="raw", read_only=True)
+        script = 'cat "$1/in.csv"; echo 1 > "$1/out.csv"'
+        assert with_gateway(lambda gateway: printed(gateway, plan, "sh", "-c", script, "sh", "/data")) == "a,b"
+        assert [path.name for path in folder.iterdir()] == ["in.csv"]
+
+    def test_everything_of_a_bucket_is_on_the_wire_but_its_keys(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[str]
+    ) -> None:
+        keys = ("GOOGLE_ACCESS_KEY_ID", "GOOGLE_ACCESS_KEY_SECRET")
+        plan = bucket_plan(
+            "/data",
+            name="models",
+            prefix="v2/",
+            endpoint="https://storage.googleapis.com",
+            secret=SecretPlan(name="gcs", required_keys=keys),
+            read_only=True,
+            requester_pays=True,
+            path_style=True,
+        )
+
+        async def scene(gateway: ModalGateway) -> str:
+            client = await modal.Client.from_env.aio()
+            await modal.Secret.objects.create.aio("gcs", dict.fromkeys(keys, "hunter2"), client=client)
+            await client.close.aio()
+            return await printed(gateway, plan, "sh", "-c", "env")
+
+        assert "hunter2" not in with_gateway(scene), "the keys open the bucket and are no variables of the task"
+        (call,) = modal_emulator.calls("SandboxCreateV2")
+        assert isinstance(call, api_pb2.SandboxCreateV2Request)
+        (mount,) = call.definition.cloud_bucket_mounts
+        assert mount.credentials_secret_id.startswith("st-")
+        assert "hunter2" not in str(call)
+        assert (mount.bucket_name, mount.mount_path, mount.key_prefix) == ("models", "/data", "v2/")
+        assert (mount.bucket_endpoint_url, mount.bucket_type) == (
+            "https://storage.googleapis.com",
+            api_pb2.CloudBucketMount.BucketType.GCP,
+        )
+        assert (mount.read_only, mount.requester_pays, mount.force_path_style) == (True, True, True)
+
+    def test_a_role_instead_of_keys(self, modal_emulator: EmulatorThread, with_gateway: WithGateway[str]) -> None:
+        role = "arn:aws:iam::123456789012:role/reader"
+        with_gateway(lambda gateway: printed(gateway, bucket_plan("/data", name="raw", role_arn=role), "true"))
+        (call,) = modal_emulator.calls("SandboxCreateV2")
+        assert isinstance(call, api_pb2.SandboxCreateV2Request)
+        assert call.definition.cloud_bucket_mounts[0].oidc_auth_role_arn == role
+
+    def test_a_secret_without_the_keys_is_told_before_the_launch(self, with_gateway: WithGateway[str]) -> None:
+        plan = bucket_plan("/data", name="raw", secret=SecretPlan(name="aws", required_keys=("AWS_ACCESS_KEY_ID",)))
+
+        async def scene(gateway: ModalGateway) -> str:
+            client = await modal.Client.from_env.aio()
+            await modal.Secret.objects.create.aio("aws", {"AWS_KEY": "x"}, client=client)
+            await client.close.aio()
+            return await printed(gateway, plan, "true")
+
+        with pytest.raises(InvalidRequest, match="Secret 'aws' is missing required keys: AWS_ACCESS_KEY_ID"):
+            with_gateway(scene)
+
+    def test_what_the_emulator_does_not_mount(self, with_gateway: WithGateway[str]) -> None:
+        inner = VolumePlan(mount_path="/data/inner", name="models", create_if_missing=True)
+        plan = replace(bucket_plan("/data", name="raw"), volumes=(inner,))
+        with pytest.raises(GatewayError, match="This emulator mounts nothing below the bucket at '/data'"):
+            with_gateway(lambda gateway: printed(gateway, plan, "true"))
+
+    def test_a_bucket_inside_a_volume_is_not_committed_to_it(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[str]
+    ) -> None:
+        outer = VolumePlan(mount_path="/v", name="models", create_if_missing=True)
+        plan = replace(bucket_plan("/v/b", name="raw"), volumes=(outer,))
+        with_gateway(lambda gateway: printed(gateway, plan, "sh", "-c", 'touch "$1/a" "$1/b/c"', "sh", "/v"))
+        (volume,) = modal_emulator.workspace.volumes.values()
+        assert list(volume.tree.root.entries) == ["a"]
+        assert [path.name for path in modal_emulator.bucket("raw").iterdir()] == ["c"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError
-from modalflow.emulator.config import parse_gpus
+from modalflow.emulator.buckets import BucketError, Buckets
+from modalflow.emulator.config import parse_buckets, parse_gpus
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,20 @@ def test_gpus_of_the_command_line() -> None:
     with pytest.raises(EmulatorConfigError) as caught:
         parse_gpus("A10G:2")
     assert str(caught.value) == "gpus: expected TYPE=COUNT such as A10G=2,H100=8; got 'A10G:2'"
+
+
+def test_buckets_are_local_folders(tmp_path: Path) -> None:
+    assert parse_buckets([f"raw={tmp_path}"]) == {"raw": tmp_path}
+    with pytest.raises(EmulatorConfigError) as caught:
+        parse_buckets(["raw"])
+    assert str(caught.value) == "bucket: expected NAME=FOLDER such as raw=./data; got 'raw'"
+    with pytest.raises(EmulatorConfigError) as caught:
+        parse_buckets([f"raw={tmp_path}/none"])
+    assert str(caught.value) == f"bucket: raw: there is no folder '{tmp_path}/none'"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../etc", "a..b"])
+def test_a_bucket_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BucketError):
+        Buckets(tmp_path, {}).folder(name)
+    assert list(tmp_path.iterdir()) == []

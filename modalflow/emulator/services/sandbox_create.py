@@ -9,6 +9,7 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
+from modalflow.emulator.buckets import BucketError
 from modalflow.emulator.gpus import GpuRequest, UnknownGpuError, checked_request
 from modalflow.emulator.ids import sandbox_id, task_id
 from modalflow.emulator.store import Sandbox, Workspace
@@ -59,6 +60,7 @@ class SandboxCreation(Service):
     ) -> Sandbox:
         workspace = call.workspace
         gpu = _checked(workspace, app_id, definition)
+        self._check_buckets(workspace, definition)
         kept = api_pb2.Sandbox()
         kept.CopyFrom(definition)
         sandbox = Sandbox(
@@ -73,6 +75,23 @@ class SandboxCreation(Service):
         )
         self.core.sandboxes.launch(workspace, sandbox, secrets, gpu)
         return sandbox
+
+    def _check_buckets(self, workspace: Workspace, definition: api_pb2.Sandbox) -> None:
+        mounts = definition.cloud_bucket_mounts
+        for mount in mounts:
+            if mount.credentials_secret_id and mount.credentials_secret_id not in workspace.secrets:
+                fail(Status.NOT_FOUND, f"Secret '{mount.credentials_secret_id}' not found")
+            if not mount.mount_path.startswith("/") or not parts_of(mount.mount_path):
+                fail(Status.INVALID_ARGUMENT, f"Bucket mount path {mount.mount_path!r} must be absolute and not the root")
+            parts_of(mount.key_prefix)
+            try:
+                self.core.buckets.folder(mount.bucket_name)
+            except BucketError as error:
+                fail(Status.INVALID_ARGUMENT, str(error))
+        taken = [mount.mount_path for mount in mounts] + [volume.mount_path for volume in definition.volume_mounts]
+        for mount in mounts:
+            if any(path.rstrip("/").startswith(mount.mount_path.rstrip("/") + "/") for path in taken):
+                fail(Status.UNIMPLEMENTED, f"This emulator mounts nothing below the bucket at '{mount.mount_path}'")
 
 
 def checked_tags(tags: Sequence[api_pb2.SandboxTag]) -> dict[str, str]:
