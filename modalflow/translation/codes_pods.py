@@ -344,6 +344,15 @@ ROWS: tuple[Code, ...] = (
         mounted({"persistentVolumeClaim": {"claimName": "data"}}),
     ),
     Code(
+        "unknown-bucket",
+        "error",
+        "Nobody says how the bucket is opened",
+        "A CSI volume is a bucket, which the pod's service account or the node could open in the cluster.",
+        "A sandbox has neither: the task would run without its data.",
+        "Add the bucket to `[modal_executor] buckets` with a `secret` or a `role_arn`, or as `{}` if it is public.",
+        mounted({"csi": {"driver": "s3.csi.aws.com", "volumeAttributes": {"bucketName": "raw"}}}),
+    ),
+    Code(
         "no-such-volume",
         "error",
         "The pod has no such volume",

@@ -139,6 +139,15 @@ ROWS: tuple[Code, ...] = (
         modal(workdir="work"),
     ),
     Code(
+        "bad-bucket",
+        "error",
+        "The bucket cannot be read",
+        "An entry of `volumes` or of `[modal_executor] buckets` is no bucket: its name, endpoint, role or a flag is of another form.",
+        "Modal would refuse the mount, or mount something else, once the task is launched.",
+        "Write the bucket's bare name, its folder as `prefix`, and either `secret` or `role_arn`.",
+        modal(volumes={"/raw": {"bucket": "s3://raw/2026"}}),
+    ),
+    Code(
         "bad-oidc",
         "error",
         "oidc is neither true nor false",
