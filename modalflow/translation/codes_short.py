@@ -142,7 +142,7 @@ ROWS: tuple[Code, ...] = (
         "bad-bucket",
         "error",
         "The bucket cannot be read",
-        "An entry of `volumes` or of `[modal_executor] buckets` is no bucket: its name, endpoint, role or a flag is of another form.",
+        "An entry of `volumes` or of `[modal_executor] buckets` is no bucket: a name, an endpoint, a role or a flag is wrong.",
         "Modal would refuse the mount, or mount something else, once the task is launched.",
         "Write the bucket's bare name, its folder as `prefix`, and either `secret` or `role_arn`.",
         modal(volumes={"/raw": {"bucket": "s3://raw/2026"}}),
