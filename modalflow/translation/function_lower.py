@@ -27,7 +27,7 @@ VARIABLES_ONLY = frozenset({"exports", "remove"})
 
 EXPRESSED = frozenset(
     {"image", "registry_secret", "entrypoint", "gpu", "gpu_wait", "cpu", "memory", "env", "secrets", "volumes", "timeout",
-     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc"}
+     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc", "buckets"}
 )  # fmt: skip
 """Fields that this module knows of. Every Function has an OIDC token (modal.com/docs/guide/oidc-integration, 2026-09)."""
 
@@ -165,6 +165,7 @@ def _lower(
         memory=memory_class(spec.memory),
         secrets=spec.secrets,
         volumes=tuple(sorted((volume for volume in volumes if volume not in own), key=lambda volume: volume.mount_path)),
+        buckets=tuple(sorted(spec.buckets, key=lambda mounted: mounted.mount_path)),
         region=tuple(sorted(set(spec.region))),
         cloud=None if spec.cloud == "auto" else spec.cloud,
         longest=timeout_class(spec.timeout),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib, SandboxPlan, SecretPlan, VolumePlan
+from modalflow.translation.plan import Bucket, BucketPlan, CpuCores, ImagePlan, MemoryMib, SandboxPlan, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
 
 DISK = 512 * 1024
@@ -40,7 +40,7 @@ class FunctionPlan:
 
     The arguments of ``with_options``: one of ``gpu_candidates`` at a time (Modal GPU strings, in order of preference; the call is
     made anew with the next when ``gpu_wait`` seconds, shared by all, are over), ``cpu``, ``memory``, ``secrets``, ``volumes``,
-    ``region``, ``cloud`` and ``longest``, the seconds after which Modal ends a call of this pool.
+    ``buckets``, ``region``, ``cloud`` and ``longest``, the seconds after which Modal ends a call of this pool.
 
     The call's own: ``env``, ``timeout`` (seconds after which the Runner ends the task; at most ``longest``), ``tags``, and
     ``own_volumes``: modalflow's mounts that differ from task to task (its log's folder), into which the Runner writes by the
@@ -57,6 +57,7 @@ class FunctionPlan:
     memory: MemoryMib | None = None
     secrets: tuple[SecretPlan, ...] = ()
     volumes: tuple[VolumePlan, ...] = ()
+    buckets: tuple[BucketPlan, ...] = ()
     region: tuple[str, ...] = ()
     cloud: str | None = None
     longest: int = 86_400
@@ -95,6 +96,7 @@ class FunctionPlan:
             "cloud": self.cloud,
             "secrets": [secret.name for secret in self.secrets] or None,
             "volumes": {volume.mount_path: _mount(volume) for volume in self.volumes} or None,
+            "buckets": {mounted.mount_path: _bucket(mounted.bucket) for mounted in self.buckets} or None,
         }
         said = {name: value for name, value in options.items() if value is not None}
         return f"{self.app}/{self.function} {json.dumps(said, separators=(',', ':'))}"
@@ -103,6 +105,13 @@ class FunctionPlan:
 def _mount(volume: VolumePlan) -> str:
     folder = f"/{volume.sub_path}" if volume.sub_path else ""
     return f"{volume.name}{folder}{':ro' if volume.read_only else ''}"
+
+
+def _bucket(bucket: Bucket) -> str:
+    opened = bucket.role_arn or (bucket.secret.name if bucket.secret is not None else "")
+    flags = ((":ro", bucket.read_only), (":pays", bucket.requester_pays), (":path", bucket.path_style))
+    told = "".join(flag for flag, is_set in flags if is_set)
+    return f"{bucket.endpoint or 's3'}/{bucket.name}/{bucket.prefix or ''}{f' by {opened}' if opened else ''}{told}"
 
 
 Plan = SandboxPlan | FunctionPlan
