@@ -63,7 +63,8 @@ _NAMED: tuple[tuple[str, dict[str, object]], ...] = (
     (r"(.*volumeMounts\[\])\..*", {"name": "v", "mountPath": "/models"}),
     (r"(spec\.volumes\[\])\..*", {"name": "v"}),
     (r"(spec\.hostAliases\[\])\..*", {"ip": "10.0.0.1", "hostnames": ["db"]}),
-    (r"(spec\.(?:init|ephemeral)Containers\[\])\..*", {"name": "setup"}),
+    (r"(spec\.initContainers\[\])\..*", {"name": "setup", "command": ["prepare"]}),
+    (r"(spec\.ephemeralContainers\[\])\..*", {"name": "setup"}),
     (
         r"(.*nodeAffinity.*matchExpressions\[\])\..*",
         {"key": "cloud.google.com/gke-accelerator", "operator": "In", "values": ["nvidia-l4"]},

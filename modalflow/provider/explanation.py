@@ -136,6 +136,8 @@ def _setup(setup: SetupPlan) -> Iterator[_Field]:
         yield f"setup.file.{file.path}", f"mode {file.mode:04o}", OURS
     for address, names in setup.hosts:
         yield f"setup.host.{address}", " ".join(names), OURS
+    for run in setup.runs:
+        yield f"setup.init.{run.name}", " ".join(map(str, run.argv)), OURS
     if setup.user is not None:
         yield "setup.user", ", ".join(f"{name} {value}" for name, value in setup.user.as_plain().items()), OURS
 

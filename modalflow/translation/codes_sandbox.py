@@ -61,4 +61,17 @@ ROWS: tuple[Code, ...] = (
             {"claims": '{"data": "datasets"}'},
         ),
     ),
+    Code(
+        "mount-conflict",
+        "error",
+        "Two things at one path",
+        "An init container mounts at a path something else than the task's container does.",
+        "It runs in the task's sandbox, which has one file system.",
+        "Mount one of them at another path.",
+        base(
+            {"volumeMounts": [{"name": "a", "mountPath": "/data"}]},
+            initContainers=[{"name": "fill", "command": ["fill"], "volumeMounts": [{"name": "b", "mountPath": "/data"}]}],
+            volumes=[{"name": "a", "emptyDir": {}}, {"name": "b", "emptyDir": {}}],
+        ),
+    ),
 )

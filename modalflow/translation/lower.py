@@ -56,8 +56,10 @@ def environment(
     """Return the variables of one launch, the one that carries its set-up among them, and the set-up."""
     plain, late = _env(spec, context, places, findings)
     setup = spec.setup
-    if late or setup.remove or setup.files:
+    if late or setup.remove or setup.files or setup.runs:
         setup = _setup(spec, late, context.tags)
+        if setup.runs:
+            setup = _with_runs(setup, plain, late, context.tags)
     if setup is not NO_SETUP and setup:
         plain[VARIABLE] = _written(setup, findings)
     return plain, setup
@@ -108,6 +110,12 @@ def _setup(spec: TaskSpec, late: Mapping[str, Text], tags: Mapping[str, str]) ->
     removed = tuple(name for name in spec.setup.remove if name not in exports and name not in spec.env)
     files = tuple(replace(file, text=file.text.filled(tags)) for file in spec.setup.files)
     return replace(spec.setup, exports=needed, remove=removed, files=files)
+
+
+def _with_runs(setup: SetupPlan, plain: Mapping[str, str], late: Mapping[str, Text], tags: Mapping[str, str]) -> SetupPlan:
+    """Fill in what init containers run, and hide from them what only the task is to see."""
+    hide = tuple(dict.fromkeys((*setup.hide, *plain, *late)))
+    return replace(setup, runs=tuple(run.filled(tags) for run in setup.runs), hide=hide)
 
 
 def _written(setup: SetupPlan, findings: list[Diagnostic]) -> str:

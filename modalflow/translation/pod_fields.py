@@ -19,6 +19,7 @@ from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
+from modalflow.translation.pod_init import InitReader
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
@@ -159,12 +160,23 @@ class PodReader:
             "hostAliases": self._host_aliases,
         }
         self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
-        for container in pod.init_containers:
-            self._apply(verdicts.GIT_SYNC if is_git_sync(container) else verdicts.INIT_CONTAINER, container.whole)
+        self._init = self._init_containers(pod) if pod.init_containers else None
         for container in pod.containers[1:]:
             self._apply(verdicts.SIDECAR, container.whole)
         if pod.containers:
             self._main_container(pod.containers[0], resources)
+
+    def _init_containers(self, pod: PodPieces) -> InitReader:
+        reader = InitReader(pod, self._findings, self._env.sources, dict(self._user))
+        for container in pod.init_containers:
+            restart = container.fields.get("restartPolicy")
+            if is_git_sync(container):
+                self._apply(verdicts.GIT_SYNC, container.whole)
+            elif restart is not None and restart.value == "Always":
+                self._apply(verdicts.SIDECAR, container.whole)
+            else:
+                reader.read(container)
+        return reader
 
     def _fields(
         self,
@@ -280,8 +292,9 @@ class PodReader:
     def _set_up(self, pod: PodPieces) -> None:
         """Read what the sandbox must have before Airflow starts: variables, volumes, host names."""
         env = self._env
-        if pod.volumes or (pod.containers and "volumeMounts" in pod.containers[0].lists):
-            volumes = PodVolumes(pod, self._findings, self._options, env)
+        if pod.volumes or (pod.containers and "volumeMounts" in pod.containers[0].lists) or self._init is not None:
+            also = () if self._init is None else self._init.containers
+            volumes = PodVolumes(pod, self._findings, self._options, env, also)
             volumes.read()
             self.settings += volumes.settings
             if volumes.settings and "fsGroup" in self._user:
@@ -296,6 +309,8 @@ class PodReader:
         self.settings += env.settings
         self.settings += env.sources.settings
         variables = env.sources.variables
+        if self._init is not None and self._init.runs:
+            self.setup = replace(self.setup, runs=tuple(self._init.runs), hide=tuple(variables))
         if variables:
             keep = env.sources.whole | self._native_secrets
             self.setup = replace(self.setup, remove=tuple(name for name, secret in variables.items() if secret not in keep))

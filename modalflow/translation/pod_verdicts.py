@@ -160,7 +160,10 @@ AFFINITY: Mapping[str, Verdict] = {
 }
 
 SIDECAR = _refused("containers beside the task's are not supported yet", "start it in the task, or bake it into the image")
-INIT_CONTAINER = _refused("init containers are not supported yet", "bake what it prepares into the image or a Volume")
+INIT_CONTAINER = _refused(
+    "its image is another one than the task's, and a sandbox has one", "bake what it prepares into the image or a Volume"
+)
+INIT_RESOURCES = _small("it runs in the task's sandbox, with what the task has", "give the task what it needs")
 GIT_SYNC = _small(
     "git-sync is not run: Airflow 3 brings a task its DAG as a bundle",
     "configure a GitDagBundle, or [modal_executor] dags_volume, and remove it",

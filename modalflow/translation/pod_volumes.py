@@ -7,7 +7,7 @@ Flows in: the pieces of the merged pod. Flows out: ``Setting``s of ``volumes``, 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -48,7 +48,15 @@ class Mount(NamedTuple):
 class PodVolumes:
     """Reads volumes. ``settings``, ``folders``, ``links`` and ``files`` hold what it found."""
 
-    def __init__(self, pod: PodPieces, findings: list[Diagnostic], options: TranslationOptions, env: PodEnv) -> None:
+    def __init__(
+        self,
+        pod: PodPieces,
+        findings: list[Diagnostic],
+        options: TranslationOptions,
+        env: PodEnv,
+        before: Sequence[ContainerPieces] = (),
+    ) -> None:
+        """``before`` are the init containers that are run: a sandbox has one file system, so their mounts are the task's too."""
         self.settings: list[Setting] = []
         self.folders: list[FolderPlan] = []
         self.links: list[tuple[str, str]] = []
@@ -57,6 +65,7 @@ class PodVolumes:
         self._findings = findings
         self._options = options
         self._env = env
+        self._before = before
         self._reader = FileReader(pod, findings, env.sources)
         self._claims: dict[str, list[tuple[Mount, VolumePlan]]] = {}
 
@@ -101,7 +110,32 @@ class PodVolumes:
             mounts = found.setdefault(entry["name"], [])
             if (mount := self._mount(piece, entry, place)) is not None:
                 mounts.append(mount)
+        for container in self._before:
+            self._add_mounts_of(container, found)
         return found
+
+    def _add_mounts_of(self, container: ContainerPieces, found: dict[str, list[Mount]]) -> None:
+        """Add what an init container mounts elsewhere than the task; at one path there can be only one thing."""
+        for piece in container.lists.get("volumeMounts", ()):
+            place, entry = piece.place(self._findings), piece.value
+            if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+                place.error("bad-pod", "expected a mount with name and mountPath")
+                continue
+            if "subPathExpr" in entry:
+                place.at("subPathExpr").error("refused-field", "its variables are known only in the sandbox", "write subPath")
+                continue
+            mount = self._mount(piece, entry, place)
+            if mount is None:
+                continue
+            there = [(name, other) for name, mounts in found.items() for other in mounts if other.path == mount.path]
+            if not there:
+                found.setdefault(entry["name"], []).append(mount)
+            elif (there[0][0], there[0][1].sub_path) == (entry["name"], mount.sub_path):
+                place.notice("no-effect", "has no effect: it is mounted there for the task too")
+            else:
+                origin = there[0][1].piece.place(self._findings).origin
+                text = f"{origin} mounts something else there, and a sandbox has one file system"
+                place.error("mount-conflict", text, "use another path")
 
     def _mount(self, piece: Piece, entry: dict[str, Any], place: Place) -> Mount | None:
         known(entry, _MOUNT, place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 VARIABLE = "MODALFLOW_SETUP"
@@ -116,10 +116,38 @@ class UserPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """An init container with the task's own image: a command that must end well before the task starts.
+
+    Its variables are the image's and ``env``. ``folder`` is where it starts, ``None``: where the task does.
+    """
+
+    name: str
+    argv: tuple[Text, ...]
+    env: Mapping[str, Text] = field(default_factory=dict)
+    folder: str | None = None
+    user: UserPlan | None = None
+
+    def filled(self, tags: Mapping[str, str]) -> RunPlan:
+        """Return it with every ``Tag`` replaced."""
+        argv = tuple(word.filled(tags) for word in self.argv)
+        return replace(self, argv=argv, env={name: text.filled(tags) for name, text in self.env.items()})
+
+    def as_plain(self) -> dict[str, object]:
+        """Return what ``worker/set_up.py`` reads."""
+        env = {name: _text(text) for name, text in self.env.items()}
+        plain: dict[str, object] = {"name": self.name, "argv": [_text(word) for word in self.argv], "env": env}
+        if self.folder is not None:
+            plain["folder"] = self.folder
+        return plain if self.user is None else {**plain, "user": self.user.as_plain()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SetupPlan:
     """All of it, in the order in which it is done: texts are put together first, the variables of ``remove`` go last.
 
     ``links`` are (path, target); ``hosts`` are (address, names). ``user`` is who the task runs as, after all of that.
+    ``runs`` are init containers, which see none of the variables named in ``hide``: those are the task's.
     """
 
     exports: Mapping[str, Text] = field(default_factory=dict)
@@ -129,9 +157,11 @@ class SetupPlan:
     files: tuple[FilePlan, ...] = ()
     hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()
     user: UserPlan | None = None
+    runs: tuple[RunPlan, ...] = ()
+    hide: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.exports or self.remove or self.folders or self.links or self.files or self.hosts or self.user)
+        return any(getattr(self, name) for name in _PARTS)
 
     def as_json(self) -> str:
         """Return what ``worker/set_up.py`` reads."""
@@ -145,10 +175,13 @@ class SetupPlan:
             ],
             "hosts": [[address, list(names)] for address, names in self.hosts],
             "user": {} if self.user is None else self.user.as_plain(),
+            "runs": [run.as_plain() for run in self.runs],
+            "hide": list(self.hide),
         }
         return json.dumps({name: value for name, value in document.items() if value}, separators=(",", ":"))
 
 
+_PARTS = tuple(part.name for part in fields(SetupPlan))
 NO_SETUP = SetupPlan()
 
 

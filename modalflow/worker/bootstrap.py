@@ -556,6 +556,7 @@ def set_up(setup: SetUp, log_path: str | None) -> None:
         introduce()
     try:
         setup.make()
+        setup.run()
         setup.become(log.places())
     except SetUpError as error:
         text = f"the pod's set-up failed: {error}" if error.code == EXIT_NOT_SET_UP else str(error)

@@ -7,6 +7,9 @@ EXIT_NOT_SET_UP = 69
 EXIT_ROOT = 70
 """The pod says runAsNonRoot, and the task would be root."""
 
+EXIT_COMMAND_FAILED = 71
+"""A command that the task's pod has run before it failed: an init container, or postStart."""
+
 
 class SetUpError(Exception):
     """What the pod asked for cannot be set up; the text is one readable sentence without a value."""

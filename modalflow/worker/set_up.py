@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from modalflow.worker.commands import run_command
 from modalflow.worker.errors import SetUpError
 from modalflow.worker.user import User
 
@@ -38,6 +39,11 @@ class SetUp:
         self._root = environ.get(EMULATOR_ROOT) or ""
         self._user = User(self._plan["user"]) if "user" in self._plan else None
 
+    @property
+    def runs(self) -> Any:
+        """The init containers."""
+        return self._plan.get("runs", [])
+
     def make(self) -> None:
         """Make variables, folders, links, files and host names."""
         plan = self._plan
@@ -57,6 +63,31 @@ class SetUp:
         for name, text in exports.items():
             if text is not None:
                 self._environ[name] = text
+
+    def run(self) -> None:
+        """Run the init containers, each to its end."""
+        for one in self.runs:
+            what = f'the init container "{one["name"]}"'
+            user = User(one["user"]) if "user" in one else None
+            if user is not None:
+                user.check()
+            argv = [self._text(word, what) or "" for word in one["argv"]]
+            self._say("info", f"{what} starts")
+            folder = self._place(one["folder"]) if "folder" in one else None
+            run_command(what, argv, self._say, environ=self._environ_of(one, user), folder=folder, user=user)
+
+    def _environ_of(self, one: Any, user: Any) -> dict[str, str]:
+        """Return an init container's variables: the image's and its own, none of the task's."""
+        hidden = set(self._plan.get("hide", ()))
+        found = {name: text for name, text in self._given.items() if name not in hidden and not name.startswith("MODALFLOW_")}
+        found.setdefault("PATH", os.defpath)
+        if user is not None and user.uid != os.geteuid():
+            found["HOME"] = user.home if os.path.isdir(user.home) else found.get("TMPDIR", "/tmp")
+        for name, text in one["env"].items():
+            value = self._text(text, f"the variable {name}")
+            if value is not None:
+                found[name] = value
+        return found
 
     def become(self, paths: Any) -> None:
         """Become the pod's user, who gets ``paths`` too."""
