@@ -218,11 +218,33 @@ ROWS: tuple[Code, ...] = (
     Code(
         "absent",
         "notice",
-        "An optional ConfigMap is left out",
-        "The pod calls it optional, and nobody says where it is.",
+        "An optional ConfigMap, or a file of it, is left out",
+        "The pod calls it optional, and nobody says where it is, or it has no such key.",
         "Kubernetes leaves it out too where it is not there.",
         "Name it in `[modal_executor] config_maps` to have it.",
         base({"envFrom": [{"configMapRef": {"name": "site", "optional": True}}]}),
+    ),
+    Code(
+        "duplicate-file",
+        "warning",
+        "A volume has the file twice",
+        "Two items of one volume have the same path; the later one wins.",
+        "One file has one content.",
+        "Remove one of them, or give it another path.",
+        base(
+            {"volumeMounts": [{"name": "about", "mountPath": "/about"}]},
+            volumes=[
+                {
+                    "name": "about",
+                    "downwardAPI": {
+                        "items": [
+                            {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
+                            {"path": "name", "fieldRef": {"fieldPath": "metadata.uid"}},
+                        ]
+                    },
+                }
+            ],
+        ),
     ),
     Code(
         "unknown-keys",

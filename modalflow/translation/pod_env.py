@@ -283,6 +283,8 @@ def _amount(container: ContainerPieces, side: str, name: str, place: Place) -> D
             continue
         if key == other and side == "limits":
             place.warn("no-limit", f"the container has no limit of {name}: this is its request", f"set resources.limits.{name}")
-        return parse_quantity(given[name])
+        if (amount := parse_quantity(given[name])) is None:
+            place.error("bad-resource", f"resources.{key}.{name} is no quantity: {shown(given[name])}")
+        return amount
     place.error("no-resource", f"the container says nothing of {name}", f"set resources.{side}.{name}, or write the value")
     return None

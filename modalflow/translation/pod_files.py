@@ -42,8 +42,28 @@ _REFUSED = {
 class Entries(dict[str, tuple[Content, int]]):
     """Files by their path in the volume, each with its mode."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[str, Place] = {}
+        """Who asks for each file."""
+
     all_optional = False
     """Whether a file may be missing."""
+    whole = True
+    """Whether everything could be read; what could not has been reported."""
+    default_counts = False
+    """Whether a file has the mode of the whole volume."""
+
+    def add(self, path: str, content: Content, place: Place, *, own: int | None, default: int | None) -> None:
+        """Take a file with the mode of its own, else that of the volume. ``place`` is what asks for it."""
+        if path in self:
+            earlier, origin = self.places[path], place.origin
+            earlier.warn("duplicate-file", f"the file {shown(path)} is asked for again by {origin}, which wins", "keep one of them")
+        self.places[path] = place
+        if own is None:
+            self.default_counts = True
+            own = default if default is not None else SECRET_MODE if content.secret else PLAIN_MODE
+        self[path] = content, own
 
 
 class FileReader:
@@ -63,12 +83,17 @@ class FileReader:
         if not self._known(content, _FIELDS[kind], source):
             return None
         if kind != "projected":
-            return found if self._take(kind, source, default, found) else None
-        parts = content.get("sources")
-        good = True
-        for index, part in enumerate(parts if isinstance(parts, list) else []):
-            good = self._projected(source.part(part, "sources", index), default, found) and good
-        return found if good else None
+            found.whole = self._take(kind, source, default, found)
+        else:
+            parts = content.get("sources", [])
+            if not isinstance(parts, list):
+                source.place(self._findings).at("sources").error("bad-pod", f"expected a list, got {kind_of(parts)}")
+                return None
+            for index, part in enumerate(parts):
+                found.whole = self._projected(source.part(part, "sources", index), default, found) and found.whole
+        if default is not None and not found.default_counts and found.whole:
+            source.place(self._findings).at("defaultMode").notice("no-effect", "has no effect: no file is left to have it")
+        return found
 
     def store(self, source: Piece, options: TranslationOptions) -> Entries | None:
         """Return the files of a Secrets Store CSI volume: keys of the Modal Secret that stands for its SecretProviderClass."""
@@ -125,12 +150,10 @@ class FileReader:
         return not unknown
 
     def _take(self, kind: str, source: Piece, default: int | None, found: Entries) -> bool:
-        items = self._items(source)
-        if items is None:
-            return False
+        items, good = self._items(source)
         if kind == "downwardAPI":
             taken = [self._downward(item, default, found) for item in items]
-            return all(taken)
+            return all(taken) and good
         name = source.value.get("secretName" if "secretName" in source.value else "name")
         optional = source.value.get("optional") is True
         if not isinstance(name, str) or not name:
@@ -142,29 +165,32 @@ class FileReader:
         )
         found.all_optional = found.all_optional or optional
         if contents is None:
-            return optional
+            return optional and good
         if keys is None:
             for key, content in contents.items():
-                found[key] = content, _mode_of(None, default, content)
-            return True
+                found.add(key, content, source.place(self._findings), own=None, default=default)
+            return good
         for item in items:
             content_of = contents.get(item.value["key"])
-            if content_of is not None:
-                mode = self._mode(item.value.get("mode"), item.place(self._findings).at("mode"))
-                found[item.value["path"]] = content_of, _mode_of(mode, default, content_of)
-        return True
+            if content_of is None:
+                item.place(self._findings).notice("absent", f"the optional {shown(name)} has no such key: left out")
+            else:
+                place = item.place(self._findings)
+                mode = self._mode(item.value.get("mode"), place.at("mode"))
+                found.add(item.value["path"], content_of, place, own=mode, default=default)
+        return good
 
-    def _items(self, source: Piece) -> list[Piece] | None:
-        """Return the well-formed items; ``None`` if one is not."""
+    def _items(self, source: Piece) -> tuple[list[Piece], bool]:
+        """Return the well-formed items, and whether that is all of them."""
         needs_key = str(source.path[-1]) != "downwardAPI"
         names = ("key", "path", "mode") if needs_key else ("path", "mode", "fieldRef", "resourceFieldRef")
         items = source.value.get("items") or []
         if not isinstance(items, list):
             source.place(self._findings).at("items").error("bad-pod", f"expected a list, got {kind_of(items)}")
-            return None
+            return [], False
         pieces = [source.part(item, "items", index) for index, item in enumerate(items)]
-        good = [self._item_is_good(piece, names, needs_key=needs_key) for piece in pieces]
-        return pieces if all(good) else None
+        good = [piece for piece in pieces if self._item_is_good(piece, names, needs_key=needs_key)]
+        return good, len(good) == len(pieces)
 
     def _item_is_good(self, piece: Piece, names: tuple[str, ...], *, needs_key: bool) -> bool:
         place = piece.place(self._findings)
@@ -184,6 +210,9 @@ class FileReader:
     def _downward(self, item: Piece, default: int | None, found: Entries) -> bool:
         place = item.place(self._findings)
         text: object = None
+        if "fieldRef" in item.value and "resourceFieldRef" in item.value:
+            place.error("bad-pod", "fieldRef and resourceFieldRef exclude each other", "keep one of them")
+            return False
         for kind in ("fieldRef", "resourceFieldRef"):
             content = item.value.get(kind)
             if isinstance(content, dict):
@@ -195,10 +224,8 @@ class FileReader:
         if not isinstance(text, (str, Text)):
             return False
         content_of = Content(text if isinstance(text, Text) else Text((text,)))
-        found[item.value["path"]] = (
-            content_of,
-            _mode_of(self._mode(item.value.get("mode"), place.at("mode")), default, content_of),
-        )
+        mode = self._mode(item.value.get("mode"), place.at("mode"))
+        found.add(item.value["path"], content_of, place, own=mode, default=default)
         return True
 
     def _field(self, content: dict[str, Any], place: Place) -> object:
@@ -213,11 +240,3 @@ class FileReader:
             return value
         place.error("bad-mode", f"expected a file mode from 0 to 0777, got {shown(value)}", "write 0400 in YAML, 256 in JSON")
         return None
-
-
-def _mode_of(own: int | None, default: int | None, content: Content) -> int:
-    if own is not None:
-        return own
-    if default is not None:
-        return default
-    return SECRET_MODE if content.secret else PLAIN_MODE

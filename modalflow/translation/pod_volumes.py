@@ -150,10 +150,15 @@ class PodVolumes:
                 place.at(field).notice("no-effect", "has no effect: nothing is mounted below it")
         sub_path = entry.get("subPath") or ""
         if "subPathExpr" in entry:
+            if sub_path:
+                place.at("subPath").error("bad-pod", "subPath and subPathExpr exclude each other", "keep one of them")
+                return None
             sub_path = self._env.expand(entry["subPathExpr"]) if isinstance(entry["subPathExpr"], str) else None
             if sub_path is not None and not isinstance(sub_path, str):
                 place.at("subPathExpr").error("refused-field", "its variables are known only in the sandbox", "write subPath")
                 return None
+            if sub_path == "":
+                place.at("subPathExpr").notice("no-effect", "has no effect: it is empty, which is the whole volume")
         if not isinstance(sub_path, str) or sub_path.startswith("/") or ".." in sub_path.split("/"):
             place.error("bad-sub-path", f"expected a path inside the volume, got {shown(sub_path)}", "write it without '..'")
             return None
@@ -213,6 +218,8 @@ class PodVolumes:
             )
             return
         for mount in mounts:
+            if "readOnly" in source.value and (mount.read_only or not source.value["readOnly"]):
+                place.at("readOnly").notice("no-effect", "has no effect: the mount says so itself, or can be written anyway")
             if check_mount_path(mount.path, mount.piece.place(self._findings).at("mountPath")):
                 read_only = mount.read_only or source.value.get("readOnly") is True
                 self._claims.setdefault(target.volume, []).append((mount, _plan(mount, target, read_only=read_only)))
@@ -296,7 +303,9 @@ class PodVolumes:
 
     def _host_path(self, _name: str, source: Piece, mounts: list[Mount]) -> None:
         place = source.place(self._findings)
-        if source.value.get("path") == SHARED_MEMORY and all(mount.path == SHARED_MEMORY for mount in mounts):
+        if source.value.get("path") == SHARED_MEMORY and all(
+            mount.path == SHARED_MEMORY and not mount.sub_path for mount in mounts
+        ):
             place.notice("no-effect", f"has no effect: a sandbox has {SHARED_MEMORY} anyway")
             return
         place.error("refused-field", "a sandbox sees no host's files", "put them into the image or a Modal Volume")
@@ -310,8 +319,13 @@ class PodVolumes:
         entries = self._reader.entries(source) if mounts else None
         if entries is None:
             return
-        for mount in mounts:
-            self._place_files(entries, mount)
+        given = {path for mount in mounts for path in self._place_files(entries, mount)}
+        if entries and not given:
+            source.place(self._findings).notice("no-effect", "has no effect: none of its files is given to the task")
+            return
+        for path in [name for name in entries if name not in given]:
+            if (place := entries.places[path]).path != source.path:
+                place.notice("no-effect", "has no effect: the task's container mounts another part of the volume")
 
     def _is_withheld(self, source: Piece, mount: Mount) -> bool:
         place = mount.piece.place(self._findings)
@@ -324,18 +338,24 @@ class PodVolumes:
             return True
         return False
 
-    def _place_files(self, entries: Entries, mount: Mount) -> None:
+    def _place_files(self, entries: Entries, mount: Mount) -> set[str]:
+        """Place what this mount shows of the volume, and return which files that is."""
         if not mount.sub_path:
             self.folders.append(FolderPlan(path=mount.path))
-        count = len(self.files)
+        given = set()
         for path, (content, mode) in entries.items():
             place = _below(path, mount)
             if place is not None:
+                given.add(path)
                 self.files.append(FilePlan(path=place, text=content.text, mode=mode, encoded=content.encoded))
-        if len(self.files) == count and mount.sub_path and not entries.all_optional:
-            mount.piece.place(self._findings).error(
-                "no-such-key", f"the volume has no file {shown(mount.sub_path)}", f"it has {', '.join(entries) or 'none'}"
-            )
+        if mount.sub_path and not given and entries.whole:
+            at = mount.piece.place(self._findings)
+            if entries.all_optional:
+                at.notice("absent", f"the volume has no file {shown(mount.sub_path)}, and need not have it")
+            else:
+                known_files = ", ".join(entries) or "none"
+                at.error("no-such-key", f"the volume has no file {shown(mount.sub_path)}", f"it has {known_files}")
+        return given
 
 
 def is_git_sync(container: ContainerPieces) -> bool:
