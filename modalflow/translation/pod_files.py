@@ -58,7 +58,9 @@ class Entries(dict[str, tuple[Content, int]]):
         """Take a file with the mode of its own, else that of the volume. ``place`` is what asks for it."""
         if path in self:
             earlier, origin = self.places[path], place.origin
-            earlier.warn("duplicate-file", f"the file {shown(path)} is asked for again by {origin}, which wins", "keep one of them")
+            earlier.warn(
+                "duplicate-file", f"the file {shown(path)} is asked for again by {origin}, which wins", "keep one of them"
+            )
         self.places[path] = place
         if own is None:
             self.default_counts = True

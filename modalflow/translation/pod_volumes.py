@@ -320,8 +320,9 @@ class PodVolumes:
         if entries is None:
             return
         given = {path for mount in mounts for path in self._place_files(entries, mount)}
-        if entries and not given:
-            source.place(self._findings).notice("no-effect", "has no effect: none of its files is given to the task")
+        if not given:
+            if entries and (entries.all_optional or not entries.whole):
+                source.place(self._findings).notice("no-effect", "has no effect: none of its files is given to the task")
             return
         for path in [name for name in entries if name not in given]:
             if (place := entries.places[path]).path != source.path:

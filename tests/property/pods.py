@@ -63,9 +63,13 @@ OBJECT_NAMES = some("listed", "open", "texts", "elsewhere", "Bad Name")
 KEYS = some("key", "tls.crt", "none", "A")
 MODES = some(0o440, 0o600, 99999)
 ITEMS = st.lists(having({"key": KEYS}, path=some("a", "b/c", "../d", "key"), mode=MODES), min_size=1, max_size=3)
-FIELD_REFS = having({"fieldPath": some("metadata.name", "status.hostIP", "metadata.labels['team']", "spec.x")}, apiVersion=some("v1"))
+FIELD_REFS = having(
+    {"fieldPath": some("metadata.name", "status.hostIP", "metadata.labels['team']", "spec.x")}, apiVersion=some("v1")
+)
 RESOURCE_REFS = having(
-    {"resource": some("limits.cpu", "requests.memory", "limits.x")}, divisor=some("1", "1Mi", "x"), containerName=some("base", "side")
+    {"resource": some("limits.cpu", "requests.memory", "limits.x")},
+    divisor=some("1", "1Mi", "x"),
+    containerName=some("base", "side"),
 )
 DOWNWARD_ITEMS = st.lists(
     having({"path": some("labels", "b", "/c")}, fieldRef=FIELD_REFS, resourceFieldRef=RESOURCE_REFS, mode=MODES),
@@ -96,7 +100,9 @@ PROJECTED = st.lists(
         having({"secret": having({"name": OBJECT_NAMES}, items=ITEMS, optional=st.booleans())}),
         having({"configMap": having({"name": OBJECT_NAMES}, items=ITEMS, optional=st.booleans())}),
         having({"downwardAPI": having(items=DOWNWARD_ITEMS)}),
-        having({"serviceAccountToken": having({"path": some("token")}, audience=some("sts"), expirationSeconds=st.integers(1, 9))}),
+        having(
+            {"serviceAccountToken": having({"path": some("token")}, audience=some("sts"), expirationSeconds=st.integers(1, 9))}
+        ),
     ),
     min_size=1,
     max_size=3,
@@ -111,13 +117,22 @@ SOURCES = st.one_of(
     having({"projected": having({"sources": PROJECTED}, defaultMode=MODES)}),
     having({"nfs": having({"server": some("s"), "path": some("/x")}, readOnly=st.booleans())}),
     having({"csi": having({"driver": some("s3.csi.aws.com")}, readOnly=st.booleans())}),
-    having({"ephemeral": having(volumeClaimTemplate=having(spec=having(resources=having(requests=having(storage=some("1Gi", "9Ti"))))))}),
+    having(
+        {
+            "ephemeral": having(
+                volumeClaimTemplate=having(spec=having(resources=having(requests=having(storage=some("1Gi", "9Ti")))))
+            )
+        }
+    ),
     having(emptyDir=having(), nfs=having()),
 )
 VOLUME_NAMES = some("v1", "v2", "v3")
 VOLUMES = st.tuples(VOLUME_NAMES, SOURCES).map(lambda pair: {"name": pair[0], **pair[1]})
 MOUNTS = having(
-    {"name": some("v1", "v2", "v3", "v4"), "mountPath": some("/a", "/b", "/c", "/dev/shm", "relative", "/opt/airflow/airflow.cfg")},
+    {
+        "name": some("v1", "v2", "v3", "v4"),
+        "mountPath": some("/a", "/b", "/c", "/dev/shm", "relative", "/opt/airflow/airflow.cfg"),
+    },
     subPath=some("a", "part", "../x", "/abs", ""),
     subPathExpr=some("$(A)", "x"),
     readOnly=st.booleans(),
@@ -126,6 +141,7 @@ MOUNTS = having(
 )
 ALIASES = having(ip=some("10.0.0.1", "10.0.0.2", ""), hostnames=st.lists(some("db", "two words"), min_size=1, max_size=2))
 AMOUNTS = having(
+    None,
     **{"cpu": some("1", "250m", "x"), "memory": some("1Gi", "512Mi"), "nvidia.com/gpu": some(1, "2"), "amd.com/gpu": some(1)},
     **{"ephemeral-storage": some("1Gi")},
 )
@@ -148,7 +164,9 @@ SPECS = having(
     resourceClaims=st.lists(
         having({"name": some("c1", "c2"), "resourceClaimName": some("l4", "unheard")}), max_size=2, unique_by=lambda c: c["name"]
     ),
-    nodeSelector=having(**{"cloud.google.com/gke-accelerator": some("nvidia-l4", "x"), "kubernetes.io/arch": some("amd64", "arm64")}),
+    nodeSelector=having(
+        **{"cloud.google.com/gke-accelerator": some("nvidia-l4", "x"), "kubernetes.io/arch": some("amd64", "arm64")}
+    ),
     imagePullSecrets=st.lists(having({"name": some("registry", "other")}), max_size=3),
 )
 WIRED_PODS = having({"spec": SPECS}, metadata=having(labels=having(team=some("ml", "a b")), annotations=having(team=some("x"))))
@@ -157,7 +175,7 @@ WIRED_PODS = having({"spec": SPECS}, metadata=having(labels=having(team=some("ml
 OPTIONS = read_settings(
     {
         "default_gpu": "T4",
-        "kubernetes_secrets": '{"listed": {"name": "on-modal", "keys": {"key": "KEY", "tls.crt": "CRT"}}, "open": "open-on-modal"}',
+        "kubernetes_secrets": '{"listed": {"name": "m", "keys": {"key": "KEY", "tls.crt": "CRT"}}, "open": "open-on-modal"}',
         "config_maps": '{"texts": "/texts", "listed": {"secret": "configuration", "keys": {"key": "CONFIG_KEY"}}}',
         "claims": '{"data": "data-on-modal/team"}',
         "registry_secrets": '{"registry": "registry-on-modal"}',

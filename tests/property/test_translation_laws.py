@@ -206,7 +206,9 @@ def volumes_of(pod: dict[str, Any], mount: Path) -> list[str]:
     """Return the paths of the volumes that the mount at ``mount`` names."""
     name = at(pod, mount).get("name")
     volumes = pod["spec"].get("volumes", [])
-    return [ROOT.render(("spec", "volumes", index)) for index, volume in enumerate(volumes) if name and volume.get("name") == name]
+    return [
+        ROOT.render(("spec", "volumes", index)) for index, volume in enumerate(volumes) if name and volume.get("name") == name
+    ]
 
 
 def mounts_of(pod: dict[str, Any], volume: Path) -> list[str]:
