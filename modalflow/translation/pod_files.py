@@ -42,17 +42,17 @@ _REFUSED = {
 class Entries(dict[str, tuple[Content, int]]):
     """Files by their path in the volume, each with its mode."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.places: dict[str, Place] = {}
-        """Who asks for each file."""
-
     all_optional = False
     """Whether a file may be missing."""
     whole = True
     """Whether everything could be read; what could not has been reported."""
     default_counts = False
     """Whether a file has the mode of the whole volume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[str, Place] = {}
+        """Who asks for each file."""
 
     def add(self, path: str, content: Content, place: Place, *, own: int | None, default: int | None) -> None:
         """Take a file with the mode of its own, else that of the volume. ``place`` is what asks for it."""
@@ -122,7 +122,10 @@ class FileReader:
             )
             return None
         contents = self._sources.contents(source, name, None, kind="Secret", optional=False) or {}
-        return Entries({key: (content, SECRET_MODE) for key, content in contents.items()})
+        found = Entries()
+        for key, content in contents.items():
+            found.add(key, content, place, own=SECRET_MODE, default=None)
+        return found
 
     def _projected(self, part: Piece, default: int | None, found: Entries) -> bool:
         place = part.place(self._findings)

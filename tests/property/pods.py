@@ -165,7 +165,7 @@ SPECS = having(
         having({"name": some("c1", "c2"), "resourceClaimName": some("l4", "unheard")}), max_size=2, unique_by=lambda c: c["name"]
     ),
     nodeSelector=having(
-        **{"cloud.google.com/gke-accelerator": some("nvidia-l4", "x"), "kubernetes.io/arch": some("amd64", "arm64")}
+        None, **{"cloud.google.com/gke-accelerator": some("nvidia-l4", "x"), "kubernetes.io/arch": some("amd64", "arm64")}
     ),
     imagePullSecrets=st.lists(having({"name": some("registry", "other")}), max_size=3),
 )
