@@ -295,6 +295,11 @@ OPTIONS: tuple[Option, ...] = (
            example='{"ghcr-pull": "ghcr", "123456789012.dkr.ecr.us-east-1.amazonaws.com": "aws-ecr"}',
            description="Modal Secret with the credentials of a private registry, by the name of a pod's imagePullSecret, or by "
                        "the registry's host for every image from there."),
+    Option(name="merge", default="kubernetes_executor", read=_one_of("kubernetes_executor", "strategic"),
+           expects="kubernetes_executor or strategic",
+           description="How the pods of a task meet (pod templates and pod_override) where neither task nor template says. "
+                       "`kubernetes_executor`: as KubernetesExecutor merges them. `strategic`: as `kubectl patch` does, lists "
+                       "by their merge keys, maps in depth, null removes."),
     Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
     Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
@@ -430,6 +435,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             config_maps=optional("config_maps", dict) or {},
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
             registry_secrets=optional("registry_secrets", dict) or {},
+            merge="strategic" if value("merge", str) == "strategic" else "kubernetes_executor",
             on_unsupported="warn" if value("on_unsupported", str) == "warn" else "error",
         ),
         allow_long_gpu_wait=value("allow_long_gpu_wait", bool),

@@ -20,7 +20,8 @@ from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, DEFAULTS, MODAL, OPTIONS, Layer
 from modalflow.translation.origins import Origin
-from modalflow.translation.pods import field_name, read_pod_form
+from modalflow.translation.pod_layers import is_strategic
+from modalflow.translation.pods import NULL, field_name, keep_nulls, read_pod_form
 from modalflow.translation.report import PathKey, Place, Root
 from modalflow.translation.translate import draft, read_layers
 
@@ -76,7 +77,8 @@ def _account(config: object, context: TaskContext, options: TranslationOptions, 
         elif key not in {"modal", "pod_override"}:
             for path, inner in leaves(value, (key,)):
                 yield _told_or(Leaf(origin=CONFIG.origin(path), fate=_set(inner), fields=("template",)), CONFIG, path, findings)
-    ablation = _Ablation([_plain(layer) for layer in layers], context, options, findings, templates)
+    strategic = is_strategic(layers, options.merge)
+    ablation = _Ablation([_plain(layer, nulls=strategic) for layer in layers], context, options, findings, templates)
     for rank, layer in enumerate(layers):
         if layer.root not in (DEFAULTS, OPTIONS):
             yield from ablation.layer(rank, layer)
@@ -151,11 +153,14 @@ def _name_of(entry: Any) -> object:
     return entry
 
 
-def _plain(layer: Layer) -> Layer:
-    """Give a pod layer its plain form, so that leaves can be taken out of it; one that is no pod stays as it is."""
+def _plain(layer: Layer, *, nulls: bool) -> Layer:
+    """Give a pod layer its plain form, so that leaves can be taken out of it; one that is no pod stays as it is.
+
+    ``nulls``: a ``null`` removes something, and so is a leaf.
+    """
     if not layer.is_pod:
         return layer
-    plain = read_pod_form(layer.content, Place(layer.root, (), []))
+    plain = read_pod_form(keep_nulls(layer.content) if nulls else layer.content, Place(layer.root, (), []))
     return layer if plain is None else dataclasses.replace(layer, content=plain)
 
 
@@ -211,7 +216,7 @@ class _Ablation:
             return
         if isinstance(written.content, dict):
             for path, value in leaves(written.content):
-                if value is None:
+                if value is None and NULL not in _values_at(content, tuple(_spelled(path))):
                     yield Leaf(origin=root.origin(tuple(_spelled(path))), fate=Fate.EMPTY)
         written_here = root.is_written if isinstance(root, legacy.LegacyRoot) else bool
         fates = [
@@ -276,6 +281,15 @@ class _Ablation:
                 return Leaf(origin=origin, fate=Fate.HONOURED, fields=decided)
             heard = heard or bool(_gone(findings, self._findings))
         return Leaf(origin=origin, fate=Fate.HONOURED if heard else Fate.UNACCOUNTED)
+
+
+def _values_at(content: Any, path: Path) -> tuple[object, ...]:
+    """Return what is at ``path``, or nothing."""
+    for key in path:
+        if not (key in content if isinstance(content, dict) else isinstance(content, list) and key in range(len(content))):
+            return ()
+        content = content[key]
+    return (content,)
 
 
 def _spelled(path: Path) -> Iterator[PathKey]:

@@ -15,6 +15,25 @@ def _over(below: str, container: dict[str, object] | None = None, **spec: object
 
 ROWS: tuple[Code, ...] = (
     Code(
+        "bad-merge",
+        "error",
+        "The pods of a task cannot meet like this",
+        "`merge` is neither `kubernetes_executor` nor `strategic`.",
+        "There are two rules by which one pod is laid on another, KubernetesExecutor's and that of `kubectl patch`.",
+        "Write one of the two, or leave it out.",
+        task({"modal": {"merge": "json"}}),
+    ),
+    Code(
+        "bad-directive",
+        "error",
+        "A directive of strategic merge is misused",
+        "A `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` or `$setElementOrder/…` says nothing that can be done here, or "
+        "an entry of a list lacks the field by which Kubernetes finds it.",
+        "Kubernetes refuses such a patch. Guessing what it meant could keep what should go.",
+        "Write the directive as the text says, or give the entry its name.",
+        base({"env": [{"name": "A", "$patch": "remove"}]}, {"merge": "strategic"}),
+    ),
+    Code(
         "no-effect",
         "notice",
         "Nothing is lost",

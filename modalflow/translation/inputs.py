@@ -15,6 +15,9 @@ from modalflow.translation.gpus import GpuRequest, GpuSubstitution
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, ImagePlan, VolumePlan
 
+PodMerge = Literal["kubernetes_executor", "strategic"]
+"""How one pod is laid on another: by ``PodGenerator.reconcile_pods``, or by Kubernetes' strategic merge."""
+
 FileContent = str | bytes
 """Text, or base64 (as ``bytes``) of what is no UTF-8 text."""
 
@@ -65,6 +68,7 @@ class TranslationOptions:
     pod_template_file: str | None = None
     queue_templates: Mapping[str, str] = field(default_factory=dict)
     on_unsupported: Literal["error", "warn"] = "error"
+    merge: PodMerge = "kubernetes_executor"
     kubernetes_secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     config_maps: Mapping[str, str | SecretSource] = field(default_factory=dict)
     registry_secrets: Mapping[str, str] = field(default_factory=dict)

@@ -17,6 +17,9 @@ from modalflow.translation.report import Place, kind_of, shown
 
 KNOWN_REGIONS = (*BROAD, *NARROW)
 
+MERGES = ("kubernetes_executor", "strategic")
+"""How the pods of a task may meet."""
+
 CLOUDS = ("aws", "gcp", "oci", "auto")
 """modal.com/docs/guide/region-selection, 2026-09."""
 
@@ -65,6 +68,14 @@ def _read_cloud(value: object, place: Place) -> str | None:
     if isinstance(value, str) and value in CLOUDS:
         return value
     place.error("bad-cloud", f"expected one of {', '.join(CLOUDS)}, got {shown(value)}")
+    return None
+
+
+def read_merge(value: object, place: Place) -> str | None:
+    """Read how the pods of a task meet."""
+    if isinstance(value, str) and value in MERGES:
+        return value
+    place.error("bad-merge", f"expected {' or '.join(MERGES)}, got {shown(value)}")
     return None
 
 
@@ -292,6 +303,12 @@ KEYS: Mapping[str, Key] = {
         schema=_DURATION,
         meaning="How long the task waits for GPU capacity, over all its candidates together.",
         example='300, "5m"',
+    ),
+    "merge": Key(
+        read=read_merge,
+        schema={"enum": list(MERGES)},
+        meaning="How the pods of this task meet: by KubernetesExecutor's rule, or as `kubectl patch` merges.",
+        example='"strategic"',
     ),
     "execution_timeout": Key(
         read=_read_execution_timeout,

@@ -14,12 +14,13 @@ from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.images import read_image
 from modalflow.translation.inputs import TemplateSource, TranslationOptions
-from modalflow.translation.keys import read_workdir
+from modalflow.translation.keys import read_merge, read_workdir
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_init import InitReader
+from modalflow.translation.pod_layers import ANNOTATION as MERGE_ANNOTATION
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
@@ -111,6 +112,8 @@ class PodReader:
     def _unknown(self, piece: Piece, known: tuple[str, ...]) -> None:
         name = piece.path[-1]
         hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        if isinstance(name, str) and name.startswith("$"):
+            hint = 'it is a directive of strategic merge: write {"modal": {"merge": "strategic"}}'
         self._place(piece).error("unknown-field", "Kubernetes has no such field", hint)
 
     def _look_up(self, piece: Piece, table: Mapping[str, Verdict], read_elsewhere: tuple[str, ...] = ()) -> None:
@@ -129,7 +132,9 @@ class PodReader:
         for piece in pod.metadata.values():
             self._look_up(piece, verdicts.METADATA, ("labels", "annotations"))
         for name, piece in pod.annotations.items():
-            if name.startswith("modalflow/"):
+            if name == MERGE_ANNOTATION:
+                read_merge(piece.value, self._place(piece))  # its effect is in how this pod came to be
+            elif name.startswith("modalflow/"):
                 self._place(piece).error("unsupported", "not supported yet: settings as annotations", "write them as modal keys")
             elif name in ANNOTATIONS:
                 report_annotation(name, self._place(piece))

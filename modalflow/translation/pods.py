@@ -30,6 +30,29 @@ _SNAKE = re.compile(r"_([a-z0-9])", re.ASCII)
 PlainPod = dict[str, Any]
 
 
+class _Null:
+    """The type of ``NULL``."""
+
+    def __repr__(self) -> str:
+        return "null"
+
+
+NULL = _Null()
+"""An explicit ``null``, where it means something: it removes what a weaker layer says."""
+
+
+def keep_nulls(value: Any, depth: int = 0) -> Any:
+    """Return plain data with ``NULL`` for ``None``, so that ``read_pod_form`` keeps it.
+
+    Leaves the client's objects alone: there ``None`` is a field that nobody set.
+    """
+    if depth > DEEPEST:
+        return value
+    if isinstance(value, dict):
+        return {key: NULL if child is None else keep_nulls(child, depth + 1) for key, child in value.items()}
+    return [keep_nulls(child, depth + 1) for child in value] if isinstance(value, (list, tuple)) else value
+
+
 class _Malformed(Exception):
     """The pod cannot be read; the text says why, and ``hint`` what to write."""
 

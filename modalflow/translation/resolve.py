@@ -22,7 +22,7 @@ TIMEOUT_MARGIN = 600
 """Seconds that a sandbox outlives its task's execution_timeout: start, import of Airflow, and Airflow's own clean-up."""
 
 _RENAMED = {"gpu": "gpu_candidates", "registry_secret": "image.registry_secret", "entrypoint": "image.entrypoint"}
-_NO_PLAN_FIELD = ("template", "execution_timeout")
+_NO_PLAN_FIELD = ("template", "execution_timeout", "merge")
 
 
 def resolve(

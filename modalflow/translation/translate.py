@@ -18,6 +18,7 @@ from modalflow.translation.inputs import TaskContext, TemplateSource, Translatio
 from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
 from modalflow.translation.pod_fields import PodReader
+from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, with_sources
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
@@ -119,24 +120,31 @@ def settle(
     settings: list[Setting] = []
     pod: PodPieces | None = None
     pod_rank = -1
+    strategic: list[tuple[int, Layer]] | None = [] if is_strategic(layers, options.merge) else None
     for rank, layer in enumerate(layers):
         if layer.root is OPTIONS:
             settings += read_options(layer, rank, findings)
         elif not layer.is_pod:
             settings += read_native(layer, rank, findings)
+        elif strategic is not None:
+            strategic.append((rank, layer))
         elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
             pieces = take_apart(plain, layer.root, rank, findings)
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
             pod_rank = rank
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
     reader = PodReader(findings, options, templates, native_secrets)
+    merged = merged_pod(strategic, findings) if strategic else None
+    if strategic and merged is not None:
+        pod, pod_rank = merged[0], strategic[-1][0]
     if pod is not None:
         before = len(findings)
         reader.read(pod)
         if len(findings) > before and (gpu := next((s for s in reversed(settings) if s.key == "gpu"), None)) is not None:
             findings[before:] = [overruled(d, gpu.place) for d in findings[before:]] if gpu.rank > pod_rank else findings[before:]
-        settings += reader.settings
-    spec, places = resolve(merge(settings), reader.gpu, options, findings, reader.setup)
+        settings += reader.settings if merged is None else with_sources(reader.settings, merged[1])
+    pod_gpu = reader.gpu if merged is None else gpu_with_source(reader.gpu, merged[1])
+    spec, places = resolve(merge(settings), pod_gpu, options, findings, reader.setup)
     if pod is not None and spec.backend != "sandbox":
         places |= setup_places(reader.setup, pod, findings)
     return spec, places
