@@ -12,12 +12,6 @@ from modalflow.cli.translate_command import STYLES, console
 from modalflow.translation.diagnostics import did_you_mean
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    command.add_argument("code", nargs="?", default="", metavar="CODE", help="e.g. unknown-gpu")
-    command.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; exit code 1 if there is no such code."""
     from modalflow.cli.codes_pages import page  # noqa: PLC0415 - the table is read by this command alone

@@ -13,28 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.cli.documents import read_files
-from modalflow.cli.translate_command import add_site_arguments, console, site_options
+from modalflow.cli.site import Site, site_of
+from modalflow.cli.translate_command import console
 from modalflow.cli.translating import Translated, translate_document
 from modalflow.settings import SettingsError
 from modalflow.translation.account import plan_fields
-from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.schema import task_schema
 
 NOT_SET = "not set"
-
-
-def add_diff_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``diff``."""
-    command.add_argument("a", metavar="A", help="YAML or JSON with one pod or task template")
-    command.add_argument("b", metavar="B", help="another one")
-    command.add_argument("--json", action="store_true", help="one object for each field that differs")
-    add_site_arguments(command)
-    command.set_defaults(run=run_diff)
-
-
-def add_schema_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``schema``."""
-    command.set_defaults(run=run_schema)
 
 
 def run_schema(_arguments: argparse.Namespace) -> int:
@@ -47,8 +33,8 @@ def run_schema(_arguments: argparse.Namespace) -> int:
 def run_diff(arguments: argparse.Namespace) -> int:
     """Run ``diff``; exit code 0 if both can be translated, equal or not, else 1 with the findings on stderr."""
     try:
-        options = site_options(arguments)
-        first, second = (_only(path, options, arguments.templates) for path in (arguments.a, arguments.b))
+        site = site_of(arguments)
+        first, second = (_only(path, site) for path in (arguments.a, arguments.b))
     except (SettingsError, LookupError) as error:
         sys.stderr.write(f"{error.args[0]}\n")
         return 1
@@ -73,9 +59,9 @@ def run_diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _only(path: str, options: TranslationOptions, folders: list[str]) -> Translated:
+def _only(path: str, site: Site) -> Translated:
     """Translate the one pod or template of a file. Raises ``LookupError`` if it holds another number of them."""
-    results = [translate_document(document, options, folders) for document in read_files([path])]
+    results = [translate_document(document, site.options, site.folders) for document in read_files([path])]
     broken = [found for result in results for found in result.translation.errors if result.document.template is None]
     if broken:
         raise LookupError("\n".join(str(found) for found in broken))

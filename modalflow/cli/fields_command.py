@@ -17,13 +17,6 @@ from modalflow.translation.diagnostics import did_you_mean
 COLOURS = {"translated": "green", "harmless": "dim", "warned": "yellow", "refused": "bold red"}
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    command.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="e.g. spec.volumes")
-    command.add_argument("--json", action="store_true", help="one object for each leaf")
-    command.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; exit code 1 if there is no such field."""
     from modalflow.cli.field_matrix import folded, pod_leaves, rows  # noqa: PLC0415 - reads the list of leaves

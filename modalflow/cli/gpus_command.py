@@ -27,18 +27,6 @@ class WishError(ValueError):
     """A ``--for`` that cannot be read; the text says why."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "--for",
-        dest="wish",
-        metavar="WISH",
-        help=f"rank the models for a wish: {_EXAMPLE}, any_of=H100|A100-80GB, a JSON value of the gpu key, or A100:40GB:2",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Print the catalogue or the ranking. Exit code 1 if nothing meets the wish, 2 if the wish cannot be read."""
     if arguments.wish is None:

@@ -1,4 +1,4 @@
-"""The ``modalflow`` command: arguments here, the work in the module of each command.
+"""The ``modalflow`` command: what it has beyond ``airflow modal`` is declared here, the rest in ``provider.command_table``.
 
 Flows in: argv. Flows out: an exit code. Nothing heavy is imported before a command is chosen; ``emulator_commands`` and
 ``modalflow.demo.command`` come next.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from modalflow.cli import codes_command, diff_command, emulator_commands, fields_command, gpus_command, translate_command
-
-Run = Callable[[argparse.Namespace], int]
+from modalflow.cli import emulator_commands
+from modalflow.cli.shared import Run, add_commands
+from modalflow.provider.command_table import COMMANDS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,14 +26,7 @@ def parser() -> argparse.ArgumentParser:
     emulator_commands.add_arguments(emulator)
     demo = commands.add_parser("demo", help="run the example DAGs on Airflow and the emulator")
     _add_demo(demo)
-    translate_command.add_arguments(
-        commands.add_parser("translate", help="show what Modal would get for pods and task templates, leaf by leaf")
-    )
-    gpus_command.add_arguments(commands.add_parser("gpus", help="list the GPU models, or rank them for a wish"))
-    fields_command.add_arguments(commands.add_parser("fields", help="what becomes of every field of a pod"))
-    codes_command.add_arguments(commands.add_parser("codes", help="what a finding's code means, and how to mend it"))
-    diff_command.add_diff_arguments(commands.add_parser("diff", help="what two files would ask of Modal, where it differs"))
-    diff_command.add_schema_arguments(commands.add_parser("schema", help="print the JSON Schema of task templates"))
+    add_commands(commands, COMMANDS)
     return top
 
 

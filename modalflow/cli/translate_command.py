@@ -18,14 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.cli.documents import read_files
+from modalflow.cli.site import site_of
 from modalflow.cli.translating import Translated, modal_keys, path_of, translate_document
 from modalflow.provider.explanation import rows_of
-from modalflow.settings import SettingsError, read_settings
+from modalflow.settings import SettingsError
 from modalflow.translation.account import Leaf
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.function_plan import Plan
-from modalflow.translation.inputs import TranslationOptions
-from modalflow.translation.keys import BACKENDS
 from modalflow.translation.layers import API_VERSION
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
@@ -35,51 +34,17 @@ NARROWEST = 100
 """Columns of a table on something that is no terminal."""
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    command.add_argument("files", nargs="+", metavar="FILE", help="YAML or JSON: pods, Deployments, Jobs, lists, task templates")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="spec, launch plan, findings and the account of every leaf")
-    form.add_argument("--yaml", action="store_true", help="a ModalTask template that asks Modal for the same")
-    command.add_argument("--backend", choices=BACKENDS, help="plan for a sandbox, a deployed Function, or what fits")
-    add_site_arguments(command)
-    command.set_defaults(run=run)
-
-
-def add_site_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments that stand for a deployment's configuration."""
-    command.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of [modal_executor]",
-    )
-    command.add_argument("--templates", action="append", default=[], metavar="FOLDER", help="folder of templates to extend")
-
-
-def site_options(arguments: argparse.Namespace) -> TranslationOptions:
-    """Read ``-o``. Raises ``SettingsError``."""
-    given: dict[str, str] = {}
-    for text in arguments.option:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SettingsError(f"--option {text}: expected NAME=VALUE")
-        given[name.strip()] = value
-    if getattr(arguments, "backend", None):
-        given["backend"] = arguments.backend
-    return read_settings(given).translation
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.json and arguments.yaml:
+        sys.stderr.write("translate: --json and --yaml exclude each other\n")
+        return 2
     try:
-        options = site_options(arguments)
+        site = site_of(arguments)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    results = [translate_document(document, options, arguments.templates) for document in read_files(arguments.files)]
+    results = [translate_document(document, site.options, site.folders) for document in read_files(arguments.files)]
     nothing = not any(result.translation.plan or result.refused for result in results)
     refused = nothing or any(result.refused for result in results)
     if arguments.json:
@@ -103,7 +68,7 @@ def as_data(result: Translated) -> dict[str, object]:
         "path": path_of(Origin(layer="", path=_at(result))),
         "translated": plan is not None,
         "spec": None if plan is None else modal_keys(plan),
-        "plan": None if plan is None else _plan_data(plan),
+        "plan": None if plan is None else plan_data(plan),
         "origins": {name: _origin_data(origin) for name, origin in result.translation.origins.items()},
         "diagnostics": [finding_data(found) for found in result.translation.diagnostics],
         "account": [_leaf_data(leaf) for leaf in result.leaves],
@@ -115,7 +80,8 @@ def _at(result: Translated) -> str:
     return "" if template is None else ".".join(str(key) for key in template.at)
 
 
-def _plan_data(plan: Plan) -> dict[str, object]:
+def plan_data(plan: Plan) -> dict[str, object]:
+    """A launch plan as plain data, with what follows from it."""
     data = {**dataclasses.asdict(plan), "backend": plan.backend, "handover": plan.handover}
     return data if isinstance(plan, SandboxPlan) else {**data, "pool_keys": plan.pool_keys}
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modalflow.cli.documents import TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
@@ -21,7 +22,12 @@ from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, SandboxPlan
 from modalflow.translation.report import Root
 from modalflow.translation.result import Translation
+from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.translate import translate
+
+if TYPE_CHECKING:
+    from modalflow.cli.site import Site
+    from modalflow.provider.dag_files import DagTask
 
 OUTSIDE = "outside-pod"
 """Code of the finding about what stands around a pod: replicas of a Deployment, a schedule."""
@@ -82,6 +88,29 @@ def translate_document(document: Document, options: TranslationOptions, folders:
         translation=dataclasses.replace(translation, diagnostics=found),
         leaves=(*around, *(_of_template(document.template) if native else ()), *inside),
     )
+
+
+def translate_task(task: DagTask, site: Site) -> Translation:
+    """Translate a task of a DAG as the scheduler would.
+
+    What storing the DAG would turn into text is an error too, as when Airflow parses it. A call of a Function, which the scheduler
+    refuses, comes back with its plan and the refusal.
+    """
+    from modalflow.executor.configuration import without_functions  # noqa: PLC0415 - documents need none of the executor
+
+    broken = check_serialisable(task.config)
+    context, templates = TaskContext(queue=task.queue), site.templates()
+    options = without_functions(site.settings).translation
+    result = translate(task.config, context=context, options=options, templates=templates)
+    refused = tuple(error for error in result.errors if error.code == "function-not-callable")
+    if refused:
+        result = translate(task.config, context=context, options=site.options, templates=templates)
+        result = dataclasses.replace(result, diagnostics=(*refused, *result.diagnostics))
+    if not broken:
+        return result
+    known = {found.origin.path for found in broken}
+    rest = (found for found in result.diagnostics if not any(found.origin.path.startswith(path) for path in known))
+    return dataclasses.replace(result, plan=None, diagnostics=(*broken, *rest))
 
 
 def _around(document: Document) -> Iterator[Leaf]:

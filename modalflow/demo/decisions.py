@@ -31,10 +31,11 @@ def read_decisions(home: Path, env: dict[str, str]) -> dict[tuple[str, str], str
 
 
 def _decide(dag_id: str, task_id: str) -> str:
+    from modalflow.cli.explain_command import configured_site, explained, load_tasks  # noqa: PLC0415
     from modalflow.executor.summary import deciding_layers  # noqa: PLC0415 - Airflow, in this process only
-    from modalflow.provider.command_explain import explained, load_task  # noqa: PLC0415
 
-    translation = explained(load_task(dag_id, task_id, None))
+    (task,) = load_tasks(dag_id, task_id)
+    translation = explained(task, configured_site()).translation
     if translation.errors:
         return f"refused by {translation.errors[0].origin}"
     return deciding_layers(translation)

@@ -67,15 +67,17 @@ class ConfigurationView:
         return found
 
 
-def load_settings(view: ConfigurationView, *, auto_image: ImagePlan | None = None) -> Settings:
-    """Read ``[modal_executor]``. Raises ``SettingsError`` for an option that is unknown or does not parse."""
+def load_settings(
+    view: ConfigurationView, *, auto_image: ImagePlan | None = None, given: Mapping[str, str] | None = None
+) -> Settings:
+    """Read ``[modal_executor]``; options ``given`` otherwise win. Raises ``SettingsError`` for an unknown or unreadable one."""
     known = {option.name for option in OPTIONS}
     texts = {name: text for name in known if (text := view.find(SECTION, name)) is not None}
     for name in view.set_options(SECTION) - known:
         stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
         if stem not in known:
             texts[name] = ""
-    return read_settings(texts, auto_image=auto_image)
+    return read_settings({**texts, **(given or {})}, auto_image=auto_image)
 
 
 def check_gpu_wait(settings: Settings, task_queued_timeout: float) -> None:

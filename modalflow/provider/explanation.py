@@ -1,27 +1,45 @@
 """A translation as rows that people read: each field of the launch, its value, and who decided it.
 
-In: ``Translation``. Out: rows for ``command_explain``, as a table or as JSON. Pure.
+In: ``Translation``, and for what it overrode its ``history``. Out: rows for the ``explain`` and ``translate`` commands. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
 from modalflow.translation.function_plan import FunctionPlan, Plan
+from modalflow.translation.gpus import PRICES_OF
+from modalflow.translation.history import Step
 from modalflow.translation.plan import Bucket, SandboxPlan, VolumePlan
+from modalflow.translation.prices import Price, prices_of
 from modalflow.translation.result import Translation
 from modalflow.translation.setup_plan import VARIABLE, SetupPlan
+
+ORIGINS = {"gpu": "gpu_candidates", "entrypoint": "image.entrypoint", "registry_secret": "image.registry_secret"}
+"""Rows with another name than the plan field that origins know."""
+
+TAKEN_OUT = "(taken out)"
+"""The value of an entry that a weaker layer has and a stronger one removed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weaker:
+    """A value that would hold without the stronger layers."""
+
+    value: str
+    decided_by: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One field: name, value as text, and the origin as text."""
+    """One field: name, value as text, and the origin as text. ``overrode`` are weaker values, the strongest first."""
 
     field: str
     value: str
     decided_by: str
+    overrode: tuple[Weaker, ...] = ()
 
 
 def rows_of(translation: Translation) -> list[Row]:
@@ -33,22 +51,69 @@ def rows_of(translation: Translation) -> list[Row]:
     return [_row(translation, field, value, without) for part in parts for field, value, without in part]
 
 
-def as_json(translation: Translation, *, dag_id: str, task_id: str) -> dict[str, object]:
-    """The same as plain data."""
-    return {
-        "dag_id": dag_id,
-        "task_id": task_id,
-        "runs": not translation.errors,
-        "fields": [asdict(row) for row in rows_of(translation)],
-        "diagnostics": [
-            {"severity": str(found.severity), "code": found.code, "text": str(found)} for found in translation.diagnostics
-        ],
-    }
+def rows_with_history(translation: Translation, steps: Sequence[Step]) -> list[Row]:
+    """Rows of the plan, each with the values that it overrode; entries that a layer took out come last."""
+    rows = rows_of(translation)
+    if not rows:
+        return []
+    seen: dict[str, list[Weaker]] = {}
+    removed: dict[str, str] = {}
+    for step in steps:
+        there = {row.field: row for row in rows_of(step.translation)}
+        for field in seen:
+            if field in there:
+                removed.pop(field, None)
+            else:
+                removed.setdefault(field, step.layer)
+        for row in there.values():
+            if row.field in _entry_origins(step.translation):
+                chain = seen.setdefault(row.field, [])
+                value = Weaker(value=row.value, decided_by=row.decided_by)
+                if value not in chain:
+                    chain.append(value)
+    told = {row.field for row in rows}
+    gone = [Row(field=field, value=TAKEN_OUT, decided_by=layer) for field, layer in removed.items() if field not in told]
+    return [replace(row, overrode=_weaker(row, seen.get(row.field, []))) for row in (*rows, *gone)]
+
+
+def _entry_origins(translation: Translation) -> set[str]:
+    """Names of the rows that somebody decided."""
+    names = {plan_field: row for row, plan_field in ORIGINS.items()}
+    return {names.get(name, name) for name in translation.origins}
+
+
+def _weaker(row: Row, chain: Sequence[Weaker]) -> tuple[Weaker, ...]:
+    """The chain without what the row says itself, the strongest first."""
+    return tuple(weaker for weaker in reversed(chain) if weaker.decided_by != row.decided_by)
+
+
+def price_text(price: Price) -> str:
+    """``H100: 4.21 USD an hour (GPU 3.95, CPU 0.14, memory 0.12)``, with the region's multiplier if there is one."""
+    parts = [f"CPU {price.cpu_usd:.3f}", f"memory {price.memory_usd:.3f}"]
+    if price.gpu is not None:
+        parts.insert(0, f"GPU {price.gpu_usd:.2f}")
+    times = "" if price.multiplier == 1 else f", times {price.multiplier:g} for the region"
+    return f"{price.gpu or 'no GPU'}: {price.total:.3f} USD an hour ({', '.join(parts)}{times})"
+
+
+def price_data(plan: Plan) -> dict[str, object]:
+    """The prices of all candidates as plain data, USD an hour, four decimals."""
+    candidates = [
+        {
+            "gpu": price.gpu,
+            "total": round(price.total, 4),
+            "gpu_usd": round(price.gpu_usd, 4),
+            "cpu_usd": round(price.cpu_usd, 4),
+            "memory_usd": round(price.memory_usd, 4),
+            "multiplier": price.multiplier,
+        }
+        for price in prices_of(plan)
+    ]
+    return {"prices_of": PRICES_OF, "usd_an_hour": candidates}
 
 
 def _row(translation: Translation, field: str, value: str, without: str) -> Row:
-    name = "gpu_candidates" if field == "gpu" else field
-    return Row(field=field, value=value, decided_by=decided_by(translation, name, without))
+    return Row(field=field, value=value, decided_by=decided_by(translation, ORIGINS.get(field, field), without))
 
 
 _Field = tuple[str, str, str]
@@ -93,6 +158,8 @@ def _placement(plan: Plan) -> Iterator[_Field]:
 
 def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     yield "image", image_text(plan.image), OURS
+    if plan.image.registry_secret is not None:
+        yield "registry_secret", plan.image.registry_secret, OURS
     if plan.image.entrypoint is not None:
         yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
     if plan.workdir:

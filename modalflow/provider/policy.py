@@ -10,7 +10,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
@@ -25,13 +29,26 @@ log = logging.getLogger(__name__)
 OUR_PATHS = frozenset({"modalflow.executor.ModalExecutor", "modalflow.executor.modal_executor.ModalExecutor"})
 
 
+_checking: ContextVar[bool] = ContextVar("modalflow_policy_checking", default=True)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Let DAGs be loaded whatever their ``executor_config``: for commands that show every mistake, not the first of each file."""
+    token = _checking.set(False)
+    try:
+        yield
+    finally:
+        _checking.reset(token)
+
+
 @hookimpl
 def task_policy(task: Any) -> None:
     """Check the ``executor_config`` of a task that ModalExecutor would run. Raises ``AirflowClusterPolicyViolation``."""
     if not runs_on_modal(task):
         return
     config = task.executor_config
-    if config is not None:  # a mapped task keeps [] and "" as they are
+    if config is not None and _checking.get():  # a mapped task keeps [] and "" as they are
         _check(task, config)
     _write_time_limit(task)
 
@@ -149,11 +166,18 @@ def _site() -> tuple[Settings, TemplateSource] | None:
 
 
 def _write_time_limit(task: Any) -> None:
-    """Tell translation the task's ``execution_timeout``, unless the task says ``timeout`` itself. The dict may be shared."""
-    limit = task.execution_timeout
-    config = task.executor_config or {}
-    modal = config.get("modal") or {}
-    if limit is None or not isinstance(modal, dict) or "timeout" in modal:
-        return
+    """Tell translation the task's ``execution_timeout``, unless the task says ``timeout`` itself."""
+    config = task.executor_config
+    limited = with_time_limit(config, task.execution_timeout)
+    if limited is not config and isinstance(limited, dict):
+        set_executor_config(task, limited)
+
+
+def with_time_limit(config: object, limit: timedelta | None) -> object:
+    """Return ``config`` with a task's ``execution_timeout`` in it; as it is where there is none, or a ``timeout`` of its own."""
+    mapping = config or {}
+    modal = mapping.get("modal") or {} if isinstance(mapping, dict) else None
+    if limit is None or not isinstance(mapping, dict) or not isinstance(modal, dict) or "timeout" in modal:
+        return config
     seconds = max(1, round(limit.total_seconds()))
-    set_executor_config(task, {**config, "modal": {**modal, "execution_timeout": seconds}})
+    return {**mapping, "modal": {**modal, "execution_timeout": seconds}}

@@ -1,4 +1,4 @@
-"""``airflow modal``: explaining a task, and listing what runs."""
+"""``airflow modal``: the group beside Airflow's own commands, and listing what runs."""
 
 from __future__ import annotations
 
@@ -8,134 +8,18 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from modalflow.launch.gateway import SandboxStatus
-from modalflow.provider import command_explain, command_ps
+from modalflow.provider import command_ps
+from modalflow.provider.command_table import COMMANDS
+from modalflow.provider.commands import get_modal_cli_commands
 from modalflow.provider.explanation import rows_of
 from modalflow.settings import LaunchSettings
-from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import ImagePlan, SandboxPlan, SecretPlan, VolumePlan
 from modalflow.translation.result import Translation
-
-DAG_FILE = """
-from airflow.sdk import DAG, task
-
-with DAG("explained", schedule=None):
-    @task(executor_config={"modal": {"gpu": ["H100", "A100-80GB"], "env": {"A": "1"}}})
-    def train(): ...
-
-    @task(executor="LocalExecutor")
-    def elsewhere(): ...
-
-    train(), elsewhere()
-"""
-TYPO = """
-from airflow.sdk import DAG, task
-
-with DAG("typo", schedule=None):
-    @task(executor_config={"modal": {"gpuu": "H100"}})
-    def train(): ...
-
-    train()
-"""
-
-
-@pytest.fixture
-def dags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    bundle = {
-        "name": "explained-bundle",
-        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-        "kwargs": {"path": str(tmp_path)},
-    }
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
-    monkeypatch.setenv("COLUMNS", "140")
-    (tmp_path / "explained.py").write_text(DAG_FILE)
-    (tmp_path / "typo.py").write_text(TYPO)
-    return tmp_path
-
-
-def run(capsys: pytest.CaptureFixture[str], **args: Any) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``airflow modal explain``."""
-    given = {"dag_id": "explained", "task_id": "train", "bundle_name": None, "json": False, "verbose": False} | args
-    with pytest.raises(SystemExit) as ended:
-        command_explain.explain(Namespace(**given))
-    out, err = capsys.readouterr()
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code, out, err
-
-
-def test_explain_shows_each_field_with_who_decided_it(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, json=True)
-    assert (code, err) == (0, "")
-    shown = json.loads(out)
-    fields = {field["field"]: (field["value"], field["decided_by"]) for field in shown["fields"]}
-    assert (shown["dag_id"], shown["task_id"], shown["runs"], shown["diagnostics"]) == ("explained", "train", True, [])
-    assert fields["backend"] == ("sandbox-v1", "GPU tasks are V1 sandboxes, others V2")
-    assert fields["gpu"] == ("H100, then A100-80GB", 'executor_config["modal"]["gpu"]')
-    assert fields["gpu_wait"] == ("480 s over all candidates", "[modal_executor] gpu_wait")
-    assert fields["cpu"] == ("0.125 cores", "Modal's default")
-    assert fields["memory"] == ("512 MiB", "[modal_executor] memory")
-    assert fields["env.A"] == ("1", 'executor_config["modal"]["env"]["A"]')
-    assert fields["image"][0].startswith("debian_slim, Python 3.")
-
-
-def test_a_function_is_planned_and_refused(
-    dags: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__BACKEND", "function")
-    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__FUNCTIONS", '{"default": {"app": "modalflow", "function": "Runner.run"}}')
-    code, out, _ = run(capsys, json=True)
-    shown = json.loads(out)
-    fields = {field["field"]: (field["value"], field["decided_by"]) for field in shown["fields"]}
-    assert (code, shown["runs"]) == (1, False)
-    assert fields["backend"] == ("function", "[modal_executor] backend")
-    assert fields["function"] == ("modalflow/Runner.run", "[modal_executor] functions")
-    assert fields["pool"][0] == 'modalflow/Runner.run {"gpu":"A100-80GB","memory":512,"timeout":86400}'
-    [found] = shown["diagnostics"]
-    not_yet = "this version plans calls of deployed Functions and does not make them yet"
-    assert found["text"] == f'[modal_executor] backend: {not_yet}; write "sandbox", or leave backend out'
-    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__BACKEND", "auto")
-    code, out, _ = run(capsys, json=True)
-    assert (code, json.loads(out)["fields"][0]["value"]) == (0, "sandbox-v1"), "as the scheduler would"
-
-
-def test_explain_as_a_table(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys)
-    assert code == 0
-    assert "explained.train" in out
-    assert 'executor_config["modal"]["gpu"]' in out
-
-
-def test_a_task_of_another_executor_is_explained_as_if(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, task_id="elsewhere")
-    assert code == 0
-    assert "elsewhere runs on another executor (LocalExecutor); on ModalExecutor it would be:" in out
-
-
-def test_an_unknown_task_names_those_there_are(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, task_id="trian")[::2] == (1, "DAG 'explained' has no task 'trian'; its tasks: elsewhere, train\n")
-
-
-def test_a_dag_that_does_not_import_says_why(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, dag_id="typo")
-    assert code == 1
-    assert err.startswith("DAG 'typo' is not in any bundle; files that could not be imported:\n")
-    assert 'executor_config["modal"]["gpuu"]: unknown key; did you mean "gpu"?' in err
-
-
-def test_an_unknown_bundle(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, bundle_name=["other"])[::2] == (1, "DAG 'explained' is not in other\n")
-
-
-def test_a_wrong_option_is_one_sentence(dags: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__GPU_WAIT", "soon")
-    assert run(capsys)[::2] == (1, "[modal_executor] gpu_wait: expected seconds; got 'soon'\n")
 
 
 def test_every_part_of_a_plan_has_its_row() -> None:
@@ -169,21 +53,6 @@ def test_every_part_of_a_plan_has_its_row() -> None:
         ("volumes./m", "models/v2, read-only", "built-in defaults"),
         ("tags.team", "ml", "built-in defaults"),
     ]
-
-
-def test_a_refused_task_has_its_findings_and_exit_code_1(
-    dags: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = Diagnostic(
-        code="unknown-gpu",
-        severity=Severity.ERROR,
-        origin=Origin(layer="[modal_executor]", path="[modal_executor] default_gpu"),
-        message="unknown GPU",
-    )
-    monkeypatch.setattr(command_explain, "explained", lambda task: Translation(plan=None, diagnostics=(found,)))
-    code, out, _ = run(capsys)
-    assert code == 1
-    assert "explained.train is refused:\nerror: [modal_executor] default_gpu: unknown GPU" in out
 
 
 class TestPs:
@@ -236,13 +105,32 @@ class TestPs:
         )
 
 
-def test_airflow_s_own_command_line_has_the_group(dags: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", "modal", "explain", "explained", "train", "--json"],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-        check=False,
+class TestGroup:
+    """``airflow modal``."""
+
+    def test_it_has_every_shared_command_and_ps(self) -> None:
+        (group,) = get_modal_cli_commands()
+        assert [command.name for command in group.subcommands] == [*COMMANDS, "ps"]
+
+    def test_declaring_it_imports_no_command(self) -> None:
+        script = (
+            "import airflow.cli.cli_config, sys; before = set(sys.modules); import modalflow.provider.commands as c; "
+            "c.get_modal_cli_commands(); print(sorted(m for m in set(sys.modules) - before if m.startswith('modalflow')))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "['modalflow.provider.command_table', 'modalflow.provider.commands']"
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "told"),
+        [
+            (["gpus", "--for", "memory>=100Gi", "--json"], 0, '"gpu": "B200"'),
+            (["fields", "spec.nosuch"], 1, 'no field "spec.nosuch" in a Kubernetes pod'),
+            (["schema"], 0, '"title": "modalflow task template"'),
+        ],
     )
-    assert done.returncode == 0, done.stderr
-    assert '"value": "H100, then A100-80GB"' in done.stdout
+    def test_airflow_s_own_command_line_runs_them(self, arguments: list[str], code: int, told: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "modal", *arguments], capture_output=True, text=True, env=os.environ, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert told in done.stdout + done.stderr
