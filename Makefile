@@ -61,6 +61,7 @@ docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.cli.field_matrix > docs/reference/fields.md
 	$(BIN)/python -m modalflow.cli.codes_pages docs/diagnostics
 	$(BIN)/python -m modalflow.translation.schema > templates/modal-task.schema.json
+	$(BIN)/python -m modalflow.cli.console_blocks docs/commands.md
 
 constraints: setup ## write the exact versions of this environment to constraints.txt
 	{ echo "# Exact versions for development and CI on Python 3.11. Refresh with: make constraints"; \
