@@ -1,7 +1,7 @@
 """Runs the ``console`` blocks of a page again, so that what the page shows is what the commands print.
 
-``python -m modalflow.cli.console_blocks docs/commands.md`` writes the page anew: in each block the line ``$ modalflow …`` stays, and
-what follows it is replaced by what it prints now, in ``examples/`` beside the page. A test holds the page to that.
+``python -m modalflow.cli.console_blocks docs/commands.md`` writes the page anew: in each block the line ``$ modalflow …`` stays,
+and what follows it is replaced by what it prints now, in ``examples/`` beside the page. A test holds the page to that.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def translate_document(document: Document, options: TranslationOptions, folders:
 def translate_task(task: DagTask, site: Site) -> Translation:
     """Translate a task of a DAG as the scheduler would.
 
-    What storing the DAG would turn into text is an error too, as when Airflow parses it. A call of a Function, which the scheduler
-    refuses, comes back with its plan and the refusal.
+    What storing the DAG would turn into text is an error too, as when Airflow parses it. A call of a Function, which the
+    scheduler refuses, comes back with its plan and the refusal.
     """
     from modalflow.executor.configuration import without_functions  # noqa: PLC0415 - documents need none of the executor
 
