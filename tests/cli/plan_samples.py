@@ -95,6 +95,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("setup.folders", (FolderPlan(path="/f"),), in_call=False, in_words=False),
         _sample("setup.links", (("/a", "/b"),), in_call=False, in_words=False),
         _sample("setup.files", (FilePlan(path="/f", text=Text(("a",))),), in_call=False, in_words=False),
+        _sample("setup.user", UserPlan(uid=1000), in_call=False, in_words=False),
         _sample("setup.hosts", (("1.2.3.4", ("a",)),), in_call=False, in_words=False),
     ]
 )
@@ -125,6 +126,15 @@ def with_everything(**changes: Any) -> SandboxPlan:
         volumes=(
             VolumePlan(mount_path="/m", name="models", read_only=True, sub_path="v2"),
             VolumePlan(mount_path="/d", name="data", create_if_missing=True, version=2),
+        ),
+        buckets=(
+            BucketPlan(
+                mount_path="/b", bucket=Bucket(name="images", prefix="raw/", secret=SecretPlan(name="aws"), requester_pays=True)
+            ),
+            BucketPlan(
+                mount_path="/c",
+                bucket=Bucket(name="more", endpoint="https://r2.example.com", path_style=True, read_only=True),
+            ),
         ),
     )
     for sample in SAMPLES.values():

@@ -30,6 +30,7 @@ import modal
 
 for name in ("warehouse", "hf", "ghcr"):
     modal.Secret.objects.create(name, {"HF_TOKEN": "x", "REGISTRY_USERNAME": "u", "REGISTRY_PASSWORD": "p"})
+modal.Secret.objects.create("aws", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
 modal.Volume.objects.create("models")
 """
 
