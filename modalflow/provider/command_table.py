@@ -85,6 +85,25 @@ COMMANDS: Mapping[str, Command] = {
         epilog="Exit codes: 0 every task can run, 1 one is refused or could not be loaded. Nothing is sent to Modal.",
         loads_dags=True,
     ),
+    "lint": Command(
+        help="translate every task of every DAG and every template, and report all findings",
+        run="modalflow.cli.lint_command.run",
+        arguments=(
+            _argument("paths", nargs="*", metavar="PATH", help="DAG files, templates, folders; without one, what is configured"),
+            _argument(
+                "--format",
+                choices=("text", "github", "sarif", "json"),
+                default="text",
+                help="github writes annotations for GitHub Actions, sarif a log for code scanning",
+            ),
+            _argument("--strict", action="store_true", help="warnings fail too"),
+            _argument("--docs", default="", metavar="URL", help="where the pages of docs/diagnostics are, for links in SARIF"),
+            *_SITE,
+            _VERBOSE,
+        ),
+        epilog="Exit codes: 0 there is no error, 1 there is one. Nothing is sent to Modal.",
+        loads_dags=True,
+    ),
     "gpus": Command(
         help="list the GPU models, or rank them for a wish",
         run="modalflow.cli.gpus_command.run",

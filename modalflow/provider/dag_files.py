@@ -18,6 +18,9 @@ from modalflow.provider.policy import OUR_PATHS, configured_names, unchecked, wi
 
 OUR_NAMES = frozenset({*OUR_PATHS, "ModalExecutor"})
 
+EXAMPLES = ("example_dags", "-example-dags")
+"""Ends of the names of the bundles that Airflow adds by itself where examples are to be loaded (3.3.2)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DagTask:
@@ -54,14 +57,16 @@ def load_path(path: Path, *, verbose: bool = False) -> LoadedDags:
     return _loaded(lambda: [_bag(whole, folder, path.stem or "dags")], verbose=verbose)
 
 
-def load_bundles(names: Sequence[str] | None = None, *, dag_id: str | None = None, verbose: bool = False) -> LoadedDags:
+def load_bundles(
+    names: Sequence[str] | None = None, *, dag_id: str | None = None, with_examples: bool = True, verbose: bool = False
+) -> LoadedDags:
     """Load the configured bundles; with ``dag_id`` only until that DAG is found."""
 
     def bags() -> Iterator[Any]:
         from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: PLC0415
 
         for bundle in DagBundlesManager().get_all_dag_bundles():  # type: ignore[no-untyped-call]
-            if names and bundle.name not in names:
+            if (names and bundle.name not in names) or (bundle.name.endswith(EXAMPLES) and not with_examples):
                 continue
             bundle.initialize()
             bag = _bag(bundle.path, bundle.path, bundle.name)
