@@ -60,7 +60,9 @@ docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.translation.gpus_page > docs/reference/gpus.md
 	$(BIN)/python -m modalflow.cli.field_matrix > docs/reference/fields.md
 	$(BIN)/python -m modalflow.cli.codes_pages docs/diagnostics
-	$(BIN)/python -m modalflow.translation.schema > templates/modal-task.schema.json
+	$(BIN)/python -m modalflow.translation.schema template > templates/modal-task.schema.json
+	$(BIN)/python -m modalflow.translation.schema modal > templates/modal.schema.json
+	$(BIN)/python -m modalflow.translation.schema executor-config > templates/executor-config.schema.json
 	$(BIN)/python -m modalflow.cli.console_blocks docs/commands.md
 
 constraints: setup ## write the exact versions of this environment to constraints.txt

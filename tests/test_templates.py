@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from modalflow.templates import TemplateFolders, parse_template, shipped_folder
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.inputs import LoadedTemplate, TaskContext, TranslationOptions
 from modalflow.translation.origins import Origin
-from modalflow.translation.schema import task_schema
+from modalflow.translation.schema import FILES, SCHEMAS, task_schema, text_of
 from modalflow.translation.translate import translate
 
 ASKED = Origin(layer="test", path="asked")
@@ -42,10 +41,10 @@ def test_shipped_templates_are_found_and_translate() -> None:
         assert result.diagnostics == ()
 
 
-def test_the_schema_file_is_the_table_of_keys() -> None:
-    """Renew it by ``python -m modalflow.translation.schema > templates/modal-task.schema.json``."""
-    shipped = json.loads((shipped_folder() / "modal-task.schema.json").read_text(encoding="utf-8"))
-    assert shipped == task_schema()
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_the_schema_files_are_the_table_of_keys(name: str) -> None:
+    """Renew one by ``python -m modalflow.translation.schema NAME > templates/FILE``."""
+    assert (shipped_folder() / FILES[name]).read_text(encoding="utf-8") == text_of(name)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

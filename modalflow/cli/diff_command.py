@@ -1,6 +1,6 @@
-"""``modalflow diff A B`` and ``modalflow schema``: what two files would ask of Modal, field by field, and what templates may say.
+"""``modalflow diff A B``: what two files would ask of Modal, field by field, where it differs.
 
-In: arguments. Out: text or JSON on stdout. Neither needs Airflow.
+In: arguments. Out: text or JSON on stdout. Needs no Airflow.
 """
 
 from __future__ import annotations
@@ -18,16 +18,8 @@ from modalflow.cli.translate_command import console
 from modalflow.cli.translating import Translated, translate_document
 from modalflow.settings import SettingsError
 from modalflow.translation.account import plan_fields
-from modalflow.translation.schema import task_schema
 
 NOT_SET = "not set"
-
-
-def run_schema(_arguments: argparse.Namespace) -> int:
-    """Write the JSON Schema of ``kind: ModalTask``; its ``spec`` is that of ``executor_config["modal"]``."""
-    json.dump(task_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-    return 0
 
 
 def run_diff(arguments: argparse.Namespace) -> int:

@@ -142,9 +142,16 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "schema": Command(
-        help="print the JSON Schema of task templates",
-        run="modalflow.cli.diff_command.run_schema",
-        arguments=(),
+        help="print a JSON Schema, for editors and CI",
+        run="modalflow.cli.schema_command.run",
+        arguments=(
+            _argument(
+                "--of",
+                choices=("template", "modal", "executor-config"),
+                default="template",
+                help='of task templates, of executor_config["modal"], or of a whole executor_config',
+            ),
+        ),
     ),
 }
 """By name, in the order that help shows them."""

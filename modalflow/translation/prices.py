@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.gpus import model_of
 from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.regions import BROAD
 
 CORE_HOUR, FUNCTION_CORE_HOUR = 0.00003942 * 3600, 0.0000131 * 3600
 """USD for one physical core of a sandbox, and of a Function, an hour (modal.com/pricing, 2026-10)."""
 GIB_HOUR, FUNCTION_GIB_HOUR = 0.00000667 * 3600, 0.00000222 * 3600
 """USD for one GiB of memory of a sandbox, and of a Function, an hour (same page)."""
-BROAD_REGIONS = frozenset({"us", "eu", "ap", "uk", "ca", "me", "sa", "af", "mx"})
-"""modal.com/docs/guide/region-selection, 2026-09."""
-BROAD, NARROW = 1.5, 1.75
+FOR_BROAD, FOR_NARROW = 1.5, 1.75
 """Multipliers of the whole price where a region is named (third parties, 2026-10; Modal's page said 1.25 to 2.5 before)."""
 DEFAULT_CORES = 0.125
 DEFAULT_MIB = 128
@@ -61,7 +60,7 @@ def prices_of(plan: Plan) -> tuple[Price, ...]:
 
 def multiplier_of(regions: tuple[str, ...]) -> float:
     """Return the multiplier of the price: 1 anywhere; of several regions, the dearest."""
-    return max((BROAD if region in BROAD_REGIONS else NARROW for region in regions), default=1.0)
+    return max((FOR_BROAD if region in BROAD else FOR_NARROW for region in regions), default=1.0)
 
 
 def _gpu_price(text: str) -> float:

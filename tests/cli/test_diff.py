@@ -1,11 +1,10 @@
-"""``modalflow diff`` and ``modalflow schema``."""
+"""``modalflow diff``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from modalflow.cli.main import main
@@ -51,10 +50,3 @@ def test_what_cannot_be_compared(files: tuple[str, str], tmp_path: Path, capsys:
     assert capsys.readouterr().err == (
         f'error: spec.containers[0].image ({tmp_path}/bad.yaml:2): expected "auto" or an image reference, got an int\n'
     )
-
-
-def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    schema = json.loads(capsys.readouterr().out)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert "gpu" in schema["properties"]["spec"]["properties"]
