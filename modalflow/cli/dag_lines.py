@@ -43,8 +43,8 @@ class DagSource:
         line, config = found
         if config is None:
             return line
-        keys = list(_keys(path))
-        return self._line(config, keys[1:] if keys[:1] == [CONFIG] else keys, line)
+        keys = path_keys(path)
+        return self._line(config, keys[1:] if keys[:1] == (CONFIG,) else keys, line)
 
     def _task(self, name: str) -> tuple[int, ast.expr | None] | None:
         """Return the line of a task's operator or function, and its ``executor_config`` if it is written there."""
@@ -94,6 +94,11 @@ class DagSource:
                 yield from self._children(child, key, depth + 1)
             elif isinstance(name, ast.Constant) and name.value in _spellings(key):
                 yield name.lineno, child
+
+
+def path_keys(path: str) -> tuple[Key, ...]:
+    """Take apart a path as findings spell it: ``executor_config["modal"]["gpu"][0]``, ``pod_override.spec.containers[0]``."""
+    return tuple(_keys(path))
 
 
 def _keys(path: str) -> Iterator[Key]:

@@ -1,24 +1,31 @@
 """The pods and task templates inside files: one document or many, lists, and pods inside Deployments, Jobs and the like.
 
+A document without a kind that has the keys of an ``executor_config`` is one.
+
 In: paths given on the command line. Out: ``Document``s, each with the one thing in it to translate, or with the finding that says
 why there is none. Next: ``translating``.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalflow.templates import LARGEST_FILE, Parsed, parse_documents
+from modalflow.templates import LARGEST_FILE, Lines, Parsed, parse_documents
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import LoadedTemplate
+from modalflow.translation.layers import CONFIG_KEYS
 from modalflow.translation.origins import Origin
 from modalflow.translation.report import PathKey, Root
 
 TEMPLATE_KIND = "ModalTask"
 NO_KIND = "(no kind)"
+CONFIG_KIND = "executor_config"
+STDIN = "-"
+STDIN_SHOWN = "<stdin>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +33,7 @@ class Document:
     """One pod or task template of a file. ``whole`` is the YAML document that it stands in, at ``template.at``.
 
     ``others`` are the places of further pods in the same document. ``problem`` says why there is nothing to translate;
-    ``template`` is ``None`` then.
+    ``template`` is ``None`` then. ``config_lines`` are the lines of a document that is a whole ``executor_config``.
     """
 
     file: str
@@ -36,6 +43,12 @@ class Document:
     template: LoadedTemplate | None = None
     others: tuple[tuple[PathKey, ...], ...] = ()
     problem: Diagnostic | None = None
+    config_lines: Lines | None = None
+
+    @property
+    def is_translatable(self) -> bool:
+        """Whether there is something in it that a task can be made of."""
+        return self.template is not None or self.config_lines is not None
 
     @property
     def title(self) -> str:
@@ -52,8 +65,11 @@ def read_files(paths: Iterable[str]) -> list[Document]:
 
 def _read_file(path: str) -> list[Document]:
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        if path == STDIN:
+            path, content = STDIN_SHOWN, sys.stdin.buffer.read(LARGEST_FILE + 1)
+        else:
+            with Path(path).open("rb") as file:
+                content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             return [_broken(path, "template-unreadable", f"larger than {LARGEST_FILE} bytes")]
         parsed = parse_documents(content.decode("utf-8-sig"))
@@ -75,8 +91,11 @@ def _in_document(path: str, parsed: Parsed) -> Iterator[Document]:
     if parsed.problem:
         yield _broken(path, "bad-template", parsed.problem, line=parsed.problem_line)
         return
-    places = tuple(places_of_pods(parsed.document))
     whole = parsed.document
+    if "kind" not in whole and any(key in whole for key in CONFIG_KEYS):
+        yield Document(file=path, kind=CONFIG_KIND, name="", whole=whole, config_lines=parsed.lines)
+        return
+    places = tuple(places_of_pods(whole))
     if not places:
         place = Origin(layer=f"file {path}", path="kind", file=path, line=parsed.lines.get(("kind",)) or parsed.lines.get(()))
         problem = Diagnostic(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modalflow.cli.documents import TEMPLATE_KIND, Document
+from modalflow.cli.dag_lines import path_keys
+from modalflow.cli.documents import CONFIG_KIND, TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account, leaves
 from modalflow.translation.diagnostics import Diagnostic, Severity
@@ -20,7 +21,7 @@ from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, SandboxPlan
-from modalflow.translation.report import Root
+from modalflow.translation.report import PathKey, Root
 from modalflow.translation.result import Translation
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.translate import translate
@@ -65,6 +66,8 @@ class _Given:
 
 def translate_document(document: Document, options: TranslationOptions, folders: Sequence[str] = ()) -> Translated:
     """Translate one document. Never raises for what is in it."""
+    if document.config_lines is not None:
+        return translate_config(document, document.config_lines, options, folders)
     if document.template is None:
         findings = () if document.problem is None else (document.problem,)
         return Translated(document=document, translation=Translation(plan=None, diagnostics=findings))
@@ -87,6 +90,35 @@ def translate_document(document: Document, options: TranslationOptions, folders:
         document=document,
         translation=dataclasses.replace(translation, diagnostics=found),
         leaves=(*around, *(_of_template(document.template) if native else ()), *inside),
+    )
+
+
+def translate_config(
+    document: Document, lines: Mapping[tuple[PathKey, ...], int], options: TranslationOptions, folders: Sequence[str]
+) -> Translated:
+    """Translate a document that is an ``executor_config``; where it was written is told by the lines of the file."""
+    source = TemplateFolders([*folders, Path(document.file).parent])
+    context = TaskContext()
+
+    def located(origin: Origin) -> Origin:
+        if origin.file is not None or not origin.path.startswith((CONFIG_KIND, "pod_override")):
+            return origin
+        path = path_keys(origin.path)
+        path = path[1:] if path[:1] == (CONFIG_KIND,) else path
+        line = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), None)
+        return dataclasses.replace(origin, file=document.file, line=line)
+
+    result = translate(document.whole, context=context, options=options, templates=source)
+    found = tuple(dataclasses.replace(found, origin=located(found.origin)) for found in result.diagnostics)
+    origins = {name: located(origin) for name, origin in result.origins.items()}
+    told = (
+        dataclasses.replace(leaf, origin=located(leaf.origin))
+        for leaf in account(document.whole, context=context, options=options, templates=source)
+    )
+    return Translated(
+        document=document,
+        translation=dataclasses.replace(result, diagnostics=found, origins=origins),
+        leaves=tuple(leaf for leaf in told if leaf.origin.file == document.file),
     )
 
 

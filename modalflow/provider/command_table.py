@@ -132,11 +132,13 @@ COMMANDS: Mapping[str, Command] = {
         arguments=(_argument("code", nargs="?", default="", metavar="CODE", help="e.g. unknown-gpu"),),
     ),
     "diff": Command(
-        help="what two files would ask of Modal, where it differs",
+        help="what two files, tasks, templates or layers would ask of Modal, where it differs",
         run="modalflow.cli.diff_command.run_diff",
         arguments=(
-            _argument("a", metavar="A", help="YAML or JSON with one pod or task template"),
+            _argument("a", metavar="A", help="a YAML or JSON file, DAG.TASK, template:NAME, options (the site's) or built-in"),
             _argument("b", metavar="B", help="another one"),
+            _DAGS_FOLDER,
+            _BUNDLE,
             _json("one object for each field that differs"),
             *_SITE,
         ),

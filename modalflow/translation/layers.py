@@ -40,7 +40,7 @@ DEFAULTS = Root(layer="built-in defaults", prefix="built-in default of", style="
 TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer, LEGACY_LAYER})
 """The layers that are the ``executor_config`` itself."""
 
-_CONFIG_KEYS = ("modal", "pod_override", "pod_template_file")
+CONFIG_KEYS = ("modal", "pod_override", "pod_template_file")
 _TEMPLATE_KEYS = ("apiVersion", "kind", "metadata", "extends", "spec")
 
 
@@ -101,7 +101,7 @@ class Gathering:
         return self.layers
 
     def _check_config_key(self, key: object) -> None:
-        if key not in _CONFIG_KEYS and key != LEGACY:
+        if key not in CONFIG_KEYS and key != LEGACY:
             Place(CONFIG, (_path_key(key),), self._findings).error("unknown-key", "unknown key", _config_key_hint(key))
 
     def _legacy(self, content: object, *, beside_override: bool) -> None:
@@ -192,11 +192,11 @@ class Gathering:
 
 def _config_key_hint(key: object) -> str:
     if isinstance(key, str):
-        if (near := closest(key, _CONFIG_KEYS)) is not None:
+        if (near := closest(key, CONFIG_KEYS)) is not None:
             return f'did you mean "{near}"?'
         if (near := SYNONYMS.get(key) or closest(key, KEYS)) is not None:
             return f'did you mean {{"modal": {{"{near}": ...}}}}?'
-    return f"known: {', '.join(_CONFIG_KEYS)}"
+    return f"known: {', '.join(CONFIG_KEYS)}"
 
 
 def _path_key(key: object) -> str | int:

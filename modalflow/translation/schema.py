@@ -1,6 +1,6 @@
 """JSON Schemas of what tasks and templates may say, made from the table of keys.
 
-``python -m modalflow.translation.schema template > templates/modal-task.schema.json`` renews a shipped file (``FILES`` names all);
+``python -m modalflow.translation.schema template > templates/modal-task.schema.json`` renews a shipped file (``FILES`` has all);
 a test holds them equal. ``modalflow schema`` prints the same. A schema knows shapes, names and literals; what a text says (a
 quantity, the name of a GPU) only translation knows.
 """

@@ -50,3 +50,52 @@ def test_what_cannot_be_compared(files: tuple[str, str], tmp_path: Path, capsys:
     assert capsys.readouterr().err == (
         f'error: spec.containers[0].image ({tmp_path}/bad.yaml:2): expected "auto" or an image reference, got an int\n'
     )
+
+
+DAG_FILE = """
+from airflow.sdk import DAG, task
+
+with DAG("d", schedule=None):
+    @task(executor_config={"modal": {"image": "me/train:1", "memory": "2Gi"}})
+    def small(): ...
+
+    @task(executor_config={"modal": {"image": "me/train:1", "memory": "4Gi"}})
+    def large(): ...
+
+    small(), large()
+"""
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[tuple[object, ...]]:
+    capsys.readouterr()
+    assert main(["diff", *arguments, "--json"]) == 0
+    return [tuple(row.values()) for row in json.loads(capsys.readouterr().out)]
+
+
+def test_two_tasks_and_a_task_with_a_file(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d.py").write_text(DAG_FILE)
+    where = ("--dags-folder", str(tmp_path / "d.py"))
+    by = 'executor_config["modal"]["memory"]'
+    assert rows(capsys, "d.small", "d.large", *where) == [("memory", 2048, by, 4096, by)]
+    assert rows(capsys, "d.small", files[0], *where) == []
+    assert main(["diff", "d.nosuch", files[0], *where]) == 1
+    assert capsys.readouterr().err.endswith(f"d.nosuch: no such file, and no such task in {tmp_path}/d.py\n")
+
+
+def test_layers(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rows(capsys, "built-in", "options", "-o", "memory=1Gi") == [
+        ("memory", 512, "built-in default of memory", 1024, "[modal_executor] memory")
+    ]
+    (tmp_path / "team.yaml").write_text(TASK)
+    assert rows(capsys, "options", "template:team", "--templates", str(tmp_path)) == [
+        ("image.reference", None, "[modal_executor] image", "me/train:1", f"spec.image ({tmp_path}/team.yaml:3)"),
+        ("memory", 512, "[modal_executor] memory", 2048, f"spec.memory ({tmp_path}/team.yaml:3)"),
+    ]
+    assert rows(capsys, "template:team", files[0], "--templates", str(tmp_path)) == []
+
+
+def test_what_is_none_of_all_that(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "nothing", files[0]]) == 1
+    assert capsys.readouterr().err == ("nothing: no such file; expected a file, DAG.TASK, template:NAME, options or built-in\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -207,3 +208,90 @@ def test_the_plan_of_a_function(capsys: pytest.CaptureFixture[str], deployment: 
     code, out, _ = run(capsys, "--backend", "function", deployment)
     assert code == 1
     assert "no Function of [modal_executor] functions was deployed with the image" in out
+
+
+CONFIG = """\
+modal:
+  gpu: H100
+  memmory: 2Gi
+pod_override:
+  spec:
+    containers:
+    - name: base
+      image: me/train:1
+"""
+
+
+def test_an_executor_config_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    code, shown = as_json(capsys, str(path))
+    (result,) = shown["results"]
+    assert (code, result["kind"], result["translated"]) == (1, "executor_config", False)
+    assert [found["text"] for found in result["diagnostics"]] == [
+        f'executor_config["modal"]["memmory"] ({path}:3): unknown key; did you mean "memory"?'
+    ]
+    path.write_text(CONFIG.replace("memmory", "memory"))
+    code, shown = as_json(capsys, str(path))
+    (result,) = shown["results"]
+    assert (code, result["plan"]["memory"], result["plan"]["gpu_candidates"]) == (0, 2048, ["H100"])
+    assert result["origins"]["image"] == {
+        "layer": "pod_override",
+        "path": "pod_override.spec.containers[0].image",
+        "file": str(path),
+        "line": 8,
+    }
+    assert [(leaf["path"], leaf["line"], leaf["verdict"]) for leaf in result["account"]] == [
+        ("pod_override.spec.containers[0].name", 7, "honoured"),
+        ("pod_override.spec.containers[0].image", 8, "honoured"),
+        ('executor_config["modal"]["gpu"]', 2, "honoured"),
+        ('executor_config["modal"]["memory"]', 3, "honoured"),
+    ]
+
+
+def test_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"modal": {"cpu": 2}}))
+    code, shown = as_json(capsys, str(path))
+    assert (code, shown["results"][0]["plan"]["cpu"]) == (0, 2.0)
+
+
+def test_stdin(deployment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TYPO.encode())))
+    code, shown = as_json(capsys, deployment, "-")
+    assert code == 1
+    assert [(result["file"], result["kind"]) for result in shown["results"]] == [
+        (deployment, "Deployment"),
+        (deployment, "Service"),
+        ("<stdin>", "Pod"),
+    ]
+    assert shown["results"][2]["diagnostics"][1]["text"].startswith("items[0].spec.containers[0].image (<stdin>:6): ")
+
+
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec:
+  schedule: "0 3 * * *"
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: base, image: "me/nightly:1"}]
+"""
+
+
+def test_a_cron_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cron.yaml").write_text(CRON_JOB)
+    code, shown = as_json(capsys, str(tmp_path / "cron.yaml"))
+    (result,) = shown["results"]
+    assert (code, result["kind"], result["path"]) == (0, "CronJob", "spec.jobTemplate.spec.template")
+    assert result["plan"]["image"]["reference"] == "me/nightly:1"
+    assert not [leaf for leaf in result["account"] if leaf["verdict"] == "unaccounted"]
+
+
+def test_two_forms_at_once(deployment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "--json", "--yaml", deployment)
+    assert (code, err) == (2, "translate: --json and --yaml exclude each other\n")
