@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modalflow.translation.plan import Bucket, BucketPlan, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
-from modalflow.translation.setup_plan import FilePlan, FolderPlan, SetupPlan, Text, UserPlan
+from modalflow.translation.setup_plan import FilePlan, FolderPlan, RunPlan, SetupPlan, Text, UserPlan
 
 BASE = SandboxPlan(image=ImagePlan(reference="me/train:1"))
 GPU = replace(BASE, gpu_candidates=("H100",))
@@ -96,6 +96,8 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("setup.links", (("/a", "/b"),), in_call=False, in_words=False),
         _sample("setup.files", (FilePlan(path="/f", text=Text(("a",))),), in_call=False, in_words=False),
         _sample("setup.user", UserPlan(uid=1000), in_call=False, in_words=False),
+        _sample("setup.runs", (RunPlan(name="sync", argv=(Text(("true",)),)),), in_call=False, in_words=False),
+        _sample("setup.hide", ("A",), in_call=False, in_words=False),
         _sample("setup.hosts", (("1.2.3.4", ("a",)),), in_call=False, in_words=False),
     ]
 )
