@@ -8,6 +8,7 @@ needed for tasks only.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from modalflow.cli.documents import STDIN, read_files
 from modalflow.cli.site import Site, site_of
 from modalflow.cli.translate_command import console
 from modalflow.cli.translating import translate_document, translate_task
+from modalflow.provider.explanation import Row, rows_of
 from modalflow.settings import SettingsError
 from modalflow.translation.account import plan_fields
 from modalflow.translation.inputs import TaskContext, TranslationOptions
@@ -59,13 +61,25 @@ def run_diff(arguments: argparse.Namespace) -> int:
     elif not rows:
         sys.stdout.write("both ask Modal for the same\n")
     else:
-        table = Table(pad_edge=False)
-        for heading in ("field", arguments.a, "by", arguments.b, "by"):
-            table.add_column(heading, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(str(row[key])) for key in ("field", "a", "a_by", "b", "b_by")))
-        console().print(table)
+        console().print(_table(first, second))
     return 0
+
+
+def _table(first: Side, second: Side) -> Table:
+    """Return the rows that people read, where they differ."""
+    table = Table(pad_edge=False)
+    for heading in ("field", first.name, "by", second.name, "by"):
+        table.add_column(heading, overflow="fold")
+    a, b = ({row.field: row for row in rows_of(side.translation)} for side in (first, second))
+    for name in dict.fromkeys((*a, *b)):
+        left, right = a.get(name), b.get(name)
+        if left is None or right is None or left.value != right.value:
+            table.add_row(Text(name), *_cells(left), *_cells(right))
+    return table
+
+
+def _cells(row: Row | None) -> tuple[Text, Text]:
+    return (Text(NOT_SET, style="dim"), Text("")) if row is None else (Text(row.value), Text(row.decided_by))
 
 
 def _is_file(name: str) -> bool:
@@ -120,7 +134,7 @@ def _of_task(name: str, site: Site, arguments: argparse.Namespace) -> Translatio
 
 def differences(first: Translation, second: Translation) -> list[dict[str, object]]:
     """Return each plan field that differs, with both values and who set them."""
-    a, b = ({} if one.plan is None else plan_fields(one.plan) for one in (first, second))
+    a, b = (_fields(one) for one in (first, second))
     return [
         {
             "field": name,
@@ -132,6 +146,16 @@ def differences(first: Translation, second: Translation) -> list[dict[str, objec
         for name in dict.fromkeys((*a, *b))
         if a.get(name, NOT_SET) != b.get(name, NOT_SET)
     ]
+
+
+def _fields(result: Translation) -> dict[str, object]:
+    """The fields of a plan as plain data, without those that hold nothing."""
+    fields = {} if result.plan is None else plan_fields(result.plan)
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in fields.items()
+        if value != ()
+    }
 
 
 def _origin(result: Translation, field: str) -> str:

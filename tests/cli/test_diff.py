@@ -96,6 +96,31 @@ def test_layers(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFi
     assert rows(capsys, "template:team", files[0], "--templates", str(tmp_path)) == []
 
 
+def test_volumes_and_gpus_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text("modal: {gpu: [H100, L4], volumes: {/m: {name: models, read_only: true}}}")
+    assert rows(capsys, "options", str(tmp_path / "a.yaml"))[:2] == [
+        ("gpu_candidates", "not set", "", ["H100", "L4"], f'executor_config["modal"]["gpu"] ({tmp_path}/a.yaml:1)'),
+        (
+            "volumes./m",
+            "not set",
+            "",
+            {
+                "mount_path": "/m",
+                "name": "models",
+                "read_only": True,
+                "sub_path": None,
+                "version": None,
+                "create_if_missing": False,
+            },
+            f'executor_config["modal"]["volumes"]["/m"] ({tmp_path}/a.yaml:1)',
+        ),
+    ]
+    assert main(["diff", "options", str(tmp_path / "a.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "models, read-only" in out
+    assert "H100, then L4" in out
+
+
 def test_what_is_none_of_all_that(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "nothing", files[0]]) == 1
     assert capsys.readouterr().err == ("nothing: no such file; expected a file, DAG.TASK, template:NAME, options or built-in\n")
