@@ -162,11 +162,12 @@ def build_translate(settings: Settings) -> Translate:
 def build_backend(settings: Settings, journal: Journal) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
-    from modalflow.worker import bootstrap_source  # noqa: PLC0415
+    from modalflow.worker import bootstrap_source, stop_source  # noqa: PLC0415
 
     def gateway() -> Any:
         from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
 
         return ModalGateway(settings.launch)
 
-    return LaunchBackend(gateway, settings.launch, ["python", "-c", bootstrap_source()], journal)
+    program, stop = (["python", "-c", source] for source in (bootstrap_source(), stop_source()))
+    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop)

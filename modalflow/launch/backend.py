@@ -47,6 +47,7 @@ class LaunchBackend:
         argv: Sequence[str],
         journal: Journal,
         *,
+        stop_argv: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -54,7 +55,8 @@ class LaunchBackend:
         """Keep the arguments; no thread, no import of modal.
 
         ``gateway_factory`` is called on the loop's thread at the first need, again after a failure. ``argv`` is every sandbox's
-        command. ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
+        command, ``stop_argv`` what is run in one that has time to stop.
+        ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
         self._settings = settings
@@ -78,6 +80,7 @@ class LaunchBackend:
         self._around = Surroundings(
             gateway=self._the_gateway,
             argv=tuple(argv),
+            stop_argv=tuple(stop_argv),
             emit=self._events.append,
             request_slot=self._request_slot,
             release_slot=self._release_slot,

@@ -33,6 +33,7 @@ class Surroundings:
 
     gateway: Callable[[], Gateway]
     argv: Sequence[str]
+    stop_argv: Sequence[str]
     emit: Callable[[LaunchEvent], None]
     request_slot: Callable[[Driver], None]
     release_slot: Callable[[], None]
@@ -225,6 +226,11 @@ class Driver:
             case m.Wait(sandbox_id=sandbox_id):
                 await self._around.calm()
                 return m.SandboxEnded(end=await gateway.wait(sandbox_id))
+            case m.AskToStop(sandbox_id=sandbox_id):
+                await gateway.start_in(sandbox_id, self._around.stop_argv)
+                return m.AskedToStop()
+            case m.AwaitEnd():
+                return await self._await_end(step, gateway)
             case m.ReadTail(sandbox_id=sandbox_id):
                 return m.TailRead(text=await gateway.output_tail(sandbox_id, max_bytes=TAIL_BYTES))
             case m.Pause(seconds=seconds):
@@ -232,6 +238,17 @@ class Driver:
                 return m.PauseOver()
             case m.Translate():
                 return self._translate()
+
+    async def _await_end(self, step: m.AwaitEnd, gateway: Gateway) -> m.Happening:
+        ending = asyncio.ensure_future(gateway.wait(step.sandbox_id))
+        over = asyncio.ensure_future(self._around.sleep(step.seconds))
+        try:
+            await asyncio.wait([ending, over], return_when=asyncio.FIRST_COMPLETED)
+            return m.SandboxEnded(end=ending.result()) if ending.done() else m.GraceOver()
+        finally:
+            for task in (ending, over):
+                task.cancel()
+            await asyncio.gather(ending, over, return_exceptions=True)
 
     async def _create(self, step: m.Create, gateway: Gateway) -> m.Happening:
         inline = step.plan.handover == "secret"
@@ -256,6 +273,8 @@ _FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {
     m.Terminate: lambda error: m.TerminateFailed(error=error),
     m.HandOver: lambda error: m.HandOverFailed(error=error),
     m.Wait: lambda error: m.WaitFailed(error=error),
+    m.AskToStop: lambda error: m.AskFailed(error=error),
+    m.AwaitEnd: lambda error: m.WaitFailed(error=error),
     m.ReadTail: lambda _: m.TailRead(text=""),
     m.Pause: lambda _: m.PauseOver(),
 }

@@ -133,6 +133,10 @@ class Gateway(Protocol):
         """End the sandbox at once and return when it is gone; no error if it already ended."""
         ...
 
+    async def start_in(self, sandbox_id: str, argv: Sequence[str]) -> None:
+        """Start a further process in a running sandbox and return; nobody waits for its end."""
+        ...
+
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         """All running sandboxes of the app that carry all these tags."""
         ...

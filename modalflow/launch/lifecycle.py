@@ -26,6 +26,8 @@ from modalflow.launch.identity import attempt_name
 from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.diagnostics import Severity
 from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.result import Translation
+from modalflow.translation.tags import GRACE_TAG
 
 SLOW_CREATE = 2.0
 """Seconds after which a GPU create is reported as waiting: a candidate that is in stock is scheduled well within them."""
@@ -76,7 +78,8 @@ class Lifecycle:
     """One launch. ``handle`` is the only way in; it returns what is to be done."""
 
     __slots__ = (
-        "_adoption", "_attempt", "_candidates", "_doom", "_explaining", "_holds_slot", "_key", "_launch_id", "_plan", "_resume",
+        "_adoption", "_attempt", "_candidates", "_deadline", "_doom", "_explaining", "_grace",
+        "_holds_slot", "_key", "_launch_id", "_plan", "_resume",
         "_retries", "_rules", "_sandbox_id", "_silences", "_story", "_try", "_unknown", "_unreachable_since", "state",
     )  # fmt: skip
 
@@ -96,6 +99,9 @@ class Lifecycle:
         # Why it is unknown whether the latest create made a sandbox; None while that is known.
         self._unknown: GatewayError | m.CreateTimedOut | None = None
         self._doom: _Doom | None = None
+        # Seconds that the sandbox may take to stop, and when they are over once it was asked to.
+        self._grace: int | None = None
+        self._deadline = 0.0
         self._resume: Continuation | None = None
         self._silences = 0
         self._unreachable_since: float | None = None
@@ -151,6 +157,7 @@ class Lifecycle:
             for d in translation.diagnostics
             if d.severity is not Severity.NOTICE
         ]
+        self._grace = _grace_of(translation)
         if self._sandbox_id is not None:  # adopted: it runs already, whatever the configuration says by now
             self._plan = translation.sandbox
             return self._go_on_with(self._sandbox_id)
@@ -325,6 +332,35 @@ class Lifecycle:
             return self._end_doomed(self._doom)
         return self._fail(f"could not end the sandbox {self._sandbox_id} of an earlier attempt: {happening.error}")
 
+    # Giving a sandbox that is not wanted any more time to stop
+
+    def _ask_to_stop(self, seconds: int, reason: str, now: float) -> Commands:
+        self.state = State.STOPPING
+        self._deadline = now + seconds
+        note = m.WriteLog(level="info", text=f"{reason}; the sandbox is asked to stop and has {seconds} s for it")
+        return [note, m.AskToStop(sandbox_id=self._the(self._sandbox_id))]
+
+    @_on(m.AskedToStop, _S.STOPPING)
+    def _on_asked_to_stop(self, _: m.AskedToStop, now: float) -> Commands:
+        return [m.AwaitEnd(sandbox_id=self._the(self._sandbox_id), seconds=max(0.0, self._deadline - now))]
+
+    @_on(m.SandboxEnded, _S.STOPPING)
+    def _on_stopped(self, _: m.SandboxEnded, _now: float) -> Commands:
+        self._sandbox_id = None
+        return self._end_doomed(self._the(self._doom))
+
+    @_on(m.GraceOver, _S.STOPPING)
+    def _on_grace_over(self, _: m.GraceOver, _now: float) -> Commands:
+        return [m.WriteLog(level="warning", text="the sandbox did not stop in its time and is ended"), *self._clear()]
+
+    @_on(m.AskFailed, _S.STOPPING)
+    def _on_ask_failed(self, _: m.AskFailed, _now: float) -> Commands:
+        return self._clear()
+
+    @_on(m.WaitFailed, _S.STOPPING)
+    def _on_wait_for_stop_failed(self, _: m.WaitFailed, _now: float) -> Commands:
+        return self._clear()
+
     # Handing over and running
 
     @property
@@ -402,6 +438,8 @@ class Lifecycle:
     @_on(m.Listed, _S.ADOPTING)
     def _on_listed(self, happening: m.Listed, _now: float) -> Commands:
         if happening.status is not None:
+            seconds = happening.status.tags.get(GRACE_TAG, "")
+            self._grace = int(seconds) if seconds.isdecimal() else None
             return self._adopt(happening.status.sandbox_id)
         return self._check() if self._sandbox_id is not None else self._find_adopted()
 
@@ -466,11 +504,13 @@ class Lifecycle:
         return self._fail(outcomes.reason(end, sandbox_id=sandbox_id, tail=happening.text))
 
     @_on(m.Revoked, *(s for s in _S if s is not _S.ENDED))
-    def _on_revoked(self, happening: m.Revoked, _now: float) -> Commands:
+    def _on_revoked(self, happening: m.Revoked, now: float) -> Commands:
         already = self._doom is not None
         self._doom = _Doom(reason=happening.reason, silent=True)
         if already:
             return []  # its sandbox is being ended; only nobody wants to hear of it any more
+        if self._grace is not None and self.state in (State.RUNNING, State.CHECKING):
+            return self._ask_to_stop(self._grace, happening.reason, now)
         if self.state is State.LAUNCHING and self._try is None:
             # A cancelled V2 create may be carried out after we looked for it. It is bounded: let it return.
             return []
@@ -478,6 +518,8 @@ class Lifecycle:
 
     @_on(m.Broke, *(s for s in _S if s is not _S.ENDED))
     def _on_broke(self, happening: m.Broke, _now: float) -> Commands:
+        if self.state is State.STOPPING:
+            return self._clear()
         again = self._doom is not None or self.state in (State.CLEARING, State.RESOLVING, State.EXPLAINING)
         self._doom = self._doom or _Doom(reason=f"modalflow: internal error: {happening.message}", silent=False)
         return self._end_doomed(self._doom) if again else self._wind_down(self._doom)
@@ -564,3 +606,8 @@ class Lifecycle:
 
     def _invalid(self, what: str) -> InvalidTransition:
         return InvalidTransition(f"launch {self._launch_id}: {what} while {self.state}; so far: {self.story()}")
+
+
+def _grace_of(translation: Translation) -> int | None:
+    plan = translation.sandbox
+    return plan.setup.grace.seconds if plan is not None and plan.setup.grace is not None else None

@@ -158,6 +158,23 @@ class Listed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AskedToStop:
+    """The workload's own program for its end was started in the sandbox."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskFailed:
+    """That program could not be started."""
+
+    error: GatewayError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraceOver:
+    """The sandbox has not ended within its grace period."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Revoked:
     """Airflow wants this launch no more."""
 
@@ -174,7 +191,7 @@ class Broke:
 Happening = (
     Taken | Translated | Prepared | PrepareFailed | SlotGranted | Created | CreateFailed | CreateTimedOut | CreateSlow | LookedUp
     | LookupFailed | Terminated | TerminateFailed | PauseOver | HandedOver | HandOverFailed | SandboxEnded | WaitFailed | Checked
-    | CheckFailed | TailRead | Listed | Revoked | Broke
+    | CheckFailed | TailRead | Listed | AskedToStop | AskFailed | GraceOver | Revoked | Broke
 )  # fmt: skip
 
 
@@ -248,6 +265,21 @@ class Wait:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AskToStop:
+    """Start the program in the sandbox that runs the pod's preStop and signals the workload."""
+
+    sandbox_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AwaitEnd:
+    """Wait for the end of the sandbox, for at most ``seconds``."""
+
+    sandbox_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReadTail:
     """Read the last output of an ended sandbox."""
 
@@ -281,7 +313,7 @@ class Forget:
     """The launch is over; nothing follows."""
 
 
-Step = Translate | Prepare | Create | Find | Check | Terminate | HandOver | Wait | ReadTail | Pause
+Step = Translate | Prepare | Create | Find | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail | Pause
 """Commands that take time. A launch has at most one under way: a new one supersedes the one before (which is cancelled)."""
 
 Command = Step | RequestSlot | ReleaseSlot | Emit | WriteLog | Forget

@@ -30,6 +30,7 @@ class State(StrEnum):
     HANDING_OVER = "handing over"
     RUNNING = "running"
     CHECKING = "checking"
+    STOPPING = "stopping"
     EXPLAINING = "explaining"
     ENDED = "ended"
 

@@ -16,6 +16,7 @@ from typing import Self
 
 from modal import Client, CloudBucketMount, Sandbox, Secret, Volume
 from modal import exception as modal_errors
+from modal.stream_type import StreamType
 
 from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, SandboxEnd, SandboxStatus, Unavailable
 from modalflow.modal_gateway.connection import open_client
@@ -160,6 +161,15 @@ class ModalGateway:
         except NotFound:
             pass
         self._sandboxes.pop(sandbox_id, None)
+
+    async def start_in(self, sandbox_id: str, argv: Sequence[str]) -> None:
+        """Start a further process in a running sandbox. Its output goes nowhere: nobody would read it."""
+        sandbox = await self._look_up(sandbox_id, "start a process in")
+        async with bounded(f"start a process in the sandbox {sandbox_id}", self._settings.rpc_timeout):
+            try:
+                await sandbox.exec.aio(*argv, stdout=StreamType.DEVNULL, stderr=StreamType.DEVNULL)
+            finally:
+                await sandbox.detach.aio()  # type: ignore[no-untyped-call]
 
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         """All running sandboxes of the App with these tags: a call a page, and a call a sandbox for its tags. Without names."""

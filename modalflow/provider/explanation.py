@@ -203,8 +203,18 @@ def _setup(setup: SetupPlan) -> Iterator[_Field]:
         yield f"setup.file.{file.path}", f"mode {file.mode:04o}", OURS
     for address, names in setup.hosts:
         yield f"setup.host.{address}", " ".join(names), OURS
+    yield from _setup_around(setup)
+
+
+def _setup_around(setup: SetupPlan) -> Iterator[_Field]:
+    """What runs before the task, how it ends, and as whom."""
     for run in setup.runs:
         yield f"setup.init.{run.name}", " ".join(map(str, run.argv)), OURS
+    if setup.post_start is not None:
+        yield "setup.post_start", str(setup.post_start), OURS
+    if setup.grace is not None:
+        hook = f"{setup.grace.pre_stop}, then " if setup.grace.pre_stop else ""
+        yield "setup.grace", f"{hook}{setup.grace.signal}, within {setup.grace.seconds} s", OURS
     if setup.user is not None:
         yield "setup.user", ", ".join(f"{name} {value}" for name, value in setup.user.as_plain().items()), OURS
 

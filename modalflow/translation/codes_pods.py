@@ -67,7 +67,7 @@ ROWS: tuple[Code, ...] = (
         "Modal could do it; this version of modalflow does not.",
         "Each field is translated, or named here.",
         "Do what the text says, or remove the field. `[modal_executor] on_unsupported = warn` runs the task without it.",
-        base({"lifecycle": {"preStop": {"exec": {"command": ["sync"]}}}}),
+        base({}, dnsConfig={"nameservers": ["10.0.0.10"]}),
     ),
     Code(
         "unknown-field",

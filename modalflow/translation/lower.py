@@ -19,7 +19,7 @@ from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
 from modalflow.translation.report import Place
 from modalflow.translation.setup_plan import LARGEST, NO_SETUP, VARIABLE, Ref, SetupPlan, Text
 from modalflow.translation.spec import TaskSpec
-from modalflow.translation.tags import safe
+from modalflow.translation.tags import GRACE_TAG, safe
 
 
 def lower(
@@ -45,9 +45,14 @@ def lower(
         cloud=spec.cloud,
         workdir=spec.workdir,
         oidc=spec.oidc,
-        tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}},
+        tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}, **_grace_tag(setup)},
         setup=setup,
     )
+
+
+def _grace_tag(setup: SetupPlan) -> dict[str, str]:
+    """Have a later scheduler know how long this sandbox may take to end."""
+    return {} if setup.grace is None else {GRACE_TAG: str(setup.grace.seconds)}
 
 
 def environment(

@@ -21,6 +21,7 @@ from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_init import InitReader
 from modalflow.translation.pod_layers import ANNOTATION as MERGE_ANNOTATION
+from modalflow.translation.pod_lifecycle import EndOfPod
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
@@ -59,6 +60,7 @@ class PodReader:
         self._templates = templates
         self._native_secrets = native_secrets
         self._user: Chosen = {}
+        self._end: EndOfPod | None = None
         self._on_unsupported = options.on_unsupported
 
     def read(self, pod: PodPieces) -> None:
@@ -163,6 +165,7 @@ class PodReader:
             "securityContext": self._security_context,
             "imagePullSecrets": self._pull_secrets,
             "hostAliases": self._host_aliases,
+            "terminationGracePeriodSeconds": lambda piece: self._the_end().read_period(piece),
         }
         self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
         self._init = self._init_containers(pod) if pod.init_containers else None
@@ -170,6 +173,11 @@ class PodReader:
             self._apply(verdicts.SIDECAR, container.whole)
         if pod.containers:
             self._main_container(pod.containers[0], resources)
+
+    def _the_end(self) -> EndOfPod:
+        if self._end is None:
+            self._end = EndOfPod(self._findings)
+        return self._end
 
     def _init_containers(self, pod: PodPieces) -> InitReader:
         reader = InitReader(pod, self._findings, self._env.sources, dict(self._user))
@@ -268,6 +276,7 @@ class PodReader:
             "workingDir": self._workdir,
             "resources": resources.read,
             "securityContext": self._security_context,
+            "lifecycle": lambda piece: self._the_end().read_lifecycle(piece),
         }
         named = {name: piece for name, piece in container.fields.items() if name != "name"}
         self._fields(named, readers, verdicts.CONTAINER, ("name", "env", "envFrom", "volumeMounts"))
@@ -310,6 +319,8 @@ class PodReader:
             )
         if self._user:
             self.setup = replace(self.setup, user=read_user(self._user, self._findings))
+        if self._end is not None:
+            self.setup = replace(self.setup, grace=self._end.grace, post_start=self._end.post_start)
         env.finish()
         self.settings += env.settings
         self.settings += env.sources.settings

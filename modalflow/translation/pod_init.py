@@ -103,7 +103,9 @@ class InitReader:
         if resources is not None:
             self._apply(verdicts.INIT_RESOURCES, resources)
         for name, piece in container.fields.items():
-            if name not in _READ:
+            if name == "lifecycle":
+                self._apply(verdicts.INIT_LIFECYCLE, piece)
+            elif name not in _READ:
                 self._look_up(piece, verdicts.CONTAINER)
         for name, pieces in container.lists.items():
             if name not in _READ:

@@ -110,7 +110,6 @@ SPEC: Mapping[str, Verdict] = {
     "serviceAccount": _IDENTITY,
     "serviceAccountName": _IDENTITY,
     "shareProcessNamespace": _none("a sandbox has one container"),
-    "terminationGracePeriodSeconds": _small("a task that Airflow revokes is ended at once"),
     "tolerations": _none("Modal has no taints"),
     "topologySpreadConstraints": _none("each task has a sandbox of its own"),
 }
@@ -118,7 +117,6 @@ SPEC: Mapping[str, Verdict] = {
 CONTAINER: Mapping[str, Verdict] = {
     "args": _refused("arguments replace Airflow's own command, so the task would never run", "move them into the task"),
     "imagePullPolicy": _small("Modal keeps the image it pulled first", "change the tag to pull anew", harmless=("IfNotPresent",)),
-    "lifecycle": _later("lifecycle hooks"),
     "livenessProbe": _small("Airflow's own heartbeat watches the task"),
     "ports": _none("a task serves nobody"),
     "readinessProbe": _none("nothing waits for a task to be ready"),
@@ -163,6 +161,7 @@ SIDECAR = _refused("containers beside the task's are not supported yet", "start 
 INIT_CONTAINER = _refused(
     "its image is another one than the task's, and a sandbox has one", "bake what it prepares into the image or a Volume"
 )
+INIT_LIFECYCLE = _refused("Kubernetes allows no hooks of an init container", "remove it")
 INIT_RESOURCES = _small("it runs in the task's sandbox, with what the task has", "give the task what it needs")
 GIT_SYNC = _small(
     "git-sync is not run: Airflow 3 brings a task its DAG as a bundle",

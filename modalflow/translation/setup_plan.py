@@ -116,6 +116,44 @@ class UserPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HookPlan:
+    """A lifecycle hook: one of a command, seconds to do nothing, and an address to GET."""
+
+    argv: tuple[str, ...] = ()
+    sleep: int | None = None
+    url: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def as_plain(self) -> dict[str, object]:
+        """Return what ``worker/hooks.py`` reads."""
+        if self.sleep is not None:
+            return {"sleep": self.sleep}
+        if not self.url:
+            return {"argv": list(self.argv)}
+        return {"url": self.url, "headers": dict(self.headers)} if self.headers else {"url": self.url}
+
+    def __str__(self) -> str:
+        """Show it in a word or two."""
+        if self.sleep is not None:
+            return f"sleep {self.sleep} s"
+        return f"GET {self.url}" if self.url else " ".join(self.argv)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GracePlan:
+    """How a task ends that Airflow takes back: the hook, then the signal, and after ``seconds`` since the start its sandbox."""
+
+    seconds: int
+    signal: str = "SIGTERM"
+    pre_stop: HookPlan | None = None
+
+    def as_plain(self) -> dict[str, object]:
+        """Return what ``worker/stopping.py`` reads."""
+        plain: dict[str, object] = {"seconds": self.seconds, "signal": self.signal}
+        return plain if self.pre_stop is None else {**plain, "hook": self.pre_stop.as_plain()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
     """An init container with the task's own image: a command that must end well before the task starts.
 
@@ -148,6 +186,7 @@ class SetupPlan:
 
     ``links`` are (path, target); ``hosts`` are (address, names). ``user`` is who the task runs as, after all of that.
     ``runs`` are init containers, which see none of the variables named in ``hide``: those are the task's.
+    ``post_start`` is done last, by the task's user; ``grace`` says how it ends.
     """
 
     exports: Mapping[str, Text] = field(default_factory=dict)
@@ -159,6 +198,8 @@ class SetupPlan:
     user: UserPlan | None = None
     runs: tuple[RunPlan, ...] = ()
     hide: tuple[str, ...] = ()
+    post_start: HookPlan | None = None
+    grace: GracePlan | None = None
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in _PARTS)
@@ -177,6 +218,8 @@ class SetupPlan:
             "user": {} if self.user is None else self.user.as_plain(),
             "runs": [run.as_plain() for run in self.runs],
             "hide": list(self.hide),
+            "post_start": {} if self.post_start is None else self.post_start.as_plain(),
+            "grace": {} if self.grace is None else self.grace.as_plain(),
         }
         return json.dumps({name: value for name, value in document.items() if value}, separators=(",", ":"))
 

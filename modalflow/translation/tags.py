@@ -8,7 +8,9 @@ from functools import lru_cache
 
 from modalflow.translation.report import Place, kind_of, shown
 
-RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index"})
+GRACE_TAG = "stop_grace"
+"""Seconds that a sandbox may take to end; absent, it is ended at once."""
+RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", GRACE_TAG})
 """Tags by which modalflow finds its sandboxes again."""
 LONGEST = 63
 """Modal's rule for the tags of an App (modal.com/docs, 2026-09), taken for sandboxes too."""

@@ -1,13 +1,15 @@
 """What runs inside the sandbox.
 
-Flows out: ``bootstrap_source()``, the text that the executor gives to ``python -c`` in every sandbox. ``bootstrap.py`` is
-that text, with the files that it imports from here in the places of their imports; nothing of them is imported here, in the
-scheduler.
+Flows out: ``bootstrap_source()``, the text that the executor gives to ``python -c`` in every sandbox, and ``stop_source()``, that
+of the small program that asks a sandbox to stop. Each is one file with those that it imports from here in the places of their
+imports; nothing of them is imported here, in the scheduler.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -19,7 +21,13 @@ _FUTURE = "from __future__ import annotations\n"
 @cache
 def bootstrap_source() -> str:
     """Return the source of the program that a sandbox runs: one text, standard library only, without a secret."""
-    return _joined(_read("bootstrap"), set())
+    return _lean(_joined(_read("bootstrap"), set()))
+
+
+@cache
+def stop_source() -> str:
+    """Return the source of the program that asks the workload of a sandbox to stop."""
+    return _lean(_joined(_read("stopping"), set()))
 
 
 def _read(name: str) -> str:
@@ -36,3 +44,18 @@ def _joined(text: str, there: set[str]) -> str:
         return _joined(_read(line[1]).split(_FUTURE, 1)[1].strip(), there) + "\n\n"
 
     return _JOINED.sub(part, text)
+
+
+def _lean(source: str) -> str:
+    """Leave out comments and docstrings: an argument has a largest size, and nobody reads this one."""
+    spoken = set(_docstring_lines(ast.parse(source)))
+    lines = [line for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in spoken]
+    return re.sub(r"\n{3,}", "\n\n", "".join(line for line in lines if not line.lstrip().startswith("#")))
+
+
+def _docstring_lines(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for one in body if isinstance(body, list) and len(body) > 1 else ():
+            if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str):
+                yield from range(one.lineno, (one.end_lineno or one.lineno) + 1)

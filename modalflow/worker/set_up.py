@@ -17,13 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from modalflow.worker.commands import run_command
-from modalflow.worker.errors import SetUpError
+from modalflow.worker.errors import EXIT_COMMAND_FAILED, SetUpError
+from modalflow.worker.hooks import HookError, run_hook
 from modalflow.worker.user import User
 
 SETUP = "MODALFLOW_SETUP"
 POD_IP = "MODALFLOW_POD_IP"
 EMULATOR_ROOT = "MODAL_EMULATOR_ROOT"
 MEMORY_FOLDER = "/dev/shm"
+STOP_PLACE = "/tmp/modalflow-stop.json"
 
 
 class SetUp:
@@ -58,6 +60,8 @@ class SetUp:
             if text is not None:
                 self._file(one, text)
         self._hosts(plan.get("hosts", []))
+        if "grace" in plan:
+            self._tell_how_it_ends()
         for name in plan.get("remove", []):
             self._environ.pop(name, None)
         for name, text in exports.items():
@@ -90,12 +94,33 @@ class SetUp:
         return found
 
     def become(self, paths: Any) -> None:
-        """Become the pod's user, who gets ``paths`` too."""
+        """Become the pod's user, who gets ``paths`` too, and run the hook of its start."""
         if self._user is not None:
             self._user.check()
             for path in paths:
                 self._user.own(path)
             self._user.become(self._environ, self._say)
+        if "post_start" in self._plan:
+            try:
+                run_hook(self._plan["post_start"], seconds=None, environ=dict(self._environ))
+            except HookError as error:
+                raise SetUpError(f"postStart: {error}", EXIT_COMMAND_FAILED) from error
+
+    def _tell_how_it_ends(self) -> None:
+        """Leave what ``stopping`` needs to know, written by whoever starts the sandbox and by nobody else."""
+        place = self._place(STOP_PLACE)
+        plan = {"pid": os.getpid(), **self._plan["grace"]}
+        if "user" in self._plan:
+            plan["user"] = self._plan["user"]
+        try:
+            self._make(os.path.dirname(place))
+            if os.path.lexists(place):
+                os.unlink(place)
+            with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
+                json.dump(plan, file)
+        except OSError as error:
+            text = f"cannot write {place} ({error.strerror}): if Airflow takes the task back, it ends without a grace period"
+            self._say("warning", text)
 
     def _text(self, text: Any, what: str) -> str | None:
         found = []

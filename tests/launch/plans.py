@@ -9,6 +9,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import ImagePlan, SandboxPlan
 from modalflow.translation.result import Translation
+from modalflow.translation.setup_plan import GracePlan, SetupPlan
 
 LAUNCH = "0199c5b2-5f0e-7a53-9d0c-6c8a3f7f5b11"
 AUTO = ImagePlan(reference=None, python_version="3.11")
@@ -18,6 +19,8 @@ CPU_STDIN = SandboxPlan(image=ImagePlan(reference="apache/airflow:3.3.2"))
 """V2, but the image keeps an ENTRYPOINT: the workload on stdin."""
 GPU = SandboxPlan(image=AUTO, gpu_candidates=("A10G",), gpu_wait=480.0)
 GPUS = SandboxPlan(image=AUTO, gpu_candidates=("H100:2", "A100-80GB:2"), gpu_wait=100.0)
+PATIENT = SandboxPlan(image=AUTO, setup=SetupPlan(grace=GracePlan(seconds=30)))
+"""Has 30 s to stop."""
 WORKLOAD = '{"token": "eyJhbGciOiJIUzUxMiJ9.c2VjcmV0.c2ln"}'
 
 

@@ -72,6 +72,8 @@ class ScriptedGateway:
     creates: list[CreateCall] = field(default_factory=list)
     handed_over: list[tuple[str, bytes]] = field(default_factory=list)
     terminated: list[str] = field(default_factory=list)
+    started_in: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    on_start_in: Callable[[str], None] | None = None
     looked_for: list[str] = field(default_factory=list)
     listed: list[Mapping[str, str]] = field(default_factory=list)
     logged: list[tuple[str, str, str]] = field(default_factory=list)
@@ -119,6 +121,11 @@ class ScriptedGateway:
 
     async def terminate(self, sandbox_id: str) -> None:
         self.terminated.append(sandbox_id)
+
+    async def start_in(self, sandbox_id: str, argv: Sequence[str]) -> None:
+        self.started_in.append((sandbox_id, tuple(argv)))
+        if self.on_start_in is not None:
+            self.on_start_in(sandbox_id)
 
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         self.listed.append(tags)

@@ -19,7 +19,7 @@ from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, Laun
 from modalflow.launch.gateway import CapacityExhausted, EndKind, Gateway, SandboxEnd, SandboxStatus, Unauthenticated, Unavailable
 from modalflow.settings import LaunchSettings
 from modalflow.translation.result import Translation
-from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, WORKLOAD, refused, request
+from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, WORKLOAD, refused, request
 from tests.launch.scripted_gateway import CreateCall, Gate, ScriptedGateway, until
 
 SETTINGS = LaunchSettings(launch_concurrency=2, launch_retries=2)
@@ -338,6 +338,36 @@ class TestRevoke:
         assert room.gateway.terminated == ["sb-1"]
         room.gateway.end("sb-1", EndKind.TERMINATED, 137)
         assert room.backend.drain() == []
+
+    def test_a_sandbox_with_a_grace_period_is_asked_to_stop(self, room: Room) -> None:
+        room.backend = LaunchBackend(room.connect, SETTINGS, ARGV, room.write, stop_argv=["python", "-c", "stop"])
+        room.gateway.on_start_in = room.gateway.end
+        room.run(request(plan=PATIENT))
+        room.take(LaunchStarted)
+        room.backend.revoke(LAUNCH, "cleared")
+        until(lambda: "no launches" in room.backend.describe(), "the launch forgotten")
+        assert room.gateway.started_in == [("sb-1", ("python", "-c", "stop"))]
+        assert room.gateway.terminated == []
+        assert {"level": "info", "event": "cleared; the sandbox is asked to stop and has 30 s for it"}.items() <= room.journal[
+            -1
+        ][1].items()
+
+    def test_one_that_does_not_stop_is_terminated_and_holds_nobody_up(self, room: Room) -> None:
+        over = Gate()
+
+        async def until_over(_seconds: float) -> None:
+            await over.passed()
+
+        room.build(SETTINGS, until_over)
+        room.run(request(plan=PATIENT))
+        room.take(LaunchStarted)
+        room.backend.revoke(LAUNCH, "cleared")
+        until(lambda: ": stopping" in room.backend.describe(), "its time to run")
+        room.backend.submit(request(launch_id(2)))
+        room.take(LaunchStarted, 2)
+        assert room.gateway.terminated == []
+        over.open()
+        until(lambda: room.gateway.terminated == ["sb-1"], "its end")
 
     def test_an_unknown_launch_is_ignored(self, room: Room) -> None:
         room.backend.start()

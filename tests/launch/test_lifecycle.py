@@ -24,7 +24,7 @@ from modalflow.launch.lifecycle import SLOW_CREATE, UNREACHABLE_LIMIT, Adoption,
 from modalflow.launch.transitions import InvalidTransition, State
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation
-from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, refused
+from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, refused
 
 KEY = "key"
 DOWN = Unavailable("could not create the sandbox: Modal did not answer within 30 s")
@@ -535,3 +535,69 @@ class TestAdoption:
         assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
         assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
         assert launch.tell(m.Terminated()) == [m.Forget()]
+
+
+class TestTimeToStop:
+    """A task that is taken back and has a grace period."""
+
+    ASKED = "queued too long; the sandbox is asked to stop and has 30 s for it"
+
+    def asked(self, launch: Launch) -> None:
+        commands = launch.tell(m.Revoked(reason="queued too long"))
+        assert commands == [m.WriteLog(level="info", text=self.ASKED), m.AskToStop(sandbox_id="sb-1")]
+        assert launch.life.state is State.STOPPING
+
+    def test_it_is_asked_to_stop_and_stops(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        # The time that asking took counts.
+        assert launch.tell(m.AskedToStop(), after=2.0) == [m.AwaitEnd(sandbox_id="sb-1", seconds=28.0)]
+        assert launch.tell(m.SandboxEnded(end=SUCCESS), after=5.0) == [m.Forget()]
+
+    def test_when_its_time_is_over_it_is_ended(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        assert launch.tell(m.AskedToStop(), after=31.0) == [m.AwaitEnd(sandbox_id="sb-1", seconds=0.0)]
+        text = "the sandbox did not stop in its time and is ended"
+        assert launch.tell(m.GraceOver()) == [m.WriteLog(level="warning", text=text), m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]
+
+    @pytest.mark.parametrize("error", [DOWN, NotFound("gone")])
+    def test_what_cannot_be_asked_is_ended_at_once(self, error: GatewayError) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        assert launch.tell(m.AskFailed(error=error)) == [m.Terminate(sandbox_id="sb-1")]
+
+    def test_what_cannot_be_waited_for_is_ended_at_once(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        launch.tell(m.AskedToStop())
+        assert launch.tell(m.WaitFailed(error=DOWN)) == [m.Terminate(sandbox_id="sb-1")]
+
+    def test_a_defect_meanwhile_ends_it(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        assert launch.tell(m.Broke(message="oh")) == [m.Terminate(sandbox_id="sb-1")]
+
+    def test_a_second_revoke_changes_nothing(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        self.asked(launch)
+        assert launch.tell(m.Revoked(reason="again")) == []
+
+    def test_one_that_does_not_run_yet_has_nothing_to_stop(self) -> None:
+        launch = Launch()
+        launch.launching(PATIENT)
+        assert launch.tell(m.Revoked(reason="queued too long")) == []
+        assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.Terminate(sandbox_id="sb-1")]
+
+    def test_one_of_an_earlier_scheduler_says_by_its_tag(self) -> None:
+        launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=False))
+        tags = {"launch": LAUNCH, "stop_grace": "30"}
+        launch.tell(m.Listed(status=SandboxStatus(sandbox_id="sb-1", name="", tags=tags)))
+        self.asked(launch)

@@ -21,7 +21,7 @@ from modalflow.launch.gateway import (
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.transitions import State
 from modalflow.translation.result import Translation
-from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, refused
+from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, refused
 
 MANY = 300
 """Steps within which every launch must have come to an end: silences are an hour each, so the limits strike early."""
@@ -55,7 +55,7 @@ class World:
             label="adoption",
         )
         self.life = Lifecycle(LAUNCH, "key", Rules(create_timeout=120.0, retries=2, jitter=lambda: 0.5), adoption=adoption)
-        self.plan = data.draw(st.sampled_from([CPU, CPU_STDIN, GPU, GPUS]), label="plan")
+        self.plan = data.draw(st.sampled_from([CPU, CPU_STDIN, GPU, GPUS, PATIENT]), label="plan")
         self.now = 0.0
         self.step: m.Step | None = None
         self.wants_slot = False
@@ -100,7 +100,7 @@ class World:
             case _:
                 self.step = command
 
-    def answer(self) -> m.Happening:  # noqa: C901, PLR0911  one case per step
+    def answer(self) -> m.Happening:  # noqa: C901, PLR0911, PLR0912  one case per step
         draw = self.data.draw
         match self.step:
             case None:
@@ -121,6 +121,10 @@ class World:
                 return draw(st.builds(m.Checked, status=statuses()) | st.builds(m.CheckFailed, error=errors))
             case m.Terminate():
                 return draw(st.just(m.Terminated()) | st.builds(m.TerminateFailed, error=errors))
+            case m.AskToStop():
+                return draw(st.just(m.AskedToStop()) | st.builds(m.AskFailed, error=errors))
+            case m.AwaitEnd():
+                return draw(st.just(m.GraceOver()) | st.builds(m.SandboxEnded, end=ends) | st.builds(m.WaitFailed, error=errors))
             case m.HandOver(sandbox_id=sandbox_id):
                 happening = draw(st.just(m.HandedOver()) | st.builds(m.HandOverFailed, error=errors))
                 if isinstance(happening, m.HandedOver):

@@ -22,7 +22,7 @@ WARM_UP = 120.0
 """Seconds for the first call; about two on an idle machine."""
 DAGS = '''
 """DAGs of the worker's tests."""
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, BaseOperator, task
 
 with DAG("plain", schedule=None):
     @task
@@ -46,7 +46,23 @@ with DAG("plain", schedule=None):
         while not gate.exists():
             time.sleep(0.02)
 
-    empty(), prints(), fails(), waits()
+    class Watched(BaseOperator):
+        """Waits as ``waits`` does; ``on_kill`` opens the gate."""
+        def gate(self):
+            import os, pathlib
+            return pathlib.Path(os.environ["TEST_GATE"])
+
+        def execute(self, context):
+            import time
+            self.gate().with_suffix(".started").touch()
+            while not self.gate().exists():
+                time.sleep(0.02)
+
+        def on_kill(self):
+            print("on_kill")
+            self.gate().touch()
+
+    empty(), prints(), fails(), waits(), Watched(task_id="watched")
 '''
 
 CALLBACKS = '''

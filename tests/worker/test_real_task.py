@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from modalflow.modal_gateway.logs import SUPERVISOR_LOGGERS
-from modalflow.worker import bootstrap_source
+from modalflow.worker import bootstrap_source, stop_source
 from tests.worker.conftest import RunSandbox
 from tests.worker.real_airflow import RealAirflow
 
@@ -147,9 +147,11 @@ def test_a_callback_that_fails_fails_the_sandbox(run_sandbox: RunSandbox, env: d
 
 
 @contextmanager
-def waiting_task(airflow: RealAirflow, env: dict[str, str], gate: Path) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
+def waiting_task(
+    airflow: RealAirflow, env: dict[str, str], gate: Path, task_id: str = "waits"
+) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
     """A sandbox whose task runs until ``gate`` exists."""
-    (workload,) = airflow.mint("waits")
+    (workload,) = airflow.mint(task_id)
     environment = {**env, "MODALFLOW_WORKLOAD": json.dumps(workload), "TEST_GATE": str(gate)}
     with subprocess.Popen(
         [sys.executable, "-c", bootstrap_source()],
@@ -201,6 +203,18 @@ def test_sigterm_is_forwarded_to_the_task(airflow: RealAirflow, env: dict[str, s
         _, stderr = process.communicate(timeout=BOUND)
     # Airflow's handler runs on_kill and returns: a Python task goes on (3.3.2).
     assert (process.returncode, stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "success"
+
+
+def test_a_task_that_is_taken_back_runs_its_on_kill(airflow: RealAirflow, env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "root" / "tmp").mkdir(parents=True)
+    place = {"MODAL_EMULATOR_ROOT": str(tmp_path / "root")}
+    grace = {"MODALFLOW_SETUP": json.dumps({"grace": {"seconds": 60, "signal": "SIGTERM"}})}
+    with waiting_task(airflow, {**env, **place, **grace}, tmp_path / "gate", "watched") as (workload, process):
+        subprocess.run([sys.executable, "-c", stop_source()], env={**env, **place}, timeout=BOUND, check=True)
+        stdout, stderr = process.communicate(timeout=BOUND)
+    assert (process.returncode, stderr) == (0, "")
+    assert "on_kill" in [json.loads(line)["event"] for line in stdout.splitlines() if line.startswith("{")]
     assert airflow.state(workload)["state"] == "success"
 
 

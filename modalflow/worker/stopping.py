@@ -1,0 +1,62 @@
+"""Asks the workload of a sandbox to stop: a program of its own, run beside it when Airflow takes the task back.
+
+modalflow runs it (``stop_source``) as ``python -c`` by an exec. Flows in: the file that ``set_up`` wrote, with the workload's
+process id and what the pod says of its end. Kubernetes' order: preStop, then the signal, then, when the grace period is over,
+SIGKILL. The period counts from the start, and it ends here, inside the sandbox: should the executor be gone by then, the sandbox
+still ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from modalflow.worker.hooks import HookError, run_hook
+from modalflow.worker.user import User
+
+PLACE = "/tmp/modalflow-stop.json"  # noqa: S108 - written by whoever started the sandbox, and only believed from there
+LOOK_EVERY = 0.05
+
+
+def main() -> None:
+    """Stop the workload; returns when it has ended."""
+    import signal
+
+    plan = told()
+    deadline = time.monotonic() + plan["seconds"]
+    if "hook" in plan:
+        try:
+            run_hook(plan["hook"], seconds=plan["seconds"], user=User(plan["user"]) if "user" in plan else None)
+        except HookError as error:
+            print(f"modalflow: preStop: {error}", file=sys.stderr)
+    number = getattr(signal, plan["signal"])
+    while send(plan["pid"], number):
+        number = 0
+        if time.monotonic() >= deadline:
+            send(plan["pid"], signal.SIGKILL)
+        time.sleep(LOOK_EVERY)
+
+
+def told() -> Any:
+    """Return what the sandbox's program wrote about its end. A file of somebody else is not believed."""
+    with open((os.environ.get("MODAL_EMULATOR_ROOT") or "") + PLACE, encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
+            raise SystemExit(f"modalflow: {PLACE} is not of the sandbox's own program")
+        return json.load(file)
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal (0: none); tell whether the process is still there."""
+    try:
+        os.kill(pid, number)
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+if __name__ == "__main__":
+    main()
