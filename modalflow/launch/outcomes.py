@@ -23,6 +23,7 @@ EXIT_API_UNREACHABLE = 68
 EXIT_NOT_SET_UP = 69
 EXIT_ROOT = 70
 EXIT_COMMAND_FAILED = 71
+EXIT_NOT_CLONED = 72
 EXIT_NOT_FOUND = 127
 EXIT_KILLED = 137
 EXIT_SIGTERM = 143
@@ -53,6 +54,10 @@ _BY_EXIT_CODE: Mapping[int, str] = {
     EXIT_COMMAND_FAILED: (
         "a command that the task's pod has run before it failed, so the task did not start (exit code 71); its output is in the "
         "task's log"
+    ),
+    EXIT_NOT_CLONED: (
+        "a git repository that the task's pod asks for could not be cloned, so the task did not start (exit code 72); git's "
+        "words are in the task's log"
     ),
     EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
     EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",

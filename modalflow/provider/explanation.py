@@ -208,6 +208,8 @@ def _setup(setup: SetupPlan) -> Iterator[_Field]:
 
 def _setup_around(setup: SetupPlan) -> Iterator[_Field]:
     """What runs before the task, how it ends, and as whom."""
+    for clone in setup.clones:
+        yield f"setup.clone.{clone.path}", f"{clone.repository} {clone.revision}".rstrip(), OURS
     for run in setup.runs:
         yield f"setup.init.{run.name}", " ".join(map(str, run.argv)), OURS
     if setup.post_start is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modalflow.translation.code_row import Code, base, task
+from modalflow.translation.code_row import Code, base, mounted, task
 
 ROWS: tuple[Code, ...] = (
     Code(
@@ -100,5 +100,56 @@ ROWS: tuple[Code, ...] = (
         "Kubernetes would refuse the pod, or take the port from a name that a sandbox does not know.",
         "Write one of them.",
         base({"lifecycle": {"preStop": {"httpGet": {"port": "http"}}}}),
+    ),
+    Code(
+        "bad-repository",
+        "error",
+        "A repository or revision that is not cloned",
+        "git takes https, http, ssh, git and file addresses and `user@host:path` here, without a password, and the name of a "
+        "revision.",
+        "Other transports run programs, and an address with a password would show it to everybody who sees the sandbox.",
+        "Write the plain address; clone what needs a password in the task.",
+        mounted({"gitRepo": {"repository": "ext::sh -c id"}}),
+    ),
+    Code(
+        "cloned-once",
+        "warning",
+        "git-sync's volume is cloned once",
+        "The task finds there what git-sync would bring before it starts, and nothing newer.",
+        "A sandbox runs nothing beside its task.",
+        "Nothing needs to be done if the task reads it once.",
+        base(
+            {"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+            initContainers=[
+                {
+                    "name": "git-sync",
+                    "image": "registry.k8s.io/git-sync/git-sync:v4.4.0",
+                    "args": ["--repo=https://github.com/me/data.git", "--root=/git"],
+                    "volumeMounts": [{"name": "data", "mountPath": "/git"}],
+                }
+            ],
+            volumes=[{"name": "data", "emptyDir": {}}],
+        ),
+    ),
+    Code(
+        "modal-token",
+        "warning",
+        "Modal's token in the place of the cluster's",
+        "The file holds the token of the sandbox's identity that Modal signed, for Modal's own audience.",
+        "A sandbox has no identity in a cluster, and Modal's token has one audience.",
+        "Let the cloud's role trust Modal's OIDC provider.",
+        task(
+            {
+                "modal": {"oidc": True},
+                "pod_override": {
+                    "spec": {
+                        "containers": [{"name": "base", "volumeMounts": [{"name": "t", "mountPath": "/var/run/secrets/tokens"}]}],
+                        "volumes": [
+                            {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "aws", "audience": "sts"}}]}}
+                        ],
+                    }
+                },
+            }
+        ),
     ),
 )

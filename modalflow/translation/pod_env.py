@@ -10,10 +10,10 @@ import re
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.env import NAME, check_name, check_text, split_references
 from modalflow.translation.merge import Setting
+from modalflow.translation.pod_file_keys import file_key_of
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_sources import Sources
 from modalflow.translation.quantities import parse_quantity
@@ -147,11 +147,8 @@ class PodEnv:
         ((kind, content),) = source.items()
         part = piece.part(content, kind)
         place = part.place(self._findings)
-        if kind in verdicts.ENV_SOURCES:
-            verdicts.apply(verdicts.ENV_SOURCES[kind], content, place, self.sources.on_unsupported)
-        elif kind not in _READERS:
-            hint = did_you_mean(kind, (*_READERS, *verdicts.ENV_SOURCES))
-            place.error("unknown-field", "Kubernetes has no such field", hint)
+        if kind not in _READERS:
+            place.error("unknown-field", "Kubernetes has no such field", did_you_mean(kind, _READERS))
         elif not isinstance(content, dict):
             place.error("bad-pod", f"expected a mapping, got {kind_of(content)}")
         else:
@@ -163,6 +160,8 @@ class PodEnv:
             return self.sources.secret_key(part)
         if kind == "configMapKeyRef":
             return self.sources.config_map_key(part)
+        if kind == "fileKeyRef":
+            return file_key_of(self._pod, part, self._findings)
         place = part.place(self._findings)
         if kind == "fieldRef":
             return field_of(self._pod, part.value, place)
@@ -204,7 +203,7 @@ class PodEnv:
                 self._take(name, value, piece)
 
 
-_READERS = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
+_READERS = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef", "fileKeyRef")
 
 
 def field_of(pod: PodPieces, content: dict[str, Any], place: Place) -> Value | None:

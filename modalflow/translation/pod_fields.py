@@ -50,8 +50,13 @@ class PodReader:
         options: TranslationOptions,
         templates: TemplateSource | None = None,
         native_secrets: frozenset[str] = frozenset(),
+        *,
+        identity: bool = False,
     ) -> None:
-        """``native_secrets`` are the Modal Secrets that ``modal`` keys ask for: all their variables stay as they are."""
+        """``native_secrets`` are the Modal Secrets that ``modal`` keys ask for: all their variables stay as they are.
+
+        ``identity``: they ask for ``oidc``.
+        """
         self.settings: list[Setting] = []
         self.gpu = NO_GPU
         self.setup = NO_SETUP
@@ -59,6 +64,7 @@ class PodReader:
         self._options = options
         self._templates = templates
         self._native_secrets = native_secrets
+        self._identity = identity
         self._user: Chosen = {}
         self._end: EndOfPod | None = None
         self._on_unsupported = options.on_unsupported
@@ -73,7 +79,9 @@ class PodReader:
             elif piece.value != _POD_IS[name]:
                 self._place(piece).error("bad-pod", f"expected {_POD_IS[name]}, got {shown(piece.value)}")
         self._metadata(pod)
-        self._env = PodEnv(pod, self._findings, Sources(self._findings, self._options, self._templates, self._on_unsupported))
+        sources = Sources(self._findings, self._options, self._templates, self._on_unsupported)
+        sources.identity = self._identity
+        self._env = PodEnv(pod, self._findings, sources)
         claims = Claims(self._findings, self._options.resource_claims)
         resources = Resources(self._findings, claims, self._options.gpu_substitution)
         nodes = NodeChoice(self._findings, self._options)
@@ -317,6 +325,8 @@ class PodReader:
             self.setup = replace(
                 self.setup, folders=tuple(volumes.folders), links=tuple(volumes.links), files=tuple(volumes.files)
             )
+            if volumes.clones:
+                self.setup = replace(self.setup, clones=tuple(volumes.clones))
         if self._user:
             self.setup = replace(self.setup, user=read_user(self._user, self._findings))
         if self._end is not None:

@@ -14,7 +14,7 @@ from modalflow.translation.pod_env import field_of, resource_of
 from modalflow.translation.pod_merge import Piece, PodPieces
 from modalflow.translation.pod_sources import Content, Sources
 from modalflow.translation.report import Place, kind_of, shown
-from modalflow.translation.setup_plan import Text
+from modalflow.translation.setup_plan import Ref, Text
 
 PLAIN_MODE = 0o644
 ALL_MODES = 0o777
@@ -31,9 +31,13 @@ _PROJECTED = {
     "configMap": ("name", "items", "optional"),
     "secret": ("name", "items", "optional"),
     "downwardAPI": ("items",),
+    "serviceAccountToken": ("path", "audience", "expirationSeconds"),
 }
+_IDENTITY = "MODAL_IDENTITY_TOKEN"
+"""Set by Modal where the task asks for ``oidc``."""
+_AUDIENCE = "oidc.modal.com"
+"""Whom Modal's token is for (modal.com/docs/guide/oidc-integration, 2026-11); nobody can choose it."""
 _REFUSED = {
-    "serviceAccountToken": "a sandbox has no Kubernetes identity",
     "clusterTrustBundle": "a sandbox has no cluster",
     "podCertificate": "a sandbox has no cluster",
 }
@@ -145,7 +149,27 @@ class FileReader:
         if not isinstance(content, dict):
             source.place(self._findings).error("bad-pod", f"expected a mapping, got {kind_of(content)}")
             return False
-        return self._known(content, _PROJECTED[kind], source) and self._take(kind, source, default, found)
+        if not self._known(content, _PROJECTED[kind], source):
+            return False
+        return self._token(source, default, found) if kind == "serviceAccountToken" else self._take(kind, source, default, found)
+
+    def _token(self, source: Piece, default: int | None, found: Entries) -> bool:
+        """Give Modal's token of the sandbox in the place of the cluster's of the pod, if the task has one."""
+        place, path = source.place(self._findings), source.value.get("path")
+        if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
+            place.at("path").error("bad-sub-path", f"expected a path inside the volume, got {shown(path)}")
+            return False
+        if not self._sources.identity:
+            hint = 'write {"modal": {"oidc": True}} for Modal\'s own token, or give the task a Modal Secret'
+            place.warn("dropped", "is not honoured: a sandbox has no Kubernetes identity", hint)
+            found.all_optional = True
+            return True
+        asked = source.value.get("audience")
+        text = f"is Modal's token, for {_AUDIENCE}" + (f" and not for {shown(asked)}" if asked is not None else "")
+        place.warn("modal-token", text, "let the cloud role trust Modal")
+        content = Content(Text((Ref(_IDENTITY),)), secret=True)
+        found.add(path, content, place, own=None, default=default)
+        return True
 
     def _known(self, content: dict[str, Any], names: tuple[str, ...], source: Piece) -> bool:
         unknown = [field for field in content if field not in names]

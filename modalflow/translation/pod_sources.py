@@ -55,6 +55,8 @@ class Sources:
         self.whole: set[str] = set()
         """Modal Secrets whose variables the pod wants as they are."""
         self.on_unsupported = on_unsupported
+        self.identity = False
+        """Whether Modal gives the task a token of its identity."""
         self._findings = findings
         self._options = options
         self._templates = templates

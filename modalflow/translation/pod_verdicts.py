@@ -168,10 +168,6 @@ GIT_SYNC = _small(
     "configure a GitDagBundle, or [modal_executor] dags_volume, and remove it",
 )
 
-ENV_SOURCES: Mapping[str, Verdict] = {
-    "fileKeyRef": _later("a variable from a file", "write its value"),
-}
-
 _VOLUME = 'put the data into a Modal Volume and write {"modal": {"volumes": {PATH: NAME_OF_A_MODAL_VOLUME}}}'
 _BLOCK = _refused("a sandbox has no block devices", _VOLUME)
 _NETWORK = _refused("a sandbox cannot mount network file systems", _VOLUME)
@@ -186,7 +182,6 @@ VOLUME_SOURCES: Mapping[str, Verdict] = {
     "flexVolume": _refused("drivers of a cluster are not in a sandbox", _VOLUME),
     "flocker": _NETWORK,
     "gcePersistentDisk": _BLOCK,
-    "gitRepo": _refused("repositories are not cloned into a sandbox", "clone it in the task, or in the image"),
     "glusterfs": _NETWORK,
     "image": _refused("images are not mounted into a sandbox", "copy what it holds into the task's image"),
     "iscsi": _BLOCK,

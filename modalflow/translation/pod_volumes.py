@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from modalflow.translation.plan import Bucket, BucketPlan, VolumePlan
 from modalflow.translation.pod_csi import FIELDS, below, is_store, read_csi_bucket
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_files import Entries, FileReader
+from modalflow.translation.pod_git import read_git_repo, read_git_sync
 from modalflow.translation.pod_merge import ContainerPieces, Piece, PodPieces
 from modalflow.translation.quantities import parse_quantity
 from modalflow.translation.report import Place, kind_of, shown
-from modalflow.translation.setup_plan import FilePlan, FolderPlan
+from modalflow.translation.setup_plan import ClonePlan, FilePlan, FolderPlan
 from modalflow.translation.volumes import RESERVED, check_mount_path
 
 SHARED = f"{RESERVED}/volumes"
@@ -61,6 +63,7 @@ class PodVolumes:
         self.folders: list[FolderPlan] = []
         self.links: list[tuple[str, str]] = []
         self.files: list[FilePlan] = []
+        self.clones: list[ClonePlan] = []
         self._pod = pod
         self._findings = findings
         self._options = options
@@ -73,7 +76,7 @@ class PodVolumes:
         """Read every volume and every mount of the first container."""
         mounts = self._mounts()
         synced = {
-            mount.value.get("name")
+            mount.value.get("name"): container
             for container in self._pod.init_containers
             if is_git_sync(container)
             for mount in container.lists.get("volumeMounts", ())
@@ -86,8 +89,7 @@ class PodVolumes:
             elif name not in mounts:
                 verdicts.apply(verdicts.UNMOUNTED, piece.value, piece.place(self._findings), "error")
             elif name in synced and "emptyDir" in piece.value:
-                mounts.pop(name)
-                piece.place(self._findings).notice("no-effect", "has no effect: git-sync would fill it, which is not run")
+                self._synced(piece, synced[name], mounts.pop(name))
             else:
                 self._volume(piece, mounts.pop(name))
         for name, left in mounts.items():
@@ -180,6 +182,7 @@ class PodVolumes:
             "emptyDir": self._scratch,
             "ephemeral": self._ephemeral,
             "hostPath": self._host_path,
+            "gitRepo": self._git_repo,
             "csi": self._csi,
             **dict.fromkeys(("configMap", "secret", "downwardAPI", "projected"), self._files),
         }
@@ -300,6 +303,32 @@ class PodVolumes:
         self.folders.append(FolderPlan(path=base, memory=memory))
         for mount in mounts:
             self.links.append((mount.path, f"{base}/{mount.sub_path}" if mount.sub_path else base))
+
+    def _git_repo(self, name: str, source: Piece, mounts: list[Mount]) -> None:
+        clone = read_git_repo(source, self._findings)
+        if clone is not None:
+            self._clone(name, source, mounts, clone)
+
+    def _clone(self, name: str, source: Piece, mounts: list[Mount], clone: ClonePlan) -> None:
+        self._make_scratch(name, source, mounts, size=None, memory=False)
+        self.clones.append(replace(clone, path=self.folders[-1].path))
+
+    def _synced(self, piece: Piece, container: ContainerPieces, mounts: list[Mount]) -> None:
+        """Stand in for git-sync: not for DAGs, which Airflow brings, but for what else the task finds there."""
+        place, name = piece.place(self._findings), piece.value["name"]
+        folder = self._env.values.get("AIRFLOW__CORE__DAGS_FOLDER")
+        if all("dags" in mount.path.split("/") or f"{folder}/".startswith(f"{mount.path}/") for mount in mounts):
+            place.notice("no-effect", "has no effect: git-sync would fill it, which is not run")
+            return
+        entries = [mount.value for mount in container.lists.get("volumeMounts", ()) if isinstance(mount.value, dict)]
+        paths = [entry.get("mountPath") for entry in entries if entry.get("name") == name]
+        at = next((path for path in paths if isinstance(path, str)), "/git")
+        env = PodEnv(self._pod, self._findings, self._env.sources)
+        env.read(container)
+        clone = read_git_sync(container, env, at, self._findings)
+        if clone is not None:
+            place.warn("cloned-once", "is cloned as git-sync would, once: it is not kept up to date while the task runs")
+            self._clone(name, piece.part(piece.value["emptyDir"], "emptyDir"), mounts, clone)
 
     def _host_path(self, _name: str, source: Piece, mounts: list[Mount]) -> None:
         place = source.place(self._findings)

@@ -35,7 +35,15 @@ class Tag:
     name: str
 
 
-Part = str | Ref | Tag
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """The value of ``key`` in the file of variables at ``path``, once init containers have run."""
+
+    path: str
+    key: str
+
+
+Part = str | Ref | Tag | FileKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,7 @@ class Text:
 
     def __str__(self) -> str:
         """Show it as the pod would write it: ``$(NAME)`` stands for a variable."""
-        shown = (
-            part if isinstance(part, str) else f"$({part.variable if isinstance(part, Ref) else part.name})"
-            for part in self.parts
-        )
-        return "".join(shown)
+        return "".join(map(_shown, self.parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,24 @@ class FolderPlan:
 
     path: str
     memory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClonePlan:
+    """A git repository that is cloned into ``path``: into its ``directory`` there, else into one of the repository's name.
+
+    ``revision`` is checked out, if it is given.
+    """
+
+    repository: str
+    revision: str = ""
+    directory: str = ""
+    path: str = ""
+
+    def as_plain(self) -> dict[str, str]:
+        """Return what ``worker/repositories.py`` reads."""
+        names = ("path", "repository", "revision", "directory")
+        return {name: value for name in names if (value := getattr(self, name))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,8 +206,8 @@ class RunPlan:
 class SetupPlan:
     """All of it, in the order in which it is done: texts are put together first, the variables of ``remove`` go last.
 
-    ``links`` are (path, target); ``hosts`` are (address, names). ``user`` is who the task runs as, after all of that.
-    ``runs`` are init containers, which see none of the variables named in ``hide``: those are the task's.
+    ``clones`` come before the links, which are (path, target); ``hosts`` are (address, names). ``user`` is who the task runs as,
+    after all of that. ``runs`` are init containers, which see none of the variables named in ``hide``: those are the task's.
     ``post_start`` is done last, by the task's user; ``grace`` says how it ends.
     """
 
@@ -200,6 +222,7 @@ class SetupPlan:
     hide: tuple[str, ...] = ()
     post_start: HookPlan | None = None
     grace: GracePlan | None = None
+    clones: tuple[ClonePlan, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in _PARTS)
@@ -216,6 +239,7 @@ class SetupPlan:
             ],
             "hosts": [[address, list(names)] for address, names in self.hosts],
             "user": {} if self.user is None else self.user.as_plain(),
+            "clones": [clone.as_plain() for clone in self.clones],
             "runs": [run.as_plain() for run in self.runs],
             "hide": list(self.hide),
             "post_start": {} if self.post_start is None else self.post_start.as_plain(),
@@ -228,12 +252,26 @@ _PARTS = tuple(part.name for part in fields(SetupPlan))
 NO_SETUP = SetupPlan()
 
 
+def _shown(part: Part) -> str:
+    match part:
+        case Ref():
+            return f"$({part.variable})"
+        case Tag():
+            return f"$({part.name})"
+        case FileKey():
+            return f"$({part.key} of {part.path})"
+        case _:
+            return part
+
+
 def _text(text: Text) -> dict[str, object]:
     parts = [part if isinstance(part, str) else _ref(part) for part in text.parts]
     return {"parts": parts, "optional": True} if text.optional else {"parts": parts}
 
 
-def _ref(part: Ref | Tag) -> dict[str, str]:
+def _ref(part: Ref | Tag | FileKey) -> dict[str, str]:
     if isinstance(part, Tag):
         raise TypeError(f"the tag {part.name} was not filled in")
+    if isinstance(part, FileKey):
+        return {"file": part.path, "key": part.key}
     return {"env": part.variable} if part.otherwise is None else {"env": part.variable, "else": part.otherwise}

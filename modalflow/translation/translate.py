@@ -133,7 +133,8 @@ def settle(
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
             pod_rank = rank
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
-    reader = PodReader(findings, options, templates, native_secrets)
+    oidc = [setting.value for setting in settings if setting.key == "oidc"]
+    reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and oidc[-1]))
     merged = merged_pod(strategic, findings) if strategic else None
     if strategic and merged is not None:
         pod, pod_rank = merged[0], strategic[-1][0]

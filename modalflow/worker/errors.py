@@ -10,6 +10,9 @@ EXIT_ROOT = 70
 EXIT_COMMAND_FAILED = 71
 """A command that the task's pod has run before it failed: an init container, or postStart."""
 
+EXIT_NOT_CLONED = 72
+"""A git repository that the task's pod asks for cannot be cloned."""
+
 
 class SetUpError(Exception):
     """What the pod asked for cannot be set up; the text is one readable sentence without a value."""

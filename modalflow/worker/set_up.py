@@ -17,8 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from modalflow.worker.commands import run_command
+from modalflow.worker.env_files import value_in
 from modalflow.worker.errors import EXIT_COMMAND_FAILED, SetUpError
 from modalflow.worker.hooks import HookError, run_hook
+from modalflow.worker.repositories import clone
 from modalflow.worker.user import User
 
 SETUP = "MODALFLOW_SETUP"
@@ -50,10 +52,13 @@ class SetUp:
         """Make variables, folders, links, files and host names."""
         plan = self._plan
         # All texts come from the variables as they were given, before any of them is renamed or removed.
-        exports = {name: self._text(text, f"the variable {name}") for name, text in plan.get("exports", {}).items()}
+        written = {name: text for name, text in plan.get("exports", {}).items() if not _is_of_file(text)}
+        exports = {name: self._text(text, f"the variable {name}") for name, text in written.items()}
         files = [(one, self._text(one["text"], f"the file {one['path']}")) for one in plan.get("files", [])]
         for folder in plan.get("folders", []):
             self._folder(folder["path"], in_memory=folder["memory"])
+        for one in plan.get("clones", []):
+            self._own_all(clone(one, self._place(one["path"]), self._given, self._say))
         for path, target in plan.get("links", []):
             self._link(self._place(path), self._place(target))
         for one, text in files:
@@ -69,7 +74,7 @@ class SetUp:
                 self._environ[name] = text
 
     def run(self) -> None:
-        """Run the init containers, each to its end."""
+        """Run the init containers, each to its end, and read the variables that are in files now."""
         for one in self.runs:
             what = f'the init container "{one["name"]}"'
             user = User(one["user"]) if "user" in one else None
@@ -79,6 +84,9 @@ class SetUp:
             self._say("info", f"{what} starts")
             folder = self._place(one["folder"]) if "folder" in one else None
             run_command(what, argv, self._say, environ=self._environ_of(one, user), folder=folder, user=user)
+        for name, text in self._plan.get("exports", {}).items():
+            if _is_of_file(text) and (value := self._text(text, f"the variable {name}")) is not None:
+                self._environ[name] = value
 
     def _environ_of(self, one: Any, user: Any) -> dict[str, str]:
         """Return an init container's variables: the image's and its own, none of the task's."""
@@ -125,13 +133,25 @@ class SetUp:
     def _text(self, text: Any, what: str) -> str | None:
         found = []
         for part in text["parts"]:
-            value = part if isinstance(part, str) else self._value(part["env"], part.get("else"))
+            if isinstance(part, dict) and "file" in part:
+                value = self._of_file(part["file"], part["key"])
+            else:
+                value = part if isinstance(part, str) else self._value(part["env"], part.get("else"))
             if value is None:
                 if text.get("optional"):
                     return None
+                if "file" in part:
+                    raise SetUpError(f"{what} needs {part['key']} of {part['file']}, which is not there")
                 raise SetUpError(f"{what} needs {part['env']}, which no Modal Secret of this sandbox gives")
             found.append(value)
         return "".join(found)
+
+    def _of_file(self, path: str, key: str) -> str | None:
+        try:
+            with open(self._place(path), encoding="utf-8", errors="replace") as file:
+                return value_in(file.read(), key)
+        except OSError:
+            return None
 
     def _value(self, name: str, otherwise: str | None) -> str | None:
         return _own_address() if name == POD_IP else self._given.get(name, otherwise)
@@ -162,6 +182,12 @@ class SetUp:
                 self._own(folder, shared=True)
         except OSError as error:
             raise SetUpError(f"cannot make the folder {folder} ({error.strerror})") from error
+
+    def _own_all(self, folder: str) -> None:
+        if self._user is not None:
+            for place, _, names in os.walk(folder):
+                for name in ("", *names):
+                    self._own(os.path.join(place, name))
 
     def _own(self, path: str, *, shared: bool = False) -> None:
         if self._user is not None:
@@ -212,6 +238,10 @@ class SetUp:
                 )
         except OSError as error:
             self._say("warning", f"hostAliases: cannot write /etc/hosts ({error.strerror}); their names are not known here")
+
+
+def _is_of_file(text: Any) -> bool:
+    return any(isinstance(part, dict) and "file" in part for part in text["parts"])
 
 
 def _own_address() -> str:

@@ -160,3 +160,15 @@ def test_what_cannot_be_set_up_ends_the_sandbox_with_a_sentence(modal_emulator: 
     code, _, stderr = run(plan, program=bootstrap_source())
     assert code == outcomes.EXIT_NOT_SET_UP
     assert stderr == "modalflow: the pod's set-up failed: the variable P needs K, which no Modal Secret of this sandbox gives\n"
+
+
+def test_the_token_of_its_identity_in_a_file(modal_emulator: EmulatorThread) -> None:
+    pod = """
+    spec:
+      containers: [{name: base, volumeMounts: [{name: token, mountPath: /tokens}]}]
+      volumes: [{name: token, projected: {sources: [{serviceAccountToken: {path: aws}}], defaultMode: 0440}}]
+    """
+    plan = plan_of(pod, {"oidc": True}, {"env": ["MODAL_IDENTITY_TOKEN"], "files": ["/tokens/aws"]})
+    found = seen(plan)
+    assert found["files"] == {"/tokens/aws": ["0o440", found["env"]["MODAL_IDENTITY_TOKEN"]]}
+    assert found["env"]["MODAL_IDENTITY_TOKEN"].count(".") == 2

@@ -152,6 +152,6 @@ class TestOutcomes:
         ours = {
             outcomes.EXIT_REPORTED, outcomes.EXIT_CRASHED, outcomes.EXIT_WORKLOAD_UNREADABLE, outcomes.EXIT_NO_WORKLOAD,
             outcomes.EXIT_AIRFLOW_UNUSABLE, outcomes.EXIT_START_REFUSED, outcomes.EXIT_API_UNREACHABLE, outcomes.EXIT_NOT_SET_UP,
-            outcomes.EXIT_ROOT, outcomes.EXIT_COMMAND_FAILED, outcomes.EXIT_SIGTERM,
+            outcomes.EXIT_ROOT, outcomes.EXIT_COMMAND_FAILED, outcomes.EXIT_NOT_CLONED, outcomes.EXIT_SIGTERM,
         }  # fmt: skip
         assert theirs == ours

@@ -37,7 +37,6 @@ def test_every_field_stands_with_its_verdict(verdict: pod_verdicts.Loss, begin: 
         pod_verdicts.CONTAINER,
         pod_verdicts.SECURITY_CONTEXT,
         pod_verdicts.CAPABILITIES,
-        pod_verdicts.ENV_SOURCES,
     )
     fields = [name for table in tables for name, found in table.items() if found.loss is verdict]
     assert fields
