@@ -157,7 +157,7 @@ class FileReader:
         """Give Modal's token of the sandbox in the place of the cluster's of the pod, if the task has one."""
         place, path = source.place(self._findings), source.value.get("path")
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
-            place.at("path").error("bad-sub-path", f"expected a path inside the volume, got {shown(path)}")
+            place.error("bad-sub-path", f"expected a path inside the volume, got {shown(path)}")
             return False
         if not self._sources.identity:
             hint = 'write {"modal": {"oidc": True}} for Modal\'s own token, or give the task a Modal Secret'

@@ -118,13 +118,13 @@ class EndOfPod:
         if isinstance(port, str) and port.isascii() and port.isdigit():
             port = int(port)
         if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65_536:  # noqa: PLR2004 - ports of TCP
-            place.at("port").error("bad-hook", f"expected the number of a port, got {shown(port)}")
+            place.error("bad-hook", f"expected the number of a port, got {shown(port)}")
         elif scheme not in {"HTTP", "HTTPS"}:
-            place.at("scheme").error("bad-hook", f"expected HTTP or HTTPS, got {shown(scheme)}")
+            place.error("bad-hook", f"expected HTTP or HTTPS, got {shown(scheme)}")
         elif not all(isinstance(text, str) and text.isprintable() and " " not in text for text in (path, host)):
             place.error("bad-hook", "expected a path and a host without spaces")
         elif not isinstance(headers, list) or not all(_is_header(header) for header in headers):
-            place.at("httpHeaders").error("bad-hook", "expected a list of mappings with name and value")
+            place.error("bad-hook", "expected httpHeaders as a list of mappings with name and value")
         else:
             url = f"{scheme.lower()}://{host}:{port}/{path.lstrip('/')}"
             return HookPlan(url=url, headers=tuple((header["name"], header["value"]) for header in headers))

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modalflow.translation.plan import Bucket, BucketPlan, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
-from modalflow.translation.setup_plan import FilePlan, FolderPlan, RunPlan, SetupPlan, Text, UserPlan
+from modalflow.translation.setup_plan import (
+    ClonePlan,
+    FilePlan,
+    FolderPlan,
+    GracePlan,
+    HookPlan,
+    RunPlan,
+    SetupPlan,
+    Text,
+    UserPlan,
+)
 
 BASE = SandboxPlan(image=ImagePlan(reference="me/train:1"))
 GPU = replace(BASE, gpu_candidates=("H100",))
@@ -98,6 +108,9 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("setup.user", UserPlan(uid=1000), in_call=False, in_words=False),
         _sample("setup.runs", (RunPlan(name="sync", argv=(Text(("true",)),)),), in_call=False, in_words=False),
         _sample("setup.hide", ("A",), in_call=False, in_words=False),
+        _sample("setup.post_start", HookPlan(argv=("true",)), in_call=False, in_words=False),
+        _sample("setup.grace", GracePlan(seconds=30), in_call=False, in_words=False),
+        _sample("setup.clones", (ClonePlan(repository="https://h/r", path="/r"),), in_call=False, in_words=False),
         _sample("setup.hosts", (("1.2.3.4", ("a",)),), in_call=False, in_words=False),
     ]
 )

@@ -53,7 +53,7 @@ spec:
 POD = """\
 kind: Pod
 spec:
-  terminationGracePeriodSeconds: 30
+  priorityClassName: high
   dnsPolicy: Default
   containers: [{name: base}]
 """
