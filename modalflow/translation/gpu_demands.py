@@ -7,7 +7,6 @@ a ``Wish``, with a finding for every requirement that chooses nothing on Modal.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -53,8 +52,7 @@ class Strength(IntEnum):
     SLICE = 4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """One requirement that says something about the model. ``strict``: it is about the card, not about its name."""
 
     models: Values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from modalflow.translation.report import Place, kind_of, shown
 
@@ -23,7 +24,7 @@ def read_image(value: object, place: Place) -> str | None:
         return None
     if value == AUTO:
         return value
-    match = _REFERENCE.fullmatch(value) if len(value) <= _LONGEST else None
+    match = _matched(value) if len(value) <= _LONGEST else None
     if match is None:
         place.error("bad-image", f"{shown(value)} is no image reference", 'write e.g. "ghcr.io/me/train:1.2"')
         return None
@@ -35,6 +36,11 @@ def read_image(value: object, place: Place) -> str | None:
             "write a version tag or a digest",
         )
     return value
+
+
+@lru_cache(maxsize=256)  # a deployment has few images
+def _matched(reference: str) -> re.Match[str] | None:
+    return _REFERENCE.fullmatch(reference)
 
 
 def read_registry_secret(value: object, place: Place) -> str | None:

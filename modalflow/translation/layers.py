@@ -87,11 +87,11 @@ class Gathering:
         pod_file = config.get("pod_template_file")
         # As in KubernetesExecutor, a task's own pod template stands in for the site's, not on top of it.
         if pod_file is None:
-            self._template(options.pod_template_file, Place(OPTIONS, ("pod_template_file",), self._findings), may_be_path=True)
-        self._template(options.default_template, Place(OPTIONS, ("default_template",), self._findings))
-        self._template(options.queue_templates.get(queue), Place(OPTIONS, ("queue_templates", queue), self._findings))
-        self._template(pod_file, Place(CONFIG, ("pod_template_file",), self._findings), may_be_path=True)
-        self._template(modal.get("template"), Place(MODAL, ("template",), self._findings))
+            self._template(options.pod_template_file, OPTIONS, "pod_template_file", may_be_path=True)
+        self._template(options.default_template, OPTIONS, "default_template")
+        self._template(options.queue_templates.get(queue), OPTIONS, "queue_templates", queue)
+        self._template(pod_file, CONFIG, "pod_template_file", may_be_path=True)
+        self._template(modal.get("template"), MODAL, "template")
         override = config.get("pod_override")
         if override is not None:
             self.layers.append(Layer(root=POD_OVERRIDE, content=override, is_pod=True))
@@ -120,11 +120,10 @@ class Gathering:
             )
         return {}
 
-    def _template(self, name: object, asked_by: Place, *, may_be_path: bool = False) -> None:
-        """Append the layers of one template: those that it extends, then its own."""
-        if name is None:
-            return
-        self._load(name, asked_by, chain=(), seen=set(), may_be_path=may_be_path)
+    def _template(self, name: object, root: Root, *path: str, may_be_path: bool = False) -> None:
+        """Append the layers of one template: those that it extends, then its own. ``path`` in ``root`` is who asked for it."""
+        if name is not None:
+            self._load(name, Place(root, path, self._findings), chain=(), seen=set(), may_be_path=may_be_path)
 
     def _load(self, name: object, asked_by: Place, *, chain: tuple[str, ...], seen: set[str], may_be_path: bool = False) -> None:
         if not isinstance(name, str) or not name:

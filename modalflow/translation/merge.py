@@ -73,7 +73,7 @@ def read_options(layer: Layer, rank: int, findings: list[Diagnostic]) -> list[Se
         findings += found
         if not found:
             _kept["options"] = (layer.content, settings)
-    return [setting._replace(place=setting.place.into(findings)) for setting in settings]
+    return [Setting(key, value, place.into(findings), rank, places) for key, value, place, rank, places in settings]
 
 
 def _report_unknown(key: object, place: Place) -> None:

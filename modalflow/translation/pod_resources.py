@@ -18,7 +18,17 @@ from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import report_device
 from modalflow.translation.pod_merge import Piece
-from modalflow.translation.quantities import VCPUS_A_CORE, check_cpu_pair, check_memory_pair, cores, is_below, mib, parse_quantity
+from modalflow.translation.quantities import (
+    VCPUS_A_CORE,
+    check_cpu_pair,
+    check_memory_pair,
+    cores,
+    is_below,
+    mib,
+    parse_quantity,
+    usual_cores,
+    usual_mib,
+)
 from modalflow.translation.report import Place, kind_of, shown
 
 GPU = "nvidia.com/gpu"
@@ -42,6 +52,8 @@ class Resources:
         self._substitution = substitution
         self._slice: tuple[str, ...] = ()
         self._found: dict[str, dict[str, Piece]] = {"limits": {}, "requests": {}}
+        self._gpu_names: list[str] = []
+        self._others: list[tuple[str, str]] = []
         self._gpu: tuple[int, Piece] | None = None
 
     def read(self, piece: Piece) -> None:
@@ -69,6 +81,11 @@ class Resources:
         known = self._found[side].get(name)
         if known is None:
             self._found[side][name] = piece
+            if name != "cpu" and name != "memory":  # noqa: PLR1714 (the quicker form)
+                if not _is_gpu(name):
+                    self._others.append((side, name))
+                elif name not in self._gpu_names:
+                    self._gpu_names.append(name)
             return
         weak, strong = sorted((known, piece), key=lambda p: len(p.path))
         self._found[side][name] = strong
@@ -81,10 +98,8 @@ class Resources:
             self._both("memory", self._mib, check_memory_pair),
         ]
         self._count_gpus()
-        for side in _SIDES:
-            for name, piece in self._found[side].items():
-                if name not in {"cpu", "memory"} and not _is_gpu(name):
-                    found.append(self._other(name, piece))
+        if self._others:
+            found += [self._other(name, self._found[s][name]) for s in _SIDES for side, name in self._others if side == s]
         return [setting for setting in found if setting is not None]
 
     def gpu_count(self) -> tuple[int, Piece] | None:
@@ -131,16 +146,19 @@ class Resources:
         return number
 
     def _cores(self, piece: Piece) -> float | None:
+        if type(piece.value) is str and (usual := usual_cores(piece.value)) is not None:
+            return usual
         number = self._quantity(piece, "500m")
         return None if number is None else cores(number / VCPUS_A_CORE, self._place(piece), value=piece.value, unit=" vCPU")
 
     def _mib(self, piece: Piece) -> int | None:
+        if type(piece.value) is str and (usual := usual_mib(piece.value)) is not None:
+            return usual
         number = self._quantity(piece, "2Gi")
         return None if number is None else mib(number, self._place(piece), value=piece.value)
 
     def _count_gpus(self) -> None:
-        names = [name for side in _SIDES for name in self._found[side] if _is_gpu(name)]
-        for name in dict.fromkeys(names):
+        for name in self._gpu_names:
             counted = self._count(name)
             if counted is None:
                 continue

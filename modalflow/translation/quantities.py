@@ -83,6 +83,21 @@ def _parse_text(text: str) -> Decimal | None:
 
 
 @lru_cache(maxsize=1024)
+def usual_cores(text: str) -> float | None:
+    """Return the cores of a pod's cpu that there is nothing to say about; ``None`` for every other, which ``cores`` judges."""
+    number = _parse_text(text) if len(text) <= _LONGEST else None
+    found = None if number is None else number / VCPUS_A_CORE
+    return None if found is None or not SMALLEST_CPU <= found <= LARGEST_CPU else float(found)
+
+
+@lru_cache(maxsize=1024)
+def usual_mib(text: str) -> int | None:
+    """Return the MiB of a pod's memory that there is nothing to say about; ``None`` for every other, which ``mib`` judges."""
+    number = _parse_text(text) if len(text) <= _LONGEST and not text.strip().endswith(("n", "u", "m")) else None
+    return None if number is None or not MIB <= number <= LARGEST_MIB * MIB else math.ceil(number / MIB)
+
+
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> int | None:
     """Return the seconds of ``90s``, ``10m``, ``1h30m``, ``1d`` or a bare number, else ``None``."""
     text = text.strip() if len(text) <= _LONGEST else ""

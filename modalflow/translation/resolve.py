@@ -43,33 +43,34 @@ def resolve(
         places["timeout"] = timeout_place
     if "gpu_wait" not in places and gpu.request:
         places["gpu_wait"] = Place(OPTIONS, ("gpu_wait",), findings)
-    gpu_wait = merged.get("gpu_wait")
+    get = merged.values.get
+    gpu_wait = get("gpu_wait")
     _check_gpu_wait(merged, options, gpu.request)
-    mounts = (merged.get("volumes") or {}).values()
+    mounts = (get("volumes") or {}).values()
     buckets = tuple([mount for mount in mounts if isinstance(mount, BucketPlan)])
     for bucket in buckets:
         places[f"buckets.{bucket.mount_path}"] = places.pop(f"volumes.{bucket.mount_path}")
     spec = TaskSpec(
-        image=merged.get("image") or "auto",
-        registry_secret=merged.get("registry_secret"),
-        entrypoint=merged.get("entrypoint"),
+        image=get("image") or "auto",
+        registry_secret=get("registry_secret"),
+        entrypoint=get("entrypoint"),
         gpu=gpu.request,
         gpu_wait=options.gpu_wait if gpu_wait is None else gpu_wait,
-        cpu=merged.get("cpu"),
-        memory=merged.get("memory"),
-        env=merged.get("env") or {},
-        secrets=tuple((merged.get("secrets") or {}).values()),
+        cpu=get("cpu"),
+        memory=get("memory"),
+        env=get("env") or {},
+        secrets=tuple((get("secrets") or {}).values()),
         volumes=tuple([mount for mount in mounts if not isinstance(mount, BucketPlan)]) if buckets else tuple(mounts),
         buckets=buckets,
         timeout=timeout,
-        region=merged.get("region") or (),
-        cloud=merged.get("cloud"),
-        workdir=merged.get("workdir"),
-        tags=merged.get("tags") or {},
+        region=get("region") or (),
+        cloud=get("cloud"),
+        workdir=get("workdir"),
+        tags=get("tags") or {},
         setup=setup,
-        backend=merged.get("backend") or "sandbox",
-        disk=merged.get("disk"),
-        oidc=merged.get("oidc") or False,
+        backend=get("backend") or "sandbox",
+        disk=get("disk"),
+        oidc=get("oidc") or False,
     )
     return spec, places
 
