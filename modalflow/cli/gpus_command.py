@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from modalflow.translation.diagnostics import Diagnostic, Severity, render
 from modalflow.translation.gpu_requests import Constraint, constraint_of, judge, read_gpu
-from modalflow.translation.gpus import CATALOGUE, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
+from modalflow.translation.gpus import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
 from modalflow.translation.report import Place, Root
 
 WISH = Root(layer="--for", prefix="--for", style="subscript")
@@ -101,6 +101,8 @@ def ranking(request: Sequence[GpuChoice], constraint: Constraint) -> list[Row]:
     for model in by_price(CATALOGUE):
         if model.name not in taken:
             reasons = judge(model, constraint)
+            if PINNED in taken and model.name == "H100":
+                reasons = (f"Modal may make it an H200, which does not fit: {PINNED} is sent",)
             why = "; ".join(reasons) or ("not asked for" if model.exact else "lets Modal choose: only by its name")
             rows.append({"rank": None, "gpu": model.name, **_facts(model), "usd_an_hour": model.price, "why": why})
     return rows

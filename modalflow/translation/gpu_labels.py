@@ -173,13 +173,14 @@ def match_bound(key: str, number: int, *, above: bool) -> LabelMatch | None:
 
 def match_name(text: str) -> LabelMatch | None:
     """Return what a product's name in any tool's spelling means, ``None`` if nobody knows it."""
-    name = text.upper()
+    name = text.upper().removesuffix(".UNPARTITIONED")
     if partition := _PARTITION.fullmatch(name):
         return slice_of(f"{partition.group(2)}g.{partition.group(3)}gb")
     model = BY_NAME.get(name)
     if model is not None:
         return tables.A100 if model.name == "A100" else exact(model.name)
-    return tables.GKE.get(text.lower()) or _product(name.replace("_", "-").replace(" ", "-"))
+    name = name.replace("_", "-").replace(" ", "-")
+    return tables.GKE.get(name.lower()) or _product(name)
 
 
 def _product(value: str) -> LabelMatch | None:

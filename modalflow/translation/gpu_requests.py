@@ -12,9 +12,11 @@ from typing import TypeVar
 
 from modalflow.translation.diagnostics import LONGEST_TYPO, did_you_mean
 from modalflow.translation.gpu_labels import match_name
+from modalflow.translation.gpu_spellings import hint_for, with_our_keys
 from modalflow.translation.gpus import (
     BY_NAME,
     CATALOGUE,
+    PINNED,
     PRICES_OF,
     SENT_AS_WRITTEN,
     GpuChoice,
@@ -32,13 +34,16 @@ from modalflow.translation.report import Place, Root, kind_of, shown
 MOST_EXPENSIVE = 1_000_000
 """USD an hour: a bound far above any price, so that a wrong number is told from a limit."""
 MOST_GPUS = max(m.most for m in CATALOGUE)
-CONSTRAINT_KEYS = ("name", "any_of", "ordered", "memory", "count", "compute_capability", "max_price", "accelerators", "vendor")
+CONSTRAINT_KEYS = (
+    *("name", "any_of", "ordered", "memory", "count", "compute_capability", "max_price", "accelerators", "vendor"),
+    "total_memory",
+)
 
 _OTHER_VENDORS = ("amd", "google", "intel", "tenstorrent", "aws", "habana")
 _SUGGESTED = tuple(spelling for model in CATALOGUE for spelling in (model.name, *model.spellings))
 T = TypeVar("T", float, tuple[int, int])
 
-_REQUEST = re.compile(r"\s*([^:\s]*)\s*(?::\s*(\S*)\s*)?", re.ASCII)
+_REQUEST = re.compile(r"\s*([^:\s]*(?: +[^:\s]+)*)\s*(?::\s*(\S*)\s*)?", re.ASCII)
 _UNIT = r"(Gi|GiB|GB|G|Mi|MiB|MB)"
 _BOUND = re.compile(rf"(>=|<=|==|>|<|)\s*(\d{{1,6}}(?:\.\d{{1,3}})?)\s*{_UNIT}", re.ASCII)
 _MEMORY_RANGE = re.compile(
@@ -50,10 +55,11 @@ _CAPABILITY = re.compile(r"(>=|<=|==|>|<|)\s*(\d{1,2})(?:\.(\d))?", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constraint:
-    """Bounds on a model: GiB of one GPU, compute capability, USD an hour of one GPU, and how many of it."""
+    """Bounds on a model: GiB of one GPU and of all, compute capability, USD an hour of one GPU, and how many of it."""
 
     count: int = 1
     memory: tuple[tuple[str, float], ...] = ()
+    total: tuple[tuple[str, float], ...] = ()
     compute: tuple[tuple[str, tuple[int, int]], ...] = ()
     price: float | None = None
 
@@ -64,6 +70,9 @@ def judge(model: GpuModel, constraint: Constraint) -> tuple[str, ...]:
     for operator, bound in constraint.memory:
         if not _holds(float(model.memory), operator, bound):
             found.append(f"has {model.memory} GiB, not {operator} {bound:g}")
+    for operator, bound in constraint.total:
+        if not _holds(float(model.memory * constraint.count), operator, bound):
+            found.append(f"{constraint.count} have {model.memory * constraint.count} GiB, not {operator} {bound:g}")
     for operator, (major, minor) in constraint.compute:
         if not _holds(model.compute, operator, (major, minor)):
             found.append(f"has compute capability {model.capability}, not {operator} {major}.{minor}")
@@ -88,6 +97,9 @@ def read_gpu(value: object, place: Place) -> GpuRequest | None:
         return _read_dict(value, place)
     if isinstance(value, (list, tuple)):
         return _read_fallbacks(value, place)
+    if isinstance(value, (set, frozenset)):  # SkyPilot's: any of them
+        found = _read_fallbacks(sorted(value, key=str), place)
+        return None if found is None else tuple(sorted(found, key=lambda choice: choice.price))
     if type(value) is int:
         place.error(
             "bad-gpu",
@@ -116,7 +128,10 @@ def _read_fallbacks(values: list[object] | tuple[object, ...], place: Place) -> 
 
 def read_text(text: str, place: Place) -> GpuRequest | None:
     """Read one text: ``A10G``, ``H100:2``; dstack's ``A100:40GB:2``, ``24GB..``, ``nvidia:L4``, ``H100:1..8``; also ``L4+``."""
+    text = text.strip().removeprefix("accelerator_type:")  # Ray's resource
     parts = [part.strip() for part in text.split(":")]
+    if "," in text:
+        return _read_listed(text, parts, place)
     if len(parts) > 1 and parts[0].lower() in _OTHER_VENDORS:
         place.error("gpu-not-on-modal", f"Modal has NVIDIA GPUs only, got {shown(text)}", "write a model of NVIDIA's, such as L4")
         return None
@@ -128,6 +143,17 @@ def read_text(text: str, place: Place) -> GpuRequest | None:
     if not any(ranges) and not is_more and not any(_COUNT_RANGE.fullmatch(part) for part in parts[1:]):
         return _read_names_choice(text, place)
     return _read_foreign(text, parts, place)
+
+
+def _read_listed(text: str, parts: list[str], place: Place) -> GpuRequest | None:
+    """Read dstack's ``A10,L4:24GB:2``: any of the models, the cheapest first."""
+    if any("," in part for part in parts[1:]):
+        listed = ", ".join(shown(part.strip()) for part in text.split(","))
+        place.error("bad-gpu", f"expected one GPU, or models with one size and count, got {shown(text)}", f"write [{listed}]")
+        return None
+    found = [read_text(":".join((name, *parts[1:])), place) for name in parts[0].split(",")]
+    choices = [choice for request in found for choice in request or ()]
+    return without_doubles(sorted(choices, key=lambda choice: choice.price)) if all(r is not None for r in found) else None
 
 
 def _read_foreign(text: str, parts: list[str], place: Place) -> GpuRequest | None:
@@ -268,7 +294,11 @@ def _refuse_near(name: str, models: tuple[str, ...], place: Place) -> None:
     place.error("gpu-not-on-modal", f"Modal has no {shown(name)}", f"the nearest: {priced(models)}")
 
 
-def _read_dict(value: dict[object, object], place: Place) -> GpuRequest | None:
+def _read_dict(given: dict[object, object], place: Place) -> GpuRequest | None:
+    before = len(place.findings)
+    value = with_our_keys(given, place)
+    if len(place.findings) > before:
+        return None
     if not value:
         place.error(
             "bad-gpu", "expected at least one constraint, got an empty dict", 'write e.g. {"memory": ">=24Gi"}, or [] for no GPU'
@@ -286,9 +316,11 @@ def constraint_of(value: object) -> Constraint:
             memory=tuple(b for part in value.split(":") for b in _read_range(part)) if isinstance(value, str) else ()
         )
     nowhere = Place(Root(layer="", prefix="", style="dotted"), (), [])
+    value = with_our_keys(value, nowhere)
     return Constraint(
         count=_read_count(value.get("count"), nowhere) or 1,
         memory=_read_memory_bound(value.get("memory"), nowhere),
+        total=_read_memory_bound(value.get("total_memory"), nowhere),
         compute=_read_capability(value.get("compute_capability"), nowhere),
         price=_read_price(value.get("max_price"), nowhere),
     )
@@ -318,7 +350,7 @@ def _read_constraint(value: dict[object, object], place: Place) -> GpuRequest | 
     before = len(place.findings)
     for key in value:
         if key not in CONSTRAINT_KEYS:
-            hint = did_you_mean(key, CONSTRAINT_KEYS) if isinstance(key, str) else ""
+            hint = hint_for(key) or (did_you_mean(key, CONSTRAINT_KEYS) if isinstance(key, str) else "")
             place.error("unknown-key", f"unknown key {shown(key)}", hint or f"known: {', '.join(CONSTRAINT_KEYS)}")
     vendor = value.get("vendor")
     if vendor is not None and (not isinstance(vendor, str) or vendor.lower() != "nvidia"):
@@ -327,18 +359,24 @@ def _read_constraint(value: dict[object, object], place: Place) -> GpuRequest | 
     constraint = Constraint(
         count=count or 1,
         memory=_read_memory_bound(value.get("memory"), place.at("memory")),
+        total=_read_memory_bound(value.get("total_memory"), place.at("total_memory")),
         compute=_read_capability(value.get("compute_capability"), place.at("compute_capability")),
         price=_read_price(value.get("max_price"), place.at("max_price")),
     )
     names = _read_candidates(value, place)
     if sum(d.severity == "error" for d in place.findings[before:]) or count is None:
         return None
-    return _solve(place, constraint, names, keep_order="ordered" in value, own_counts=value.get("count") is None)
+    keep_order = "ordered" in value or isinstance(value.get("accelerators"), (list, tuple))
+    return _solve(place, constraint, names, keep_order=keep_order, own_counts=value.get("count") is None)
 
 
 def _read_count(value: object, place: Place) -> int | None:
     if value is None:
         return 1
+    if isinstance(value, str) and (least := _least(value.strip())) is not None and 1 <= least <= MOST_GPUS:
+        if not value.strip().isdigit():
+            place.notice("least-count", f"{shown(value)} GPUs: the least of the range is taken, {least}")
+        return least
     if type(value) is not int or not 1 <= value <= MOST_GPUS:
         place.error("bad-gpu-count", f"expected 1 to 8 GPUs, got {shown(value)}")
         return None
@@ -354,7 +392,8 @@ def _read_memory_bound(value: object, place: Place) -> tuple[tuple[str, float], 
         return ((operator or ">=", _gib(number, unit)),)
     if text and (bounds := _read_range(text)):
         return bounds
-    place.error("bad-gpu-memory", f'expected a bound such as ">=40Gi", got {shown(value)}')
+    hint = f'write ">={value}Gi"' if type(value) is int and value > 0 else ""
+    place.error("bad-gpu-memory", f'expected a bound such as ">=40Gi", got {shown(value)}', hint)
     return ()
 
 
@@ -427,8 +466,18 @@ def _solve(
         offered = tuple(GpuChoice(name=m.name, count=constraint.count) for m in by_price(CATALOGUE) if m.exact)
     elif not own_counts:
         offered = tuple(replace(choice, count=constraint.count) for choice in offered)
+    if choices is not None and (constraint.memory or constraint.total):
+        offered = tuple(sized for choice in offered for sized in _sizes(choice))
     fits = [c for c in offered if not judge(model_of(c.name), replace(constraint, count=c.count))]
     if not fits:
         place.error("no-gpu-fits", "no GPU fits these constraints", f"prices for one GPU ({PRICES_OF}): {price_list()}")
         return None
+    if any(operator in {"<=", "<"} and bound < model_of("H200").memory for operator, bound in constraint.memory):
+        fits = [replace(choice, name=PINNED) if choice.name == "H100" else choice for choice in fits]
     return without_doubles(fits if keep_order else sorted(fits, key=lambda choice: choice.price))
+
+
+def _sizes(choice: GpuChoice) -> tuple[GpuChoice, ...]:
+    """Return the A100 of both sizes for a name that leaves the size to Modal: who bounds the memory does not."""
+    becomes = model_of(choice.name).becomes if choice.name == "A100" else ()
+    return tuple(replace(choice, name=name) for name in becomes) or (choice,)

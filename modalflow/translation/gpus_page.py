@@ -83,13 +83,19 @@ the name of the ResourceClaimTemplate or ResourceClaim: `{"two-gpus": {"gpu": "A
 | SkyPilot | `{"any_of": [{"accelerators": "H100:1"}, {"accelerators": "A100-80GB:1"}]}`, the same with `ordered` | as above |
 | SkyPilot | `"L4+"`, `"24GB+"` | at least the memory of an L4, at least 24 GB |
 | dstack | `"A100:40GB:2"`, `"nvidia:L4"` | two A100-40GB, an L4 |
+| SkyPilot | `{"accelerators": ["H100:8", "A100-80GB:8"]}`, and a set `{"H100:1", "L4:1"}` | in that order; the cheapest first |
 | dstack | `"24GB.."`, `"24GB..48GB:2"` | by memory |
+| dstack | `"A100,H100:80GB:2"`, `{"name": ["A100", "H100"], "memory": "40GB..", "count": "2..4"}` | the cheapest first |
+| dstack | `{"memory": {"min": 24, "max": 48}, "total_memory": "96GB..", "count": 4}` | GB of one GPU and of all |
 | dstack | `"H100:1..8"` | the least of the range: one H100 |
-| Ray | `"A100-40G"`, `"A100-80G"` | A100-40GB, A100-80GB |
-| Flyte | `"nvidia-tesla-a100"`, `"T4_VWS"`, `"A100.partition_2g_10gb"` | A100-40GB, a T4, a MIG slice |
+| Ray | `"A100-40G"`, `"A100-80G"`, `"accelerator_type:A100"` | A100-40GB, A100-80GB, A100 |
+| Ray | `{"num_gpus": 2, "accelerator_type": "A10G"}` | two A10 |
+| Flyte | `"nvidia-tesla-a100"`, `"T4_VWS"`, `"T4.unpartitioned"`, `"A100.partition_2g_10gb"` | A100-40GB, T4, T4, a MIG slice |
 | NVIDIA | `"NVIDIA-A100-SXM4-80GB"` | A100-80GB |
 
-The same model twice under two names (A10, A10G) is one candidate.
+The same model twice under two names (A10, A10G) is one candidate. Beside a bound on the memory `A100` is both of its sizes, and
+under a bound that an H200 would break an H100 is sent as `H100!`. Fractions of GPUs, other makers' and keys of other tools that
+are not about GPUs (`infra`, `use_spot`, `cpus`) are refused with what to write instead.
 """
 
 

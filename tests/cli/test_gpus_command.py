@@ -63,7 +63,7 @@ def test_the_ranking_says_why(capsys: pytest.CaptureFixture[str]) -> None:
         ('["H100", "A100-80GB"]', ["H100", "A100-80GB"]),
         ("any_of=H100|A100-80GB", ["A100-80GB", "H100"]),
         ("ordered=H100|A100-80GB,memory>=80Gi", ["H100", "A100-80GB"]),
-        ("compute>=9.0,memory<=100Gi,count=2", ["RTX-PRO-6000:2", "H100:2"]),
+        ("compute>=9.0,memory<=100Gi,count=2", ["RTX-PRO-6000:2", "H100!:2"]),
         ("V100", ["A10", "L40S"]),
     ],
 )

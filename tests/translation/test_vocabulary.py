@@ -128,7 +128,7 @@ def test_labels_that_name_a_model(key: str, value: str, model: str) -> None:
         (PRODUCT, "NVIDIA-GH200-480GB", "near"),
         (PRODUCT, "NVIDIA-GeForce-RTX-4090", "near"),
         (PRODUCT, "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "near"),
-        (PRODUCT, "AMD-Instinct-MI300X", "unknown"),
+        (PRODUCT, "AMD-Instinct-MI300X", "absent"),
         ("gpu-type", "pool-a", "unclear"),
         ("gpu-memory", "300gb", "unclear"),
         ("cloud.google.com/gke-nodepool", "a100-pool", "unclear"),
