@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from modalflow.translation.diagnostics import Diagnostic, Severity, render
 from modalflow.translation.gpu_requests import Constraint, constraint_of, judge, read_gpu
 from modalflow.translation.gpus import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
-from modalflow.translation.report import Place, Root
+from modalflow.translation.prices import multiplier_of
+from modalflow.translation.regions import modal_region
+from modalflow.translation.report import Place, Root, shown
 
 WISH = Root(layer="--for", prefix="--for", style="subscript")
 _PART = re.compile(r"\s*([a-z_]+)\s*(>=|<=|==|=|>|<)\s*(.+?)\s*", re.ASCII)
@@ -39,13 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     except WishError as error:
         sys.stderr.write(f"modalflow gpus: --for: {error}\n")
         return 2
-    request = read_gpu(value, place)
+    region = value.pop("region", None) if isinstance(value, dict) else None
+    if region is not None and (not isinstance(region, str) or modal_region(region) is None):
+        sys.stderr.write(f"modalflow gpus: --for: region: no region of Modal's is known for {shown(region)}\n")
+        return 2
+    request = read_gpu(value or "0GB+", place)
     errors = [d for d in findings if d.severity is Severity.ERROR]
     if request is None and not all(d.code == "no-gpu-fits" for d in errors):
         sys.stderr.write(f"modalflow gpus: {render(errors)}\n")
         return 2
-    rows = ranking(request or (), constraint_of(value))
-    _print_ranking(rows, as_json=arguments.json)
+    rows = ranking(request or (), constraint_of(value), multiplier_of(() if region is None else (region,)))
+    _print_ranking(rows, as_json=arguments.json, region=region)
     return 0 if request else 1
 
 
@@ -90,13 +96,17 @@ def _number(name: str, raw: str) -> int | float:
 Row = dict[str, object]
 
 
-def ranking(request: Sequence[GpuChoice], constraint: Constraint) -> list[Row]:
-    """Return the candidates in the order they are tried, then the models that are none, each with the reason."""
+def ranking(request: Sequence[GpuChoice], constraint: Constraint, factor: float = 1.0) -> list[Row]:
+    """Return the candidates in the order they are tried, then the models that are none, each with the reason.
+
+    ``factor`` is what a named region does to the price.
+    """
     rows: list[Row] = []
     for rank, choice in enumerate(request, start=1):
         model = model_of(choice.name)
         why = f"the nearest to {choice.stands_for}" if choice.stands_for else "fits"
-        rows.append({"rank": rank, "gpu": choice.text, **_facts(model), "usd_an_hour": round(choice.price, 2), "why": why})
+        price = round(choice.price * factor, 2)
+        rows.append({"rank": rank, "gpu": choice.text, **_facts(model), "usd_an_hour": price, "why": why})
     taken = {model_of(choice.name).name for choice in request}
     for model in by_price(CATALOGUE):
         if model.name not in taken:
@@ -104,7 +114,8 @@ def ranking(request: Sequence[GpuChoice], constraint: Constraint) -> list[Row]:
             if PINNED in taken and model.name == "H100":
                 reasons = (f"Modal may make it an H200, which does not fit: {PINNED} is sent",)
             why = "; ".join(reasons) or ("not asked for" if model.exact else "lets Modal choose: only by its name")
-            rows.append({"rank": None, "gpu": model.name, **_facts(model), "usd_an_hour": model.price, "why": why})
+            price = round(model.price * factor, 2)
+            rows.append({"rank": None, "gpu": model.name, **_facts(model), "usd_an_hour": price, "why": why})
     return rows
 
 
@@ -139,9 +150,9 @@ def _print_catalogue(*, as_json: bool) -> None:
     sys.stdout.write(f"\nPrices of {PRICES_OF}, for one GPU, without CPU and memory.\n")
 
 
-def _print_ranking(rows: list[Row], *, as_json: bool) -> None:
+def _print_ranking(rows: list[Row], *, as_json: bool, region: str | None) -> None:
     if as_json:
-        _print_json({"prices_of": PRICES_OF, "ranking": rows})
+        _print_json({"prices_of": PRICES_OF, "region": region, "ranking": rows})
         return
     lines = [("#", "GPU", "GIB", "COMPUTE", "USD/H", "WHY")]
     for row in rows:
@@ -151,6 +162,8 @@ def _print_ranking(rows: list[Row], *, as_json: bool) -> None:
             (rank, str(row["gpu"]), str(row["memory_gib"]), str(row["compute_capability"]), f"{price:.2f}", str(row["why"]))
         )
     _print_table(lines)
+    if region is not None:
+        sys.stdout.write(f"\nPrices with the factor {multiplier_of((region,)):g} of the region {region}.\n")
 
 
 def _print_table(lines: Iterable[tuple[str, ...]]) -> None:

@@ -112,7 +112,7 @@ COMMANDS: Mapping[str, Command] = {
                 "--for",
                 dest="wish",
                 metavar="WISH",
-                help="rank the models for a wish: memory>=40Gi,count=2,price<=3, any_of=H100|A100-80GB, a JSON value of the gpu "
+                help="rank the models for a wish: memory>=40Gi,count=2,price<=3,region=us, any_of=H100|L40S, JSON of the gpu "
                 "key, or A100:40GB:2",
             ),
             _json("print JSON"),

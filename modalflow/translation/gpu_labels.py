@@ -112,6 +112,9 @@ _FREE_KEY = re.compile(
 )
 _COUNT_KEY = re.compile(r"(?:.*/)?(?:[\w-]*[-_.])?gpus?[-_.]?(?:count|num|number)", re.ASCII | re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,6})\s*(gb|gib|gi|g|mb|mib|mi|m)?", re.ASCII | re.IGNORECASE)
+_NOISE = re.compile(r"GPUS?|POOLS?|NODES?", re.ASCII)
+_TIMES = re.compile(r"^\d+X(?=[A-Z])|X\d+$", re.ASCII)
+"""``gpua100``, ``t4pool``, ``8xh100``, ``h100x8``: what stands around a GPU's name in the name of a pool."""
 _WORDS = re.compile(r"[^A-Z0-9]+", re.ASCII)
 _LONGEST_KEY = 317
 _LEAST_MIB = 1000
@@ -145,7 +148,7 @@ def _own_words(key: str, value: str) -> LabelMatch | None:
         return VAGUE
     if _FREE_KEY.fullmatch(key):
         return _free_label(value)
-    words = [word for word in _WORDS.split(value.upper()) if word]
+    words = [_TIMES.sub("", word) for word in _WORDS.split(_NOISE.sub("-", value.upper())) if word]
     pairs = (f"{left}-{right}" for left, right in pairwise(words))
     names = [BY_NAME[word].name for word in (*pairs, *words) if word in BY_NAME]
     if names or any(_OTHER_CARDS.fullmatch(word) for word in words):

@@ -52,7 +52,7 @@ def _hourly(usd_a_second: float) -> float:
 
 
 _GB40 = (40326, 40960)
-_GB80 = (79647, 81920)
+_GB80 = (80994, 81920)
 _B200 = (182642, 196608)
 
 CATALOGUE: tuple[GpuModel, ...] = (

@@ -74,6 +74,15 @@ def test_every_form_of_the_gpu_key_is_ranked(wish: str, tried: list[str], capsys
     assert all(row["why"] for row in rows)
 
 
+def test_a_region_raises_the_price(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gpus", "--json", "--for", "any_of=H100|A100-80GB,region=us-east"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["region"] == "us-east"
+    assert [(row["gpu"], row["usd_an_hour"]) for row in found["ranking"][:2]] == [("A100-80GB", 4.38), ("H100", 6.91)]
+    assert main(["gpus", "--for", "name=L4,region=eu"]) == 0
+    assert capsys.readouterr().out.endswith("\nPrices with the factor 1.5 of the region eu.\n")
+
+
 def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gpus", "--json", "--for", "memory>=400Gi"]) == 1
     rows = json.loads(capsys.readouterr().out)["ranking"]
@@ -91,6 +100,7 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
         ("count>=2", "modalflow gpus: --for: count takes '=', got '>='; write e.g. memory>=40Gi,count=2,price<=3\n"),
         ("count=two", "modalflow gpus: --for: count: expected a number, got 'two'\n"),
         ("memory>=much", 'modalflow gpus: --for["memory"]: expected a bound such as ">=40Gi", got ">=much"\n'),
+        ("region=moon", 'modalflow gpus: --for: region: no region of Modal\'s is known for "moon"\n'),
         ("A10GG", 'modalflow gpus: --for: unknown GPU "A10GG"; did you mean "A10G"?\n'),
         ("{", "modalflow gpus: --for: no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"),
     ],
