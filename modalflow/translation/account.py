@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 from modalflow.translation import legacy
-from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, DEFAULTS, MODAL, OPTIONS, Layer
@@ -32,6 +33,24 @@ ABOUT_MERGING = frozenset({"dropped-by-override", "container-name", "legacy-conf
 """Findings at a value that tell of another one, or of its form: they do not account for the parts of the value they stand at."""
 STRUCTURE = "structure"
 """What a leaf is honoured as that only says what its neighbours are: a container's name, the document's kind."""
+
+AGREES = "agrees"
+"""What a leaf is honoured as that is read and asks for what holds without it: another value would be reported."""
+
+ENTRIES = frozenset(
+    {
+        "env",
+        "envFrom",
+        "volumes",
+        "volumeMounts",
+        "hostAliases",
+        "resourceClaims",
+        "claims",
+        "matchExpressions",
+        "imagePullSecrets",
+    }
+)
+"""Lists whose entries are read as one: with one field refused, the entry is."""
 
 
 class Fate(StrEnum):
@@ -61,7 +80,9 @@ def account(
     """Return the fate of every leaf, in the order written. Never raises; what cannot be read at all is one reported leaf."""
     try:
         return tuple(_account(executor_config, context, options, templates))
-    except Exception:  # user objects can raise anything, and translate has reported it
+    except BaseException as error:  # user objects can raise anything, and translate has reported it
+        if is_of_the_process(error):
+            raise
         return (Leaf(origin=CONFIG.origin(()), fate=Fate.REPORTED, codes=("untranslatable",)),)
 
 
@@ -80,7 +101,7 @@ def _account(config: object, context: TaskContext, options: TranslationOptions, 
     strategic = is_strategic(layers, options.merge)
     ablation = _Ablation([_plain(layer, nulls=strategic) for layer in layers], context, options, findings, templates)
     for rank, layer in enumerate(layers):
-        if layer.root not in (DEFAULTS, OPTIONS):
+        if layer.root not in (DEFAULTS, OPTIONS) and not (layer.root == MODAL and "modal" not in config):
             yield from ablation.layer(rank, layer)
 
 
@@ -236,16 +257,70 @@ class _Ablation:
             return Leaf(origin=origin, fate=Fate.EMPTY)
         if root == MODAL and path == ("template",):
             return _told_or(Leaf(origin=origin, fate=Fate.HONOURED, fields=("template",)), root, path, self._findings)
-        content = self._layers[rank].content
+        if refusals := self._refusals(origin):
+            return Leaf(origin=origin, fate=Fate.REPORTED, codes=refusals)
         codes = codes_at(root, path, self._findings)
-        fields, _, findings = self._effects(self._with(rank, without(content, path)))
+        fields, _, findings = self._effects(self._with(rank, without(self._layers[rank].content, path)))
         if decided := _differing(self._fields, fields):
             return Leaf(origin=origin, fate=Fate.HONOURED, fields=decided, codes=codes)
         if codes := codes or _gone(self._found, findings):
             return Leaf(origin=origin, fate=Fate.REPORTED, codes=codes)
+        return self._without_effect(rank, root, path, value)
+
+    def _without_effect(self, rank: int, root: Root, path: Path, value: object) -> Leaf:
+        """Return the fate of a leaf without which everything is the same, and of which nothing is said."""
         if _is_structure(path):
-            return Leaf(origin=origin, fate=Fate.HONOURED, fields=(STRUCTURE,))
-        return self._overridden(rank, root, path) or self._agreeing(rank, root, path, value)
+            return Leaf(origin=root.origin(path), fate=Fate.HONOURED, fields=(STRUCTURE,))
+        if overridden := self._overridden(rank, root, path):
+            return overridden
+        if codes := self._codes_of_entry(root, path, self._layers[rank].content):
+            return Leaf(origin=root.origin(path), fate=Fate.REPORTED, codes=codes)
+        return self._agreeing(rank, root, path, value)
+
+    def _refusals(self, origin: Origin) -> tuple[str, ...]:
+        """Return the errors at the leaf itself: it has no effect, whatever the rest of a plan that is not run looks like."""
+        here = [f for f in self._findings if f.origin.path == origin.path and f.severity is Severity.ERROR]
+        return tuple(dict.fromkeys(f.code for f in here if (f.origin.layer, f.origin.file) == (origin.layer, origin.file)))
+
+    def _codes_of_entry(self, root: Root, path: Path, content: object) -> tuple[str, ...]:
+        """Return the errors beside the leaf in the same entry of a list; for a mount, also those of the volume of its name.
+
+        A volume goes with its mounts, if not one of them is left. Neighbours in a list do not go with each other.
+        """
+        for end in range(len(path) - 1):
+            if path[end] not in ENTRIES or not isinstance(path[end + 1], int):
+                continue
+            for inner in range(len(path) - 1, end + 1, -1):
+                if isinstance(path[inner], str) and (codes := self._errors(root, path[:inner], path[: inner + 1])):
+                    return codes
+            partner = {"volumes": "volumeMounts", "volumeMounts": "volumes"}.get(str(path[end]))
+            name = _at(content, (*path[: end + 2], "name"))
+            if partner is not None and isinstance(name, str):
+                found = [self._errors(other, entry) for other, entry in self._entries(partner, name)]
+                if any(found) and (partner == "volumes" or all(found)):
+                    return tuple(dict.fromkeys(code for codes in found for code in codes))
+        return ()
+
+    def _errors(self, root: Root, path: Path, but_not: Path | None = None) -> tuple[str, ...]:
+        here, own = root.render(path), None if but_not is None else root.render(but_not)
+        codes = [
+            found.code
+            for found in self._findings
+            if found.severity is Severity.ERROR
+            and (found.origin.layer, found.origin.file) == (root.layer, root.file)
+            and _is_below(found.origin.path, here)
+            and not (own is not None and _is_below(found.origin.path, own))
+        ]
+        return tuple(dict.fromkeys(codes))
+
+    def _entries(self, field: str, name: str) -> Iterator[tuple[Root, Path]]:
+        """Yield where the pods have volumes, or mounts of the task's container, of that name."""
+        where: Path = ("spec", "volumes") if field == "volumes" else ("spec", "containers", 0, "volumeMounts")
+        for layer in self._layers:
+            entries = _at(layer.content, where) if layer.is_pod else None
+            for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+                if isinstance(entry, dict) and entry.get("name") == name:
+                    yield layer.root, (*where, index)
 
     def _with(self, rank: int, content: object) -> list[Layer]:
         layers = list(self._layers)
@@ -257,14 +332,19 @@ class _Ablation:
         if rank + 1 == len(self._layers):
             return None
         below = self._layers[: rank + 1]
-        fields, _, _ = self._effects(below)
+        fields, places, _ = self._effects(below)
         less, _, _ = self._effects(self._with(rank, without(below[rank].content, path))[: rank + 1])
-        decided = _differing(fields, less)
+        named = (name for name, place in places.items() if place.root == root and place.path == path[: len(place.path)])
+        decided = _differing(fields, less) or tuple(name for name in named if self._is_of_another(name, root))
         if not decided:
             return None
         place = next((self._places[name] for name in _origin_names(decided) if name in self._places), None)
         by = None if place is None or place.root == root else place.origin
         return Leaf(origin=root.origin(path), fate=Fate.OVERRIDDEN, fields=decided, by=by)
+
+    def _is_of_another(self, name: str, root: Root) -> bool:
+        winner = self._places.get(name)
+        return winner is None or winner.root != root
 
     def _agreeing(self, rank: int, root: Root, path: Path, value: object) -> Leaf:
         """Ask whether the leaf is read, though it says what holds anyway: then another value has another effect."""
@@ -280,7 +360,23 @@ class _Ablation:
             if decided := _differing(self._fields, fields):
                 return Leaf(origin=origin, fate=Fate.HONOURED, fields=decided)
             heard = heard or bool(_gone(findings, self._findings))
-        return Leaf(origin=origin, fate=Fate.HONOURED if heard else Fate.UNACCOUNTED)
+        return Leaf(origin=origin, fate=Fate.HONOURED, fields=(AGREES,)) if heard else Leaf(origin=origin, fate=Fate.UNACCOUNTED)
+
+
+def _at(value: Any, path: Path) -> Any:
+    """Return what is at ``path``, ``None`` if there is no such place."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
+def _is_below(place: str, path: str) -> bool:
+    return place == path or place.startswith((f"{path}.", f"{path}["))
 
 
 def _values_at(content: Any, path: Path) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.fingerprints import fingerprint, likeness
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.result import Translation
@@ -97,7 +98,9 @@ class Translator:
             for kept in self._recent:
                 if kept.queue == queue and kept.like == config:
                     return kept if self._is_current(kept) else None
-        except Exception:  # an object's own comparison: not found here, so the config is read as if it were new
+        except BaseException as error:  # an object's own comparison: not found here, so the config is read as if it were new
+            if is_of_the_process(error):
+                raise
             return None
         return None
 

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import PurePath
 
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.layers import CONFIG, MODAL, POD_OVERRIDE, is_too_large
 from modalflow.translation.report import PathKey, Place, kind_of, shown, type_name
 
@@ -35,7 +36,9 @@ def check_serialisable(config: object) -> list[Diagnostic]:
                 return findings
             for key, value in config.items():
                 _check_top(key, value, findings)
-    except Exception as error:  # A user's object can raise anything, and a DAG file must not fail for our looking at it.
+    except BaseException as error:  # A user's object can raise anything, and a DAG file must not fail for our looking at it.
+        if is_of_the_process(error):
+            raise
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
     return findings
 

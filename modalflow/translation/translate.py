@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.function_lower import lower_to_target, setup_places
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
@@ -61,7 +62,9 @@ def prepare(executor_config: object, *, queue: str, options: TranslationOptions,
     try:
         layers = read_layers(executor_config, queue, options, templates, findings)
         spec, places = (None, {}) if layers is None else settle(layers, options, findings, templates)
-    except Exception as error:  # The scheduler's loop is above us, and user objects can raise anything.
+    except BaseException as error:  # The scheduler's loop is above us, and user objects can raise anything.
+        if is_of_the_process(error):
+            raise
         log.warning("An executor_config could not be read", exc_info=True)
         Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
         spec, places = None, {}

@@ -203,3 +203,9 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
             yield from leaves(child, (*path, index))
     else:
         yield path
+
+
+def at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value

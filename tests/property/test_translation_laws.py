@@ -22,7 +22,7 @@ from modalflow.translation.report import Place, Root
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import check_executor_config, translate
 from tests.property.pods import OPTIONS as OPTIONS_OF_PODS
-from tests.property.pods import WIRED_PODS, Files, any_pods, leaves
+from tests.property.pods import WIRED_PODS, Files, any_pods, at, leaves
 
 OPTIONS = read_settings({}).translation
 TEMPLATES = TemplateFolders()
@@ -119,12 +119,6 @@ def test_translation_is_deterministic_and_leaves_its_input_alone(modal: dict[str
     first, second = run(config), run(config)
     assert config == before
     assert first == second
-
-
-def at(value: Any, path: Path) -> Any:
-    for key in path:
-        value = value[key]
-    return value
 
 
 def without(value: Any, path: Path) -> Any:

@@ -1,0 +1,81 @@
+"""What objects in an ``executor_config`` raise never leaves translation; what the process is told by a signal does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+from modalflow.settings import read_settings
+from modalflow.templates import TemplateFolders
+from modalflow.translation.account import Fate, account
+from modalflow.translation.cache import Translator
+from modalflow.translation.inputs import TaskContext
+from modalflow.translation.translate import check_executor_config, translate
+
+OPTIONS = read_settings({}).translation
+TEMPLATES = TemplateFolders()
+
+
+class Leaving(dict[str, Any]):
+    """A dict whose keys raise what it was made with."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(gpu="T4")
+        self._error = error
+
+    def items(self) -> NoReturn:
+        raise self._error
+
+    def values(self) -> NoReturn:
+        raise self._error
+
+
+class Stray(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), Stray(), RuntimeError()])
+@pytest.mark.parametrize("where", ["modal", "pod_override"])
+def test_nothing_that_an_object_raises_gets_out(error: BaseException, where: str) -> None:
+    config = {where: Leaving(error)}
+    result = translate(config, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+    assert [str(d) for d in result.errors] == [f"executor_config: reading it raised {type(error).__name__}; write plain data"]
+    assert Translator(OPTIONS, TEMPLATES)(config, TaskContext()).diagnostics == result.diagnostics
+    assert {d.code for d in check_executor_config(config, queue="default", options=OPTIONS, templates=TEMPLATES)} == {
+        "untranslatable"
+    }
+    told = account(config, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+    assert [(leaf.fate, leaf.codes) for leaf in told] == [(Fate.REPORTED, ("untranslatable",))]
+
+
+@pytest.fixture
+def sigterm_exits() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Killing(Leaving):
+    """A dict during whose reading the process is told to end, as the scheduler may be at any moment."""
+
+    def items(self) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().items()
+
+    values = items
+
+
+@pytest.mark.usefixtures("sigterm_exits")
+def test_the_end_of_the_scheduler_is_not_held_up() -> None:
+    with pytest.raises(SystemExit):
+        translate({"modal": Killing(RuntimeError())}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+
+
+def test_ctrl_c_goes_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        translate({"modal": Leaving(KeyboardInterrupt())}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
