@@ -46,6 +46,7 @@ ENTRIES = frozenset(
         "hostAliases",
         "resourceClaims",
         "claims",
+        "preferredDuringSchedulingIgnoredDuringExecution",
         "matchExpressions",
         "imagePullSecrets",
     }

@@ -109,7 +109,8 @@ def _plain(value: Any, name: str, depth: int, left: list[int]) -> Any:
         return _plain_dict(value, name, depth, left)
     if isinstance(value, (list, tuple)):
         return [child if type(child) is str else _plain(child, "", depth + 1, left) for child in value]
-    return value
+    # A text of a class of the user's, an enum for one, is text: its own comparing and hashing must not reach the scheduler.
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _plain_model(value: Any, fields: dict[str, str], depth: int, left: list[int]) -> PlainPod:

@@ -63,21 +63,31 @@ def prepare(executor_config: object, *, queue: str, options: TranslationOptions,
         layers = read_layers(executor_config, queue, options, templates, findings)
         spec, places = (None, {}) if layers is None else settle(layers, options, findings, templates)
     except BaseException as error:  # The scheduler's loop is above us, and user objects can raise anything.
-        if is_of_the_process(error):
-            raise
-        log.warning("An executor_config could not be read", exc_info=True)
-        Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
+        _report_raised(error, findings)
         spec, places = None, {}
     refused = any(d.severity is Severity.ERROR for d in findings)
     # A template that two layers extend says everything twice.
     return Prepared(spec=spec, refused=refused, places=places, findings=tuple(dict.fromkeys(findings)))
 
 
+def _report_raised(error: BaseException, findings: list[Diagnostic]) -> None:
+    """Report what a user's object raised; must be called while it is handled."""
+    if is_of_the_process(error):
+        raise error
+    log.warning("An executor_config could not be read", exc_info=error)
+    Place(CONFIG, (), findings).error("untranslatable", f"reading it raised {type(error).__name__}", "write plain data")
+
+
 def finish(prepared: Prepared, context: TaskContext, options: TranslationOptions) -> Translation:
     """Do the rest of ``translate``: this launch's own variables, mounts and tags. Leaves ``prepared`` alone."""
     places = prepared.places
     findings: list[Diagnostic] = []
-    plan = None if prepared.spec is None else lower_to_target(prepared.spec, context, options, places, findings)
+    plan = None
+    try:
+        if prepared.spec is not None:
+            plan = lower_to_target(prepared.spec, context, options, places, findings)
+    except BaseException as error:  # a text of a user's own class, for one, compares as it likes
+        _report_raised(error, findings)
     refused = prepared.refused or (bool(findings) and any(d.severity is Severity.ERROR for d in findings))
     return Translation(
         plan=None if refused else plan,

@@ -44,6 +44,40 @@ def test_every_leaf_is_accounted_for(path: Path) -> None:
         assert result.plan is None or result.plan.gpu_candidates
 
 
+EXPECTED = yaml.safe_load((Path(__file__).parent / "corpus_expected.yaml").read_text(encoding="utf-8"))
+
+
+def codes_of(name: str, options: dict[str, str]) -> list[str]:
+    """Return the codes of the errors of one pod of the corpus."""
+    pod = yaml.safe_load((Path(__file__).parent / "corpus" / f"{name}.yaml").read_text(encoding="utf-8"))
+    given = read_settings({"default_gpu": "T4", **options}).translation
+    result = translate({"pod_override": pod}, context=TaskContext(), options=given, templates=TEMPLATES)
+    assert (result.plan is None) == bool(result.errors)
+    return sorted({found.code for found in result.errors})
+
+
+def test_every_pod_of_the_corpus_has_an_expectation() -> None:
+    expected = [*EXPECTED["translates"], *EXPECTED["translates_with"], *EXPECTED["refused"]]
+    assert sorted(expected) == [path.stem for path in CORPUS]
+
+
+@pytest.mark.parametrize("name", EXPECTED["translates"])
+def test_it_translates(name: str) -> None:
+    assert codes_of(name, {}) == []
+
+
+@pytest.mark.parametrize("name", EXPECTED["translates_with"])
+def test_it_translates_once_the_site_says_where_things_are(name: str) -> None:
+    expected = EXPECTED["translates_with"][name]
+    assert codes_of(name, {}) == expected["codes"]
+    assert codes_of(name, expected["options"]) == []
+
+
+@pytest.mark.parametrize("name", EXPECTED["refused"])
+def test_it_is_refused_for_the_right_reason(name: str) -> None:
+    assert codes_of(name, {}) == EXPECTED["refused"][name]
+
+
 NAMES = ("name", "image", "env", "value", "resources", "limits", "cpu", "memory", "volumes", "emptyDir", "restartPolicy", "x_y")
 TREES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["1Gi", "x", "Never", "me/train:1"]),

@@ -79,3 +79,23 @@ def test_the_end_of_the_scheduler_is_not_held_up() -> None:
 def test_ctrl_c_goes_on() -> None:
     with pytest.raises(KeyboardInterrupt):
         translate({"modal": Leaving(KeyboardInterrupt())}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+
+
+class Word(str):
+    """A text that cannot be compared."""
+
+    __slots__ = ()
+
+    def __eq__(self, _other: object) -> bool:
+        raise SystemExit
+
+    __hash__ = str.__hash__
+
+
+def test_a_text_of_a_class_of_its_own_is_text_in_a_pod_and_refused_at_worst_elsewhere() -> None:
+    pod = {"spec": {"containers": [{"name": Word("base"), "image": Word("me/train:1")}]}}
+    found = translate({"pod_override": pod}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+    assert found.plan is not None
+    assert found.plan.image.reference == "me/train:1"
+    native = translate({"modal": {"image": Word("me/train:1")}}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES)
+    assert {d.code for d in native.errors} <= {"untranslatable"}
