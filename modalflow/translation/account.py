@@ -333,11 +333,11 @@ class _Ablation:
         if rank + 1 == len(self._layers):
             return None
         below = self._layers[: rank + 1]
-        fields, places, _ = self._effects(below)
+        fields, places, found = self._effects(below)
         less, _, _ = self._effects(self._with(rank, without(below[rank].content, path))[: rank + 1])
         named = (name for name, place in places.items() if place.root == root and place.path == path[: len(place.path)])
         decided = _differing(fields, less) or tuple(name for name in named if self._is_of_another(name, root))
-        if not decided:
+        if not decided and not codes_at(root, path, found):
             return None
         place = next((self._places[name] for name in _origin_names(decided) if name in self._places), None)
         by = None if place is None or place.root == root else place.origin
