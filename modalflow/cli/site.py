@@ -61,7 +61,8 @@ def _airflow_settings(given: Mapping[str, str]) -> Settings:
 
     from modalflow.executor.auto_image import describe_auto_image  # noqa: PLC0415
     from modalflow.executor.configuration import ConfigurationView, load_settings, with_longest_gpu_wait  # noqa: PLC0415
+    from modalflow.executor.hooks import with_hooks  # noqa: PLC0415
 
     view = ConfigurationView(conf=conf, environ=os.environ)
     settings = load_settings(view, auto_image=describe_auto_image(), given=given)
-    return with_longest_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout"))
+    return with_hooks(with_longest_gpu_wait(settings, conf.getfloat("scheduler", "task_queued_timeout")))

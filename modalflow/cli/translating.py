@@ -7,7 +7,9 @@ In: ``Document``s and options. Out: ``Translated``: plan, findings and the accou
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account, leaves
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.function_plan import Plan
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, SandboxPlan
@@ -122,8 +125,20 @@ def translate_config(
     )
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the traceback of a hook that fails out of stdout, where Airflow's commands log and our JSON goes."""
+    logger = logging.getLogger("modalflow.translation")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def translate_task(task: DagTask, site: Site) -> Translation:
-    """Translate a task of a DAG as the scheduler would.
+    """Translate a task of a DAG as the scheduler would, with the site's hooks.
 
     What storing the DAG would turn into text is an error too, as when Airflow parses it. A call of a Function, which the
     scheduler refuses, comes back with its plan and the refusal.
@@ -131,12 +146,15 @@ def translate_task(task: DagTask, site: Site) -> Translation:
     from modalflow.executor.configuration import without_functions  # noqa: PLC0415 - documents need none of the executor
 
     broken = check_serialisable(task.config)
-    context, templates = TaskContext(queue=task.queue), site.templates()
+    facts = TaskFacts(dag_id=task.dag_id, task_id=task.task_id, queue=task.queue)
+    context, templates = TaskContext(queue=task.queue, task=facts), site.templates()
     options = without_functions(site.settings).translation
-    result = translate(task.config, context=context, options=options, templates=templates)
+    with _quiet():
+        result = translate(task.config, context=context, options=options, templates=templates)
     refused = tuple(error for error in result.errors if error.code == "function-not-callable")
     if refused:
-        result = translate(task.config, context=context, options=site.options, templates=templates)
+        with _quiet():
+            result = translate(task.config, context=context, options=site.options, templates=templates)
         result = dataclasses.replace(result, diagnostics=(*refused, *result.diagnostics))
     if not broken:
         return result

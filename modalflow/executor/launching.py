@@ -24,6 +24,7 @@ from modalflow.executor.configuration import (
     with_longest_gpu_wait,
     without_functions,
 )
+from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.summary import summary
@@ -123,7 +124,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     settings = load_settings(view, auto_image=describe_auto_image())
     queued_timeout = conf.getfloat("scheduler", "task_queued_timeout")
     check_gpu_wait(settings, queued_timeout)
-    settings = without_functions(with_longest_gpu_wait(settings, queued_timeout))
+    settings = with_hooks(without_functions(with_longest_gpu_wait(settings, queued_timeout)))
     api_url = execution_api_url(view, settings)
     environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
     for warning in (

@@ -65,7 +65,7 @@ class WorkerEnvironment:
             logs = VolumePlan(mount_path=LOGS_MOUNT, name=self.logs_volume, sub_path=folder, version=2, create_if_missing=True)
             volumes = (*volumes, logs)
         tags = {"deployment": self.deployment, "launch": launch_id, **facts.tags}
-        return TaskContext(queue=facts.queue, env=env, volumes=volumes, tags=tags)
+        return TaskContext(queue=facts.queue, env=env, volumes=volumes, tags=tags, task=facts.task)
 
 
 def build_worker_environment(

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modalflow.translation.hook_types import TaskFacts
+
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
 
@@ -19,7 +21,8 @@ class WorkloadFacts:
     """What differs from workload to workload.
 
     ``subject`` is the id that its token is made out to. ``assigned_id`` is what Airflow proposes as launch id, whatever
-    it looks like. ``log_path`` is relative to the log root, ``None`` for a workload without a log. ``tags`` name it.
+    it looks like. ``log_path`` is relative to the log root, ``None`` for a workload without a log. ``tags`` name it;
+    ``task`` is what hooks are told.
     """
 
     label: str
@@ -30,6 +33,7 @@ class WorkloadFacts:
     priority: int
     log_path: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
+    task: TaskFacts | None = None
 
 
 def facts_of(workload: Any) -> WorkloadFacts:
@@ -61,6 +65,14 @@ def _task(workload: Any) -> WorkloadFacts:
             "try_number": str(ti.try_number),
             "map_index": str(ti.map_index),
         },
+        task=TaskFacts(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+            try_number=ti.try_number,
+            queue=ti.queue,
+        ),
     )
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 OUR_PATHS = frozenset({"modalflow.executor.ModalExecutor", "modalflow.executor.modal_executor.ModalExecutor"})
 
+POD = "pod_override"
+
 
 _checking: ContextVar[bool] = ContextVar("modalflow_policy_checking", default=True)
 
@@ -142,7 +144,13 @@ def _findings(task: Any, config: dict[str, object]) -> tuple[Diagnostic, ...]:
     if site is None:
         return ()
     settings, templates = site
-    return check_executor_config(config, queue=task.queue, options=settings.translation, templates=templates)
+    found = check_executor_config(config, queue=task.queue, options=settings.translation, templates=templates)
+    if not any(finding.origin.layer == POD for finding in found):
+        return found
+    from modalflow.executor.hooks import has_pod_hook  # noqa: PLC0415 - only for a wrong pod
+
+    # The hook runs where the task does, and may change what is wrong here.
+    return tuple(finding for finding in found if finding.origin.layer != POD) if has_pod_hook() else found
 
 
 @functools.lru_cache(maxsize=1)

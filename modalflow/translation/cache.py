@@ -91,7 +91,11 @@ class Translator:
             if content is None:
                 return translate(executor_config, context=context, options=self._options, templates=self._templates)
             kept = self._find((context.queue, content)) or self._prepare(executor_config, context.queue, content)
-        return finish(kept.prepared, context, self._options)
+        prepared = kept.prepared
+        if prepared.has_pod and self._options.pod_hook is not None and context.task is not None:
+            # The hook sees the task, so nothing that it had a hand in can be another task's.
+            return translate(executor_config, context=context, options=self._options, templates=self._templates)
+        return finish(prepared, context, self._options)
 
     def _recently(self, config: object, queue: str) -> _Kept | None:
         try:

@@ -1,4 +1,4 @@
-"""Codes of what a task becomes: a sandbox, or a call of a deployed Function. Rows of ``codes``."""
+"""Codes of what a task becomes, a sandbox or a call of a deployed Function, and of hooks. Rows of ``codes``."""
 
 from __future__ import annotations
 
@@ -55,5 +55,38 @@ ROWS: tuple[Code, ...] = (
         "A bare number in text means bytes in Kubernetes and MiB here, so it needs a unit.",
         'Write MiB as an int, or text such as "1Ti".',
         modal(disk="100"),
+    ),
+    Code(
+        "hook-failed",
+        "error",
+        "A hook raised an exception",
+        "`modal_task_mutation_hook` or `pod_mutation_hook` of `airflow_local_settings` raised an exception for this task.",
+        "A task that a hook was to change must not run unchanged. Only the task fails; the scheduler goes on.",
+        "Mend the hook; the scheduler's log has the traceback.",
+        Example(
+            told="error: airflow_local_settings.modal_task_mutation_hook: raised ValueError: no budget; "
+            "the scheduler's log has the traceback"
+        ),
+    ),
+    Code(
+        "bad-hook-result",
+        "error",
+        "A hook returned something else",
+        "`modal_task_mutation_hook` returned no `TaskSpec`, or changed a field in a way that it cannot be changed.",
+        "A hook's result is read like anything that a user writes.",
+        "Return `dataclasses.replace(spec, ...)`, or `None` for no change.",
+        Example(
+            told="error: airflow_local_settings.modal_task_mutation_hook: expected a TaskSpec, or None for no change, got a "
+            "dict; write return dataclasses.replace(spec, ...)"
+        ),
+    ),
+    Code(
+        "removed-by-hook",
+        "notice",
+        "A hook removed this",
+        "`pod_mutation_hook` took a part of the pod away.",
+        "Nothing is dropped without a word, also where the site's own hook does it.",
+        "Nothing needs to be done.",
+        Example(told="notice: pod_override.spec.hostNetwork: removed by pod_mutation_hook"),
     ),
 )

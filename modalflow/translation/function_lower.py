@@ -22,7 +22,7 @@ from modalflow.translation.setup_plan import SetupPlan
 from modalflow.translation.spec import TaskSpec
 from modalflow.translation.tags import safe
 
-VARIABLES_ONLY = frozenset({"exports", "remove"})
+VARIABLES_ONLY = frozenset({"exports", "remove", "hide"})
 """Parts of a set-up that a fork of a warm container can carry out; the others would change what the next task finds there."""
 
 EXPRESSED = frozenset(
@@ -90,12 +90,9 @@ def obstacles(spec: TaskSpec, target: FunctionTarget | None, options: Translatio
         yield Obstacle("entrypoint", "a Function starts as it was deployed, with no ENTRYPOINT of one task")
     if spec.workdir is not None:
         yield Obstacle("workdir", "a Function's working directory is that of its deployment")
-    for name in VARIABLE_PARTS:
+    for name in KEPT_PARTS:
         if getattr(spec.setup, name):
-            reason = (
-                f"a Function's container serves one task after the other, and {_SETUP.get(name, name)} would stay for the next"
-            )
-            yield Obstacle(f"setup.{name}", reason)
+            yield Obstacle(f"setup.{name}", _SETUP.get(name, f"{_STAYS}, and its {name} would stay for the next"))
     for name, unset in _FURTHER.items():
         if getattr(spec, name) != unset:
             yield Obstacle(name, f"{name} of a Function cannot be chosen for one task")
@@ -103,8 +100,13 @@ def obstacles(spec: TaskSpec, target: FunctionTarget | None, options: Translatio
         yield Obstacle(f"tags.{name}", "a call of a Function has no tags", "remove it", is_loss=True)
 
 
-VARIABLE_PARTS = tuple(part.name for part in fields(SetupPlan) if part.name not in VARIABLES_ONLY)
-_SETUP = {"folders": "its folders", "links": "its links", "files": "its files", "hosts": "its host names"}
+KEPT_PARTS = tuple(part.name for part in fields(SetupPlan) if part.name not in VARIABLES_ONLY)
+_STAYS = "a Function's container serves one task after the other"
+_SETUP = {
+    "hosts": f"{_STAYS}, and its host names would stay for the next",
+    "user": "a Function's tasks run as the user of its deployment",
+    "runs": f"{_STAYS}, and what init containers leave would stay for the next",
+}
 _FURTHER = {part.name: part.default for part in fields(TaskSpec) if part.name not in EXPRESSED}
 """Fields that are new to this module, with what they are when nobody asks for anything."""
 
@@ -134,13 +136,16 @@ def _at(field: str, places: Mapping[str, Place], findings: list[Diagnostic]) -> 
 
 def setup_places(setup: SetupPlan, pod: PodPieces, findings: list[Diagnostic]) -> dict[str, Place]:
     """Return where the pod asks for each part of its set-up: the field, else the pod's container."""
-    mounts_ = [piece for container in pod.containers[:1] for piece in container.lists.get("volumeMounts", ())]
-    fields_ = {
+    container = pod.containers[0] if pod.containers else None
+    mounted = next(iter(container.lists.get("volumeMounts", ())), None) if container else None
+    asked = {
         "hosts": pod.spec.get("hostAliases"),
-        **dict.fromkeys(("folders", "links", "files"), mounts_[0] if mounts_ else None),
+        "user": (container.fields.get("securityContext") if container else None) or pod.spec.get("securityContext"),
+        "runs": pod.init_containers[0].whole if pod.init_containers else None,
+        **dict.fromkeys(("folders", "links", "files"), mounted),
     }
-    somewhere = pod.containers[0].whole if pod.containers else next(iter(pod.spec.values()), None)
-    pieces = {name: fields_.get(name) or somewhere for name in VARIABLE_PARTS if getattr(setup, name)}
+    somewhere = container.whole if container else next(iter(pod.spec.values()), None)
+    pieces = {name: asked.get(name) or somewhere for name in KEPT_PARTS if getattr(setup, name)}
     return {f"setup.{name}": piece.place(findings) for name, piece in pieces.items() if piece is not None}
 
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.function_plan import FunctionTarget
 from modalflow.translation.gpus import GpuRequest, GpuSubstitution
+from modalflow.translation.hook_types import PodHook, TaskFacts, TaskHook
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, ImagePlan, VolumePlan
 
@@ -45,6 +46,7 @@ class ClaimSource:
 class TranslationOptions:
     """The part of ``[modal_executor]`` that decides how tasks are translated.
 
+    ``task_hook`` and ``pod_hook`` are the site's, for tasks whose ``TaskContext.task`` is known.
     ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
     values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
     ``kubernetes_secrets``, ``config_maps``, ``registry_secrets``, ``claims`` and ``buckets`` (by bucket or claim) say what the
@@ -60,6 +62,8 @@ class TranslationOptions:
     auto_image: ImagePlan = field(default_factory=lambda: ImagePlan(reference=None))
     default_gpu: str | None = None
     gpu_substitution: GpuSubstitution = "never"
+    task_hook: TaskHook | None = None
+    pod_hook: PodHook | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resource_claims: Mapping[str, GpuRequest] = field(default_factory=dict)
     gpu_wait: float = 480.0
@@ -82,13 +86,15 @@ class TranslationOptions:
 class TaskContext:
     """The part of a launch that differs from task to task, and what modalflow itself adds to every sandbox.
 
-    ``env``, ``volumes`` and ``tags`` are ours and win over a user's (with a warning where they collide).
+    ``env``, ``volumes`` and ``tags`` are ours and win over a user's (with a warning where they collide). ``task`` is what hooks
+    are told; without it no hook runs.
     """
 
     queue: str = "default"
     env: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[VolumePlan, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    task: TaskFacts | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from modalflow.translation.report import Place
 from modalflow.translation.resolve_gpu import PodGpu, resolve_gpu
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
 from modalflow.translation.spec import TaskSpec
+from modalflow.translation.volumes import check_once
 
 TIMEOUT_MARGIN = 600
 """Seconds that a sandbox outlives its task's execution_timeout: start, import of Airflow, and Airflow's own clean-up."""
@@ -31,7 +32,7 @@ def resolve(
     """Return the task and the origin of each plan field. Errors are in ``findings``; the task is then not to be run."""
     gpu = resolve_gpu(merged, pod, options, findings)
     timeout, timeout_place = _resolve_timeout(merged)
-    _check_volumes(merged)
+    check_once((merged.get("volumes") or {}).values(), merged.places, findings)
     _check_registry_secret(merged)
     places = {_RENAMED.get(key, key): place for key, place in merged.places.items() if key not in _NO_PLAN_FIELD}
     places.pop("gpu_candidates", None)
@@ -103,20 +104,10 @@ def _resolve_timeout(merged: Merged) -> tuple[int, Place | None]:
     return min(limit + TIMEOUT_MARGIN, SECONDS_A_DAY), asked_by
 
 
-def _check_volumes(merged: Merged) -> None:
-    """Refuse one Volume at two paths: modal 1.6.4 does, later and less clearly."""
-    first: dict[str, str] = {}
-    for path, volume in (merged.get("volumes") or {}).items():
-        if isinstance(volume, BucketPlan):
-            continue
-        if volume.name in first:
-            merged.places[f"volumes.{path}"].error(
-                "volume-twice",
-                f'the Volume "{volume.name}" is mounted at "{first[volume.name]}" already; Modal mounts one at one path only',
-            )
-        first.setdefault(volume.name, path)
-
-
 def _check_registry_secret(merged: Merged) -> None:
     if merged.get("registry_secret") and merged.get("image") in {None, "auto"}:
         merged.places["registry_secret"].notice("unused-registry-secret", "the image comes from no registry: not used")
+
+
+PLAN_NAMES = _RENAMED
+"""Fields of a task whose origin goes by another name."""

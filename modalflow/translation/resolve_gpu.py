@@ -260,3 +260,7 @@ def _report_unused_label(pod: PodGpu) -> None:
             "names a GPU, but no nvidia.com/gpu limit asks for one: the task runs without",
             'add resources.limits["nvidia.com/gpu"], or remove the label',
         )
+
+
+substituted = _substituted
+"""For requests that no pod has a say in."""

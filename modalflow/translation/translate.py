@@ -15,6 +15,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.function_lower import lower_to_target, setup_places
 from modalflow.translation.function_plan import Plan
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
@@ -27,6 +28,7 @@ from modalflow.translation.resolve import resolve
 from modalflow.translation.resolve_gpu import overruled
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
+from modalflow.translation.site_hooks import apply_pod_hook, apply_task_hook
 from modalflow.translation.spec import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -40,34 +42,48 @@ class Prepared:
     """What translation knows of a task before it looks at the launch: the same for every task with this config and queue.
 
     ``refused``: there are errors among ``findings``; ``spec`` is then what could be read, to be searched for further ones.
-    Never changed once made, so that tasks can share one.
+    ``has_pod``: a pod is among the layers. Never changed once made, so that tasks can share one.
     """
 
     spec: TaskSpec | None
     refused: bool
     places: Mapping[str, Place]
     findings: tuple[Diagnostic, ...]
+    has_pod: bool = False
 
 
 def translate(
     executor_config: object, *, context: TaskContext, options: TranslationOptions, templates: TemplateSource
 ) -> Translation:
     """Translate one task. Never raises and changes none of its arguments; ``plan`` is ``None`` exactly when there are errors."""
-    return finish(prepare(executor_config, queue=context.queue, options=options, templates=templates), context, options)
+    prepared = prepare(executor_config, queue=context.queue, options=options, templates=templates, task=context.task)
+    return finish(prepared, context, options)
 
 
-def prepare(executor_config: object, *, queue: str, options: TranslationOptions, templates: TemplateSource) -> Prepared:
-    """Do the part of ``translate`` that does not depend on the launch. Never raises."""
+def prepare(
+    executor_config: object,
+    *,
+    queue: str,
+    options: TranslationOptions,
+    templates: TemplateSource,
+    task: TaskFacts | None = None,
+) -> Prepared:
+    """Do the part of ``translate`` that does not depend on the launch. Never raises.
+
+    With ``task``, the site's ``pod_hook`` is asked too, and what comes out is this task's alone.
+    """
     findings: list[Diagnostic] = []
+    layers: list[Layer] | None = None
     try:
         layers = read_layers(executor_config, queue, options, templates, findings)
-        spec, places = (None, {}) if layers is None else settle(layers, options, findings, templates)
+        spec, places = (None, {}) if layers is None else settle(layers, options, findings, templates, task)
     except BaseException as error:  # The scheduler's loop is above us, and user objects can raise anything.
         _report_raised(error, findings)
         spec, places = None, {}
     refused = any(d.severity is Severity.ERROR for d in findings)
+    has_pod = layers is not None and any(layer.is_pod for layer in layers)
     # A template that two layers extend says everything twice.
-    return Prepared(spec=spec, refused=refused, places=places, findings=tuple(dict.fromkeys(findings)))
+    return Prepared(spec=spec, refused=refused, places=places, findings=tuple(dict.fromkeys(findings)), has_pod=has_pod)
 
 
 def _report_raised(error: BaseException, findings: list[Diagnostic]) -> None:
@@ -80,12 +96,14 @@ def _report_raised(error: BaseException, findings: list[Diagnostic]) -> None:
 
 def finish(prepared: Prepared, context: TaskContext, options: TranslationOptions) -> Translation:
     """Do the rest of ``translate``: this launch's own variables, mounts and tags. Leaves ``prepared`` alone."""
-    places = prepared.places
+    spec, places = prepared.spec, prepared.places
     findings: list[Diagnostic] = []
+    if options.task_hook is not None and spec is not None and context.task is not None and not prepared.refused:
+        spec, places = apply_task_hook(spec, places, context.task, options, findings)
     plan = None
     try:
-        if prepared.spec is not None:
-            plan = lower_to_target(prepared.spec, context, options, places, findings)
+        if spec is not None:
+            plan = lower_to_target(spec, context, options, places, findings)
     except BaseException as error:  # a text of a user's own class, for one, compares as it likes
         _report_raised(error, findings)
     refused = prepared.refused or (bool(findings) and any(d.severity is Severity.ERROR for d in findings))
@@ -119,12 +137,16 @@ def draft(
     templates: TemplateSource | None = None,
 ) -> tuple[Plan, dict[str, Place]]:
     """Return the plan that ``layers`` lead to, to be run only if ``findings`` holds no error, and who set each field of it."""
-    spec, places = settle(layers, options, findings, templates)
+    spec, places = settle(layers, options, findings, templates, context.task)
     return lower_to_target(spec, context, options, places, findings), places
 
 
 def settle(
-    layers: Sequence[Layer], options: TranslationOptions, findings: list[Diagnostic], templates: TemplateSource | None = None
+    layers: Sequence[Layer],
+    options: TranslationOptions,
+    findings: list[Diagnostic],
+    templates: TemplateSource | None = None,
+    task: TaskFacts | None = None,
 ) -> tuple[TaskSpec, dict[str, Place]]:
     """Return what ``layers`` ask for, before anything of one launch, and who set each field of the plan to be.
 
@@ -151,17 +173,29 @@ def settle(
     merged = merged_pod(strategic, findings) if strategic else None
     if strategic and merged is not None:
         pod, pod_rank = merged[0], strategic[-1][0]
+    if pod is not None and options.pod_hook is not None and task is not None:
+        # Right below the modal keys of the task, the last of the layers.
+        pod_rank = len(layers) - 2
+        pod = apply_pod_hook(options.pod_hook, pod, task, pod_rank, findings)
     if pod is not None:
         before = len(findings)
         reader.read(pod)
-        if len(findings) > before and (gpu := next((s for s in reversed(settings) if s.key == "gpu"), None)) is not None:
-            findings[before:] = [overruled(d, gpu.place) for d in findings[before:]] if gpu.rank > pod_rank else findings[before:]
+        _tell_overruled(settings, pod_rank, findings, before)
         settings += reader.settings if merged is None else with_sources(reader.settings, merged[1])
     pod_gpu = reader.gpu if merged is None else gpu_with_source(reader.gpu, merged[1])
     spec, places = resolve(merge(settings), pod_gpu, options, findings, reader.setup)
     if pod is not None and spec.backend != "sandbox":
         places |= setup_places(reader.setup, pod, findings)
     return spec, places
+
+
+def _tell_overruled(settings: Sequence[Setting], pod_rank: int, findings: list[Diagnostic], before: int) -> None:
+    """Mend what the pod was told of GPUs, where a stronger ``gpu`` key decides anyway."""
+    if len(findings) == before:
+        return
+    gpu = next((setting for setting in reversed(settings) if setting.key == "gpu"), None)
+    if gpu is not None and gpu.rank > pod_rank:
+        findings[before:] = [overruled(found, gpu.place) for found in findings[before:]]
 
 
 def check_executor_config(

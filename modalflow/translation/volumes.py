@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable, Mapping
 
 from modalflow.translation.buckets import read_bucket
-from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.images import read_object_name
 from modalflow.translation.plan import BucketPlan, SecretPlan, VolumePlan
 from modalflow.translation.report import Place, kind_of, shown
@@ -83,6 +84,20 @@ def _refuse_unknown(value: dict[object, object], known: tuple[str, ...], place: 
         if key not in known:
             hint = did_you_mean(key, known) if isinstance(key, str) else ""
             place.error("unknown-key", f"unknown key {shown(key)}", hint or f"known: {', '.join(known)}")
+
+
+def check_once(mounts: Iterable[VolumePlan | BucketPlan], places: Mapping[str, Place], findings: list[Diagnostic]) -> None:
+    """Refuse one Volume at two paths: modal 1.6.4 does, later and less clearly."""
+    first: dict[str, str] = {}
+    for mount in mounts:
+        if isinstance(mount, BucketPlan):
+            continue
+        if mount.name in first:
+            places[f"volumes.{mount.mount_path}"].into(findings).error(
+                "volume-twice",
+                f'the Volume "{mount.name}" is mounted at "{first[mount.name]}" already; Modal mounts one at one path only',
+            )
+        first.setdefault(mount.name, mount.mount_path)
 
 
 def read_secrets(value: object, place: Place) -> dict[str, SecretPlan] | None:

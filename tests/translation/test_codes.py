@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from modalflow.templates import TemplateFolders
 from modalflow.translation.codes import CODES, GROUPS
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.function_plan import FunctionPlan
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import ImagePlan
 from modalflow.translation.serialisable import check_serialisable
@@ -133,6 +135,16 @@ def _unreadable(_: Path) -> tuple[Diagnostic, ...]:
     return translate(config, context=TaskContext(), options=options, templates=Forbidden([])).diagnostics
 
 
+def _hooked(config: object, **hooks: Any) -> tuple[Diagnostic, ...]:
+    options = replace(read_settings({}).translation, **hooks)
+    context = TaskContext(task=TaskFacts(dag_id="etl", task_id="load"))
+    return translate(config, context=context, options=options, templates=TemplateFolders([])).diagnostics
+
+
+def _no_budget(spec: object, task: object) -> None:
+    raise ValueError("no budget")
+
+
 def _refused(_: Path) -> tuple[Diagnostic, ...]:
     found = refused_config({"modal": {INVALID_CONFIG: "[1]"}})
     assert found is not None
@@ -148,6 +160,12 @@ TOLD: dict[str, Callable[[Path], tuple[Diagnostic, ...]]] = {
     "executor-config-type": _refused,
     "function-not-callable": lambda _: (
         not_a_sandbox(FunctionPlan(app="", function="", image=ImagePlan(reference=None))).diagnostics
+    ),
+    "hook-failed": lambda _: _hooked({}, task_hook=_no_budget),
+    "bad-hook-result": lambda _: _hooked({}, task_hook=lambda spec, task: {}),
+    "removed-by-hook": lambda _: _hooked(
+        {"pod_override": {"spec": {"hostNetwork": True}}},
+        pod_hook=lambda pod: (pod, {"spec": {"containers": pod["spec"]["containers"]}}),
     ),
     "internal-error": lambda _: internal_error(KeyError("x")).diagnostics,
 }
