@@ -92,7 +92,8 @@ def obstacles(spec: TaskSpec, target: FunctionTarget | None, options: Translatio
         yield Obstacle("workdir", "a Function's working directory is that of its deployment")
     for name in KEPT_PARTS:
         if getattr(spec.setup, name):
-            yield Obstacle(f"setup.{name}", _SETUP.get(name, f"{_STAYS}, and its {name} would stay for the next"))
+            reason = _SETUP.get(name, f"{_STAYS}, and its {name} would stay for the next")
+            yield Obstacle(f"setup.{name}", reason, is_loss=name == "grace")
     for name, unset in _FURTHER.items():
         if getattr(spec, name) != unset:
             yield Obstacle(name, f"{name} of a Function cannot be chosen for one task")
@@ -105,6 +106,9 @@ _STAYS = "a Function's container serves one task after the other"
 _SETUP = {
     "hosts": f"{_STAYS}, and its host names would stay for the next",
     "user": "a Function's tasks run as the user of its deployment",
+    "post_start": "a Function's container runs before it has a task, so it has no postStart of one",
+    "grace": "a call of a Function that is taken back ends at once, without a grace period",
+    "clones": f"{_STAYS}, and its repositories would stay for the next",
     "runs": f"{_STAYS}, and what init containers leave would stay for the next",
 }
 _FURTHER = {part.name: part.default for part in fields(TaskSpec) if part.name not in EXPRESSED}
@@ -142,7 +146,9 @@ def setup_places(setup: SetupPlan, pod: PodPieces, findings: list[Diagnostic]) -
         "hosts": pod.spec.get("hostAliases"),
         "user": (container.fields.get("securityContext") if container else None) or pod.spec.get("securityContext"),
         "runs": pod.init_containers[0].whole if pod.init_containers else None,
-        **dict.fromkeys(("folders", "links", "files"), mounted),
+        "post_start": container.fields.get("lifecycle") if container else None,
+        "grace": pod.spec.get("terminationGracePeriodSeconds") or (container.fields.get("lifecycle") if container else None),
+        **dict.fromkeys(("folders", "links", "files", "clones"), mounted),
     }
     somewhere = container.whole if container else next(iter(pod.spec.values()), None)
     pieces = {name: asked.get(name) or somewhere for name in KEPT_PARTS if getattr(setup, name)}

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.hook_types import PodHook, TaskFacts
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces, take_apart
 from modalflow.translation.pods import PlainPod, read_pod_form
@@ -28,7 +29,9 @@ def apply_pod_hook(hook: PodHook, pod: PodPieces, task: TaskFacts, rank: int, fi
     try:
         given, left = hook(handed_over(pod, task))
         before, after = read_pod_form(given, place), read_pod_form(left, place)
-    except Exception as error:  # the site's own code, on the loop's thread
+    except BaseException as error:  # the site's own code may call sys.exit, and the loop's thread goes on
+        if is_of_the_process(error):
+            raise
         log.warning("pod_mutation_hook failed for %s.%s", task.dag_id, task.task_id, exc_info=True)
         place.error("hook-failed", told(error), "the scheduler's log has the traceback")
         return pod

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.gpus import GpuChoice
 from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TranslationOptions
@@ -46,7 +47,9 @@ def apply_task_hook(
     try:
         result = options.task_hook(_locked(spec), task) if options.task_hook is not None else None
         changed = None if result is None else _changed(spec, result, place)
-    except Exception as error:  # the site's own code, on the loop's thread
+    except BaseException as error:  # the site's own code may call sys.exit, and the loop's thread goes on
+        if is_of_the_process(error):
+            raise
         log.warning("%s failed for %s.%s", NAME, task.dag_id, task.task_id, exc_info=True)
         place.error("hook-failed", told(error), "the scheduler's log has the traceback")
         changed = None
@@ -56,7 +59,7 @@ def apply_task_hook(
     return spec, places
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Say what a hook raised, in one line."""
     text = " ".join(str(error).split())
     text = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

@@ -180,8 +180,10 @@ def test_a_task_without_a_pod_is_not_shown_to_it() -> None:
     assert seen == []
 
 
-@pytest.mark.parametrize("error", [ValueError("no budget"), AttributeError("'NoneType' object has no attribute 'append'")])
-def test_a_hook_that_fails_fails_the_task(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("no budget"), SystemExit("no more pods"), AttributeError("'NoneType' object has no attribute 'append'")]
+)
+def test_a_hook_that_fails_fails_the_task(error: BaseException) -> None:
     def hook(pod: k8s.V1Pod) -> None:
         raise error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def test_its_result_is_read_as_strictly_as_what_a_user_writes(changes: dict[str,
     [
         (lambda spec, task: {"gpu": "L4"}, "expected a TaskSpec, or None for no change, got a dict; write return dataclasses"),
         (lambda spec, task: 1 / 0, "raised ZeroDivisionError: division by zero; the scheduler's log has the traceback"),
+        (lambda spec, task: sys.exit(3), "raised SystemExit: 3; the scheduler's log has the traceback"),
         (lambda spec: spec, "raised TypeError: "),
         (
             lambda spec, task: spec.env.update(A="1"),
