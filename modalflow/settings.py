@@ -22,7 +22,7 @@ from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.images import read_image
 from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
-from modalflow.translation.plan import Bucket, ImagePlan
+from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
 from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
@@ -169,6 +169,17 @@ def _function(value: object) -> FunctionTarget:
     return FunctionTarget(app=app, function=function, image=image, disk=disk)
 
 
+def _namespaces(raw: str) -> dict[str, Home]:
+    """Read ``ENVIRONMENT/APP`` by namespace; an empty part is modalflow's own."""
+    found: dict[str, Home] = {}
+    for name, text in _json_object(raw).items():
+        if not isinstance(text, str) or (text and text.count("/") != 1):
+            raise ValueError
+        environment, _, app = text.partition("/")
+        found[name] = Home(environment=_name(environment) if environment else None, app=_name(app) if app else None)
+    return found
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(raw: str) -> str:
         value = raw.strip().lower()
@@ -206,6 +217,12 @@ OPTIONS: tuple[Option, ...] = (
            description="Modal App that the sandboxes belong to; created if missing."),
     Option(name="environment", read=_text, expects="a Modal environment name", example="main",
            description="Modal environment; empty means the one that the credentials default to."),
+    Option(name="namespaces", read=_namespaces, expects="a JSON object of names to ENVIRONMENT/APP",
+           example='{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}',
+           description="Where the tasks of a pod's `metadata.namespace`, or of the key `namespace`, run: a Modal environment and "
+                       "an App in it. Either side may be empty: it is `environment` or `app_name` then. Secrets, Volumes and the "
+                       "registry's Secret are looked up in that environment; modalflow's own Volumes stay where they are. Keep "
+                       "an entry until its tasks have ended: running sandboxes are looked for in all of these."),
     Option(name="deployment", default="airflow", read=_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
            description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
                        "a sandbox is ours only if this and its launch id both match."),
@@ -350,6 +367,8 @@ class LaunchSettings:
     launch_concurrency: int = 64
     launch_retries: int = 5
     logs_volume: str | None = "modalflow-logs"
+    homes: tuple[Home, ...] = (MODALFLOWS,)
+    """Every environment and App that may hold a sandbox of ours: modalflow's own, then those of ``namespaces``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -415,6 +434,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             launch_concurrency=value("launch_concurrency", int),
             launch_retries=value("launch_retries", int),
             logs_volume=optional("logs_volume", str),
+            homes=tuple(dict.fromkeys((MODALFLOWS, *(optional("namespaces", dict) or {}).values()))),
         ),
         translation=TranslationOptions(
             task_keys={option.name: read[option.name] for option in OPTIONS if option.task_key and option.name in read},
@@ -431,6 +451,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
             claims=optional("claims", dict) or {},
             functions=optional("functions", dict) or {},
+            namespaces=optional("namespaces", dict) or {},
             buckets=_buckets(optional("buckets", dict) or {}),
             config_maps=optional("config_maps", dict) or {},
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},

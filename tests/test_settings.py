@@ -78,6 +78,14 @@ def test_every_kind_of_text_is_read() -> None:
         ("on_unsupported", "ignore", "on_unsupported: expected error or warn; got 'ignore'"),
         ("oidc", "aws", "oidc: expected True or False, e.g. True; got 'aws'"),
         ("buckets", '{"raw": {"secrets": "aws"}}', """buckets["raw"]: unknown key "secrets"; did you mean "secret"?"""),
+        (
+            "namespaces",
+            '{"ml": "prod"}',
+            (
+                "namespaces: expected a JSON object of names to ENVIRONMENT/APP, e.g. "
+                """{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}; got '{"ml": "prod"}'"""
+            ),
+        ),
         ("env", "A=1", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""),
         ("env", "[]", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""),
         ("worker_env", '{"A": 1}', "worker_env: 'A': expected text, got int; write it in quotes"),

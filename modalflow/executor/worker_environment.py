@@ -62,7 +62,14 @@ class WorkerEnvironment:
             # A sandbox mounts the folder of its own log only, so a task cannot read or change the logs of others.
             env |= {"MODALFLOW_LOG_PATH": path.name, "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT}
             folder = str(path.parent) if path.parent != PurePosixPath() else None
-            logs = VolumePlan(mount_path=LOGS_MOUNT, name=self.logs_volume, sub_path=folder, version=2, create_if_missing=True)
+            logs = VolumePlan(
+                mount_path=LOGS_MOUNT,
+                name=self.logs_volume,
+                sub_path=folder,
+                version=2,
+                create_if_missing=True,
+                is_ours=True,
+            )
             volumes = (*volumes, logs)
         tags = {"deployment": self.deployment, "launch": launch_id, **facts.tags}
         return TaskContext(queue=facts.queue, env=env, volumes=volumes, tags=tags, task=facts.task)
@@ -82,7 +89,8 @@ def build_worker_environment(
         **dict(_copied(view)),
         **settings.worker_env,
     }
-    volumes = (VolumePlan(mount_path=BUNDLES_MOUNT, name=settings.dags_volume, read_only=True),) if settings.dags_volume else ()
+    dags = settings.dags_volume
+    volumes = (VolumePlan(mount_path=BUNDLES_MOUNT, name=dags, read_only=True, is_ours=True),) if dags else ()
     return WorkerEnvironment(
         env=env, deployment=settings.launch.deployment, logs_volume=settings.launch.logs_volume, volumes=volumes
     )

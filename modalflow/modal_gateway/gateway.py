@@ -25,7 +25,7 @@ from modalflow.modal_gateway.errors import bounded
 from modalflow.modal_gateway.kept import KeptObjects
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
 from modalflow.settings import LaunchSettings
-from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.plan import MODALFLOWS, SandboxPlan
 
 BUILD_LIMIT = 3600.0
 """Seconds that building one image may take: Modal's own builds end within an hour."""
@@ -56,9 +56,9 @@ class ModalGateway:
         """Look up or create the App, and build the image."""
         kept = await self._objects()
         async with bounded("look up the App", self._settings.rpc_timeout):
-            await kept.app()
+            await kept.app(plan.home)
         async with bounded(f"make the image {plan.image.reference or 'of this Airflow'}", BUILD_LIMIT):
-            await kept.image(plan.image)
+            await kept.image(plan.image, plan.home)
 
     async def create(
         self,
@@ -83,13 +83,13 @@ class ModalGateway:
     ) -> str:
         kept = await self._objects()
         async with bounded("create the sandbox", None if gpu else self._settings.create_timeout):
-            secrets = await kept.secrets(plan.secrets)
+            secrets = await kept.secrets(plan.secrets, plan.home)
             if secret_env:
                 secrets.append(Secret.from_dict(inline_secret(secret_env)))  # last: nothing of the user's may replace it
             sandbox = await Sandbox.create.aio(
                 *argv,
-                app=await kept.app(),
-                image=await kept.image(plan.image),
+                app=await kept.app(plan.home),
+                image=await kept.image(plan.image, plan.home),
                 secrets=secrets,
                 volumes=await _mounts(kept, plan),
                 client=self._client,
@@ -115,22 +115,26 @@ class ModalGateway:
         self._sandboxes[sandbox_id] = sandbox
 
     async def find(self, name: str) -> SandboxStatus | None:
-        """See ``Gateway.find``. Of V1 (GPU) sandboxes Modal finds only running ones by name. Tags are not read."""
-        await self._objects()
+        """See ``Gateway.find``, in all Apps of the settings.
+
+        Of V1 (GPU) sandboxes Modal finds only running ones by name. Tags are not read.
+        """
+        kept = await self._objects()
         async with bounded(f"look for the sandbox {name}", self._settings.rpc_timeout):
-            for include_terminated in (True, False):  # the first looks at V2 only, the second at running ones of both
-                try:
-                    sandbox = await Sandbox.from_name.aio(
-                        self._settings.app_name,
-                        name,
-                        environment_name=self._settings.environment,
-                        include_terminated=include_terminated,
-                        client=self._client,
-                    )
-                    await sandbox.poll.aio()
-                except modal_errors.NotFoundError:
-                    continue
-                return SandboxStatus(sandbox_id=sandbox.object_id, name=name, tags={}, end=end_of(sandbox))
+            for home in map(kept.at_home, self._settings.homes):
+                for include_terminated in (True, False):  # the first looks at V2 only, the second at running ones of both
+                    try:
+                        sandbox = await Sandbox.from_name.aio(
+                            home.app or "",
+                            name,
+                            environment_name=home.environment,
+                            include_terminated=include_terminated,
+                            client=self._client,
+                        )
+                        await sandbox.poll.aio()
+                    except modal_errors.NotFoundError:
+                        continue
+                    return SandboxStatus(sandbox_id=sandbox.object_id, name=name, tags={}, end=end_of(sandbox))
         return None
 
     async def status(self, sandbox_id: str) -> SandboxStatus | None:
@@ -172,13 +176,23 @@ class ModalGateway:
                 await sandbox.detach.aio()  # type: ignore[no-untyped-call]
 
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
-        """All running sandboxes of the App with these tags: a call a page, and a call a sandbox for its tags. Without names."""
+        """All running sandboxes with these tags, in all Apps of the settings: a call a page, and a call a sandbox for its tags.
+
+        Without names. An App whose environment is gone has none; if another cannot be listed, the whole listing fails.
+        """
         kept = await self._objects()
         async with bounded("list the running sandboxes", None):
-            async with asyncio.timeout(self._settings.rpc_timeout):
-                app = await kept.app()
-            listing = Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)
-            found = [sandbox async for sandbox in _each_within(listing, self._settings.rpc_timeout)]
+            found: list[Sandbox] = []
+            for home in self._settings.homes:
+                try:
+                    async with asyncio.timeout(self._settings.rpc_timeout):
+                        app = await kept.app(home)
+                except modal_errors.NotFoundError:
+                    if home == MODALFLOWS:
+                        raise
+                    continue
+                listing = Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)
+                found += [sandbox async for sandbox in _each_within(listing, self._settings.rpc_timeout)]
             at_a_time = asyncio.Semaphore(TAG_READS)
 
             async def read(sandbox: Sandbox) -> SandboxStatus | None:
@@ -276,9 +290,9 @@ async def _mounts(kept: KeptObjects, plan: SandboxPlan) -> dict[str | os.PathLik
     """Return what is mounted, by path."""
     mounts: dict[str | os.PathLike[str], Volume | CloudBucketMount] = {}
     for volume in plan.volumes:
-        mounts[volume.mount_path] = await kept.volume(volume)
+        mounts[volume.mount_path] = await kept.volume(volume, plan.home)
     for bucket in plan.buckets:
-        mounts[bucket.mount_path] = await kept.bucket(bucket.bucket)
+        mounts[bucket.mount_path] = await kept.bucket(bucket.bucket, plan.home)
     return mounts
 
 

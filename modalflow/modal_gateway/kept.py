@@ -16,7 +16,7 @@ from modal import exception as modal_errors
 
 from modalflow.modal_gateway.images import describe_image
 from modalflow.settings import LaunchSettings
-from modalflow.translation.plan import Bucket, ImagePlan, SecretPlan, VolumePlan
+from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan, SecretPlan, VolumePlan
 
 T = TypeVar("T", App, Image, Secret, Volume)
 
@@ -28,6 +28,10 @@ def _told(hint: str) -> Iterator[None]:
         yield
     except modal_errors.NotFoundError as error:
         raise modal_errors.NotFoundError(f"{error}; {hint}") from error
+
+
+def _in(home: Home) -> str:
+    return f" --env {home.environment}" if home.environment else ""
 
 
 class KeptObjects:
@@ -44,83 +48,92 @@ class KeptObjects:
         """Drop everything; the next use looks it up again."""
         self._kept.clear()
 
-    async def app(self) -> App:
-        """The App that the sandboxes belong to, created if missing."""
-        settings = self._settings
+    def at_home(self, home: Home) -> Home:
+        """Return the environment and App, those of the settings where ``home`` names none."""
+        return Home(environment=home.environment or self._settings.environment, app=home.app or self._settings.app_name)
+
+    async def app(self, home: Home = MODALFLOWS) -> App:
+        """The App that the sandboxes of ``home`` belong to, created if missing."""
+        at = self.at_home(home)
 
         async def load() -> App:
-            return await App.lookup.aio(
-                settings.app_name, client=self._client, environment_name=settings.environment, create_if_missing=True
-            )
+            with _told(f"create it with `modal environment create {at.environment}`, or correct [modal_executor] namespaces"):
+                return await App.lookup.aio(
+                    at.app or "", client=self._client, environment_name=at.environment, create_if_missing=True
+                )
 
-        return await self._keep("app", load, App)
+        return await self._keep(("app", at), load, App)
 
-    async def image(self, plan: ImagePlan) -> Image:
+    async def image(self, plan: ImagePlan, home: Home = MODALFLOWS) -> Image:
         """The image, built if nobody built it before. May take minutes the first time."""
+        environment = self.at_home(home).environment
 
         async def load() -> Image:
-            image = describe_image(plan, self._settings.environment)
-            await image.build.aio(await self.app())
+            image = describe_image(plan, environment)
+            await image.build.aio(await self.app(home))
             return image
 
-        return await self._keep(plan, load, Image)
+        return await self._keep(("image", plan, environment), load, Image)
 
-    async def secrets(self, plans: Iterable[SecretPlan]) -> list[Secret]:
+    async def secrets(self, plans: Iterable[SecretPlan], home: Home = MODALFLOWS) -> list[Secret]:
         """The named Secrets in order, without optional ones that do not exist."""
         found = []
         for plan in plans:
             try:
-                found.append(await self.secret(plan))
+                found.append(await self.secret(plan, home))
             except modal_errors.NotFoundError:
                 if not plan.optional:
                     raise
         return found
 
-    async def secret(self, plan: SecretPlan) -> Secret:
+    async def secret(self, plan: SecretPlan, home: Home = MODALFLOWS) -> Secret:
         """A named Secret; ``modal.exception.NotFoundError`` if it, or a key it must have, does not exist."""
+        environment = self.at_home(home).environment
 
         async def load() -> Secret:
-            secret = Secret.from_name(
-                plan.name, environment_name=self._settings.environment, required_keys=list(plan.required_keys)
-            )
-            with _told(f"create it with `modal secret create {plan.name} KEY=VALUE`, or correct the name"):
+            secret = Secret.from_name(plan.name, environment_name=environment, required_keys=list(plan.required_keys))
+            with _told(f"create it with `modal secret create {plan.name} KEY=VALUE{_in(home)}`, or correct the name"):
                 await secret.hydrate.aio(self._client)
             return secret
 
-        return await self._keep(plan, load, Secret)
+        return await self._keep(("secret", plan, environment), load, Secret)
 
-    async def volume(self, plan: VolumePlan) -> Volume:
+    async def volume(self, plan: VolumePlan, home: Home = MODALFLOWS) -> Volume:
         """A named Volume with the mount options of ``plan``; the lookup is shared by all mounts of that Volume."""
-        bare = await self.whole_volume(plan.name, version=plan.version, create_if_missing=plan.create_if_missing)
+        bare = await self.whole_volume(
+            plan.name,
+            version=plan.version,
+            create_if_missing=plan.create_if_missing,
+            home=MODALFLOWS if plan.is_ours else home,
+        )
         if not plan.read_only and plan.sub_path is None:
             return bare
         return bare.with_mount_options(read_only=plan.read_only, sub_path=plan.sub_path)
 
-    async def bucket(self, plan: Bucket) -> CloudBucketMount:
+    async def bucket(self, plan: Bucket, home: Home = MODALFLOWS) -> CloudBucketMount:
         """A bucket to be mounted, opened with a Secret that has the keys it takes."""
         return CloudBucketMount(
             plan.name,
             bucket_endpoint_url=plan.endpoint,
             key_prefix=plan.prefix,
-            secret=None if plan.secret is None else await self.secret(plan.secret),
+            secret=None if plan.secret is None else await self.secret(plan.secret, home),
             oidc_auth_role_arn=plan.role_arn,
             read_only=plan.read_only,
             requester_pays=plan.requester_pays,
             force_path_style=plan.path_style,
         )
 
-    async def whole_volume(self, name: str, *, version: int | None, create_if_missing: bool) -> Volume:
+    async def whole_volume(self, name: str, *, version: int | None, create_if_missing: bool, home: Home = MODALFLOWS) -> Volume:
         """A named Volume without mount options."""
+        environment = self.at_home(home).environment
 
         async def load() -> Volume:
-            volume = Volume.from_name(
-                name, environment_name=self._settings.environment, create_if_missing=create_if_missing, version=version
-            )
-            with _told(f"create it with `modal volume create {name}`, or correct the name"):
+            volume = Volume.from_name(name, environment_name=environment, create_if_missing=create_if_missing, version=version)
+            with _told(f"create it with `modal volume create {name}{_in(home)}`, or correct the name"):
                 await volume.hydrate.aio(self._client)
             return volume
 
-        return await self._keep(("volume", name), load, Volume)
+        return await self._keep(("volume", name, environment), load, Volume)
 
     async def _keep(self, key: Hashable, load: Callable[[], Awaitable[T]], kind: type[T]) -> T:
         kept = self._kept.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from modalflow.translation.plan import CpuCores, MemoryMib, SandboxPlan
+from modalflow.translation.plan import CpuCores, MemoryMib, Runtime, SandboxPlan
 
 
 class SandboxParameters(TypedDict, total=False):
@@ -22,6 +22,7 @@ class SandboxParameters(TypedDict, total=False):
     region: list[str]
     workdir: str
     include_oidc_identity_token: bool
+    runtime: Runtime
 
 
 def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxParameters:
@@ -45,6 +46,8 @@ def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxP
         kwargs["region"] = list(plan.region)
     if plan.workdir is not None:
         kwargs["workdir"] = plan.workdir
+    if plan.runtime is not None:
+        kwargs["runtime"] = plan.runtime
     if plan.oidc:
         kwargs["include_oidc_identity_token"] = True
     return kwargs

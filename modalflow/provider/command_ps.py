@@ -41,7 +41,15 @@ def ps(args: Any) -> None:
     elif rows:
         Console().print(table_of(rows))
     else:
-        sys.stdout.write(f"No sandbox of deployment {settings.deployment!r} runs in App {settings.app_name!r}.\n")
+        sys.stdout.write(f"No sandbox of deployment {settings.deployment!r} runs in {_apps(settings)}.\n")
+
+
+def _apps(settings: LaunchSettings) -> str:
+    names = dict.fromkeys(
+        f"App {home.app or settings.app_name!r}" + (f" of {home.environment}" if home.environment else "")
+        for home in settings.homes
+    )
+    return ", ".join(names)
 
 
 async def running(settings: LaunchSettings) -> list[SandboxStatus]:

@@ -164,6 +164,12 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
     if plan.workdir:
         yield "workdir", plan.workdir, OURS
+    if plan.runtime is not None:
+        yield "runtime", plan.runtime, OURS
+    if plan.home.environment is not None:
+        yield "home.environment", f"{plan.home.environment}, of the namespace {plan.namespace}", OURS
+    if plan.home.app is not None:
+        yield "home.app", f"{plan.home.app}, of the namespace {plan.namespace}", OURS
     if plan.oidc:
         yield "oidc", "a token of its identity in MODAL_IDENTITY_TOKEN", OURS
     yield from _environment(plan)

@@ -27,7 +27,7 @@ VARIABLES_ONLY = frozenset({"exports", "remove", "hide"})
 
 EXPRESSED = frozenset(
     {"image", "registry_secret", "entrypoint", "gpu", "gpu_wait", "cpu", "memory", "env", "secrets", "volumes", "timeout",
-     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc", "buckets"}
+     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc", "buckets", "home"}
 )  # fmt: skip
 """Fields that this module knows of. Every Function has an OIDC token (modal.com/docs/guide/oidc-integration, 2026-09)."""
 

@@ -14,7 +14,7 @@ from modalflow.translation.function_plan import FunctionTarget
 from modalflow.translation.gpus import GpuRequest, GpuSubstitution
 from modalflow.translation.hook_types import PodHook, TaskFacts, TaskHook
 from modalflow.translation.origins import Origin
-from modalflow.translation.plan import Bucket, ImagePlan, VolumePlan
+from modalflow.translation.plan import Bucket, Home, ImagePlan, VolumePlan
 
 PodMerge = Literal["kubernetes_executor", "strategic"]
 """How one pod is laid on another: by ``PodGenerator.reconcile_pods``, or by Kubernetes' strategic merge."""
@@ -49,8 +49,8 @@ class TranslationOptions:
     ``task_hook`` and ``pod_hook`` are the site's, for tasks whose ``TaskContext.task`` is known.
     ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
     values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
-    ``kubernetes_secrets``, ``config_maps``, ``registry_secrets``, ``claims`` and ``buckets`` (by bucket or claim) say what the
-    names in pods are on Modal; a text in ``config_maps`` is a path, for ``TemplateSource.config_map``.
+    ``kubernetes_secrets``, ``config_maps``, ``registry_secrets``, ``claims``, ``buckets`` (by bucket or claim) and ``namespaces``
+    say what the names in pods are on Modal; a text in ``config_maps`` is a path, for ``TemplateSource.config_map``.
     ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one. ``gpu_substitution`` says whether
     the nearest model may stand in for one that Modal lacks; ``labels`` are the site's node labels, ``key=value`` to models (none:
     it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
@@ -80,6 +80,7 @@ class TranslationOptions:
     functions: Mapping[str, FunctionTarget] = field(default_factory=dict)
     calls_functions: bool = True
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
+    namespaces: Mapping[str, Home] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

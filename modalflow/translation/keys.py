@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import get_args
 
 from modalflow.translation import env, gpu_requests, images, quantities, tags, volumes
 from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.plan import Runtime
 from modalflow.translation.regions import BROAD, NARROW, modal_region
 from modalflow.translation.report import Place, kind_of, shown
 
@@ -24,6 +26,8 @@ CLOUDS = ("aws", "gcp", "oci", "auto")
 """modal.com/docs/guide/region-selection, 2026-09."""
 
 BACKENDS = ("sandbox", "function", "auto")
+
+RUNTIMES: tuple[str, ...] = get_args(Runtime)
 
 Schema = Mapping[str, object]
 
@@ -91,6 +95,21 @@ def _read_oidc(value: object, place: Place) -> bool | None:
     if isinstance(value, bool):
         return value
     place.error("bad-oidc", f"expected True or False, got {shown(value)}")
+    return None
+
+
+def _read_runtime(value: object, place: Place) -> str | None:
+    if isinstance(value, str) and value in RUNTIMES:
+        return value
+    place.error("bad-runtime", f"expected one of {', '.join(RUNTIMES)}, got {shown(value)}")
+    return None
+
+
+def _read_namespace(value: object, place: Place) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    got = shown(value) if isinstance(value, str) else kind_of(value)
+    place.error("bad-namespace", f"expected a name of [modal_executor] namespaces, got {got}")
     return None
 
 
@@ -284,6 +303,19 @@ KEYS: Mapping[str, Key] = {
         meaning="Gives the task a token of its identity, signed by Modal, in `MODAL_IDENTITY_TOKEN`: clouds that trust Modal's "
         "OIDC provider exchange it for a role. It stands in for IRSA and Workload Identity.",
         example="True",
+    ),
+    "runtime": Key(
+        read=_read_runtime,
+        schema={"enum": list(RUNTIMES)},
+        meaning="What isolates the sandbox: `gvisor`, or a virtual machine (`vm`). Left out, Modal chooses.",
+        example='"vm"',
+    ),
+    "namespace": Key(
+        read=_read_namespace,
+        schema=_TEXT,
+        meaning="Where the task runs: a name of `[modal_executor] namespaces`, which is a Modal environment and an App in it. "
+        "Its Secrets and Volumes are those of that environment.",
+        example='"ml"',
     ),
     "backend": Key(
         read=_read_backend,

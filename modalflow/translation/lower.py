@@ -46,6 +46,9 @@ def lower(
         workdir=spec.workdir,
         oidc=spec.oidc,
         tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}, **_grace_tag(setup)},
+        runtime=spec.runtime,
+        namespace=spec.namespace,
+        home=spec.home,
         setup=setup,
     )
 

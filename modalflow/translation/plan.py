@@ -17,6 +17,21 @@ MemoryMib = int | tuple[int, int]
 """MiB, or (request, limit). Always int: the client sends a float as 0."""
 
 
+Runtime = Literal["gvisor", "vm"]
+"""``modal.Sandbox.create(runtime=)`` of modal 1.6.4."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """A Modal environment and an App in it; ``None`` is modalflow's own (``[modal_executor] environment``, ``app_name``)."""
+
+    environment: str | None = None
+    app: str | None = None
+
+
+MODALFLOWS = Home()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagePlan:
     """Which image a task runs in.
@@ -45,7 +60,10 @@ class SecretPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumePlan:
-    """A named Modal Volume at one mount path. ``version`` 2 for our own log Volume, ``None`` for "as it exists"."""
+    """A named Modal Volume at one mount path. ``version`` 2 for our own log Volume, ``None`` for "as it exists".
+
+    One that ``is_ours`` is in modalflow's own environment, whatever the task's is.
+    """
 
     mount_path: str
     name: str
@@ -53,6 +71,7 @@ class VolumePlan:
     sub_path: str | None = None
     version: Literal[1, 2] | None = None
     create_if_missing: bool = False
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +107,8 @@ class SandboxPlan:
 
     ``gpu_candidates`` are Modal GPU strings in order of preference (``("H100:2", "A100-80GB:2")``), empty for a CPU
     task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds. ``oidc``:
-    Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``setup`` is what the sandbox does before
+    Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``home`` is where the sandbox and what it
+    names live, by the ``namespace`` of the task (``[modal_executor] namespaces``). ``setup`` is what the sandbox does before
     Airflow starts; ``env`` carries it.
     """
 
@@ -106,6 +126,9 @@ class SandboxPlan:
     cloud: str | None = None
     workdir: str | None = None
     oidc: bool = False
+    runtime: Runtime | None = None
+    namespace: str | None = None
+    home: Home = MODALFLOWS
     tags: Mapping[str, str] = field(default_factory=dict)
     setup: SetupPlan = NO_SETUP
 

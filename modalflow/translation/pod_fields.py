@@ -139,7 +139,10 @@ class PodReader:
             self.settings.append(Setting(key=key, value=value, place=self._place(piece), rank=piece.rank))
 
     def _metadata(self, pod: PodPieces) -> None:
-        for piece in pod.metadata.values():
+        for name, piece in pod.metadata.items():
+            if name == "namespace" and isinstance(piece.value, str) and piece.value in self._options.namespaces:
+                self._set("namespace", piece.value, piece)
+                continue
             self._look_up(piece, verdicts.METADATA, ("labels", "annotations"))
         for name, piece in pod.annotations.items():
             if name == MERGE_ANNOTATION:
@@ -174,6 +177,7 @@ class PodReader:
             "imagePullSecrets": self._pull_secrets,
             "hostAliases": self._host_aliases,
             "terminationGracePeriodSeconds": lambda piece: self._the_end().read_period(piece),
+            "runtimeClassName": self._runtime,
         }
         self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
         self._init = self._init_containers(pod) if pod.init_containers else None
@@ -212,6 +216,13 @@ class PodReader:
                 read(piece)
             else:
                 self._look_up(piece, table, (*readers, *read_elsewhere))
+
+    def _runtime(self, piece: Piece) -> None:
+        name = piece.value
+        if name == "gvisor" or (isinstance(name, str) and name.startswith("kata")):
+            self._set("runtime", "gvisor" if name == "gvisor" else "vm", piece)
+        else:
+            self._apply(verdicts.RUNTIME_CLASS, piece)
 
     def _deadline(self, piece: Piece) -> None:
         self._set("timeout", read_timeout(piece.value, self._place(piece), most="86400"), piece)

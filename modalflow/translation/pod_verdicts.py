@@ -59,7 +59,9 @@ METADATA: Mapping[str, Verdict] = {
     "name": _OURS,
     "generateName": _OURS,
     "namespace": _small(
-        "Modal has no namespaces", "choose the environment with [modal_executor] environment", harmless=("default",)
+        "[modal_executor] namespaces does not say where it is on Modal",
+        'add {NAMESPACE: "ENVIRONMENT/APP"}, or "" for modalflow\'s own',
+        harmless=("default",),
     ),
     "uid": _OURS,
     "ownerReferences": _OURS,
@@ -103,7 +105,6 @@ SPEC: Mapping[str, Verdict] = {
     "priorityClassName": _small("Modal has no pod priority"),
     "readinessGates": _none("nothing waits for a task to be ready"),
     "restartPolicy": _small("Airflow retries tasks", harmless=("Never",)),
-    "runtimeClassName": _later("runtime classes", harmless=("nvidia", "gvisor")),
     "schedulerName": _small("Modal schedules sandboxes", harmless=("default-scheduler",)),
     "schedulingGates": _small("Modal schedules sandboxes"),
     "schedulingGroup": _small("Modal schedules sandboxes one by one"),
@@ -156,6 +157,10 @@ AFFINITY: Mapping[str, Verdict] = {
     "podAffinity": _small("each task has a sandbox of its own, near no other"),
     "podAntiAffinity": _none("each task has a sandbox of its own"),
 }
+
+RUNTIME_CLASS = _small(
+    "Modal has gVisor and virtual machines only", 'write "gvisor" or "kata", or remove it', harmless=("nvidia",)
+)
 
 SIDECAR = _refused("containers beside the task's are not supported yet", "start it in the task, or bake it into the image")
 INIT_CONTAINER = _refused(

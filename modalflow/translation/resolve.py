@@ -6,14 +6,14 @@ that each plan field came from.
 
 from __future__ import annotations
 
-from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.layers import OPTIONS, OPTIONS_RANK
 from modalflow.translation.merge import Merged
-from modalflow.translation.plan import BucketPlan
+from modalflow.translation.plan import MODALFLOWS, BucketPlan, Home
 from modalflow.translation.quantities import SECONDS_A_DAY
-from modalflow.translation.report import Place
+from modalflow.translation.report import Place, shown
 from modalflow.translation.resolve_gpu import PodGpu, resolve_gpu
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
 from modalflow.translation.spec import TaskSpec
@@ -63,6 +63,9 @@ def resolve(
         secrets=tuple((get("secrets") or {}).values()),
         volumes=tuple([mount for mount in mounts if not isinstance(mount, BucketPlan)]) if buckets else tuple(mounts),
         buckets=buckets,
+        runtime=merged.get("runtime"),
+        namespace=merged.get("namespace"),
+        home=_home(merged, options, places),
         timeout=timeout,
         region=get("region") or (),
         cloud=get("cloud"),
@@ -74,6 +77,23 @@ def resolve(
         oidc=get("oidc") or False,
     )
     return spec, places
+
+
+def _home(merged: Merged, options: TranslationOptions, places: dict[str, Place]) -> Home:
+    """Return where the task's namespace is on Modal."""
+    name = merged.get("namespace")
+    if name is None:
+        return MODALFLOWS
+    place = places["home.environment"] = places["home.app"] = merged.places["namespace"]
+    home = options.namespaces.get(name)
+    if home is None:
+        known = ", ".join(map(shown, options.namespaces)) or "none"
+        place.error(
+            "unknown-namespace",
+            f"[modal_executor] namespaces does not say where {shown(name)} is; known: {known}",
+            did_you_mean(name, options.namespaces) or f'add {{{shown(name)}: "ENVIRONMENT/APP"}}',
+        )
+    return home or MODALFLOWS
 
 
 def _check_gpu_wait(merged: Merged, options: TranslationOptions, gpu: GpuRequest) -> None:

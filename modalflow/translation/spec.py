@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modalflow.translation.gpus import GpuRequest
-from modalflow.translation.plan import BucketPlan, CpuCores, MemoryMib, SecretPlan, VolumePlan
+from modalflow.translation.plan import MODALFLOWS, BucketPlan, CpuCores, Home, MemoryMib, Runtime, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan, Text
 
 Backend = Literal["sandbox", "function", "auto"]
@@ -40,3 +40,6 @@ class TaskSpec:
     backend: Backend = "sandbox"
     disk: int | None = None
     buckets: tuple[BucketPlan, ...] = ()
+    runtime: Runtime | None = None
+    namespace: str | None = None
+    home: Home = MODALFLOWS

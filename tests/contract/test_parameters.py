@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import modal
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.launch.gateway import GatewayError, InvalidRequest
+from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound
 from modalflow.modal_gateway import ModalGateway
-from modalflow.translation.plan import Bucket, BucketPlan, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
-from tests.contract.conftest import WithGateway
+from modalflow.translation.plan import MODALFLOWS, Bucket, BucketPlan, Home, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
+from tests.contract.conftest import SETTINGS, WithGateway
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorThread
@@ -154,3 +156,98 @@ class TestBuckets:
         (volume,) = modal_emulator.workspace.volumes.values()
         assert list(volume.tree.root.entries) == ["a"]
         assert [path.name for path in modal_emulator.bucket("raw").iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("runtime", ["gvisor", "vm"])
+def test_the_runtime_is_on_the_wire(
+    modal_emulator: EmulatorThread, with_gateway: WithGateway[str], runtime: Literal["gvisor", "vm"]
+) -> None:
+    with_gateway(lambda gateway: printed(gateway, replace(PLAN, runtime=runtime), "true"))
+    (call,) = modal_emulator.calls("SandboxCreateV2")
+    assert isinstance(call, api_pb2.SandboxCreateV2Request)
+    assert call.definition.runtime == runtime
+
+
+PROD = Home(environment="prod", app="ml-tasks")
+
+
+def in_homes(scene: Callable[[ModalGateway, modal.Client], Awaitable[None]], *homes: Home) -> None:
+    """Run a scene with a gateway that knows of these homes, beside modalflow's own, and with an environment "prod"."""
+
+    async def main() -> None:
+        settings = replace(SETTINGS, homes=(MODALFLOWS, *homes))
+        async with await modal.Client.from_env.aio() as client, ModalGateway(settings, client=client) as gateway:
+            await modal.Environment.objects.create.aio("prod", client=client)
+            await scene(gateway, client)
+
+    asyncio.run(main())
+
+
+class TestNamespaces:
+    def test_a_sandbox_and_what_it_names_are_in_its_environment_but_modalflows_volumes(
+        self, modal_emulator: EmulatorThread
+    ) -> None:
+        theirs = VolumePlan(mount_path="/models", name="models")
+        ours = VolumePlan(mount_path="/logs", name="logs", create_if_missing=True, is_ours=True)
+        plan = replace(PLAN, home=PROD, secrets=(SecretPlan(name="db"),), volumes=(theirs, ours))
+
+        async def scene(gateway: ModalGateway, client: modal.Client) -> None:
+            await modal.Secret.objects.create.aio("db", {"PASSWORD": "main"}, client=client)
+            await modal.Secret.objects.create.aio("db", {"PASSWORD": "prod"}, environment_name="prod", client=client)
+            await modal.Volume.objects.create.aio("models", environment_name="prod", client=client)
+            told = await printed(gateway, plan, "sh", "-c", "echo $PASSWORD $MODAL_ENVIRONMENT")
+            assert told == "prod prod\n"
+            assert await printed(gateway, replace(PLAN, secrets=plan.secrets), "sh", "-c", "echo $PASSWORD") == "main\n"
+
+        in_homes(scene, PROD)
+        volumes = {volume.name: volume.environment for volume in modal_emulator.workspace.volumes.values()}
+        assert volumes == {"models": "prod", "logs": "main"}
+
+    @pytest.mark.parametrize("gpu", [None, "A10G"])
+    def test_no_running_sandbox_is_lost(self, modal_emulator: EmulatorThread, gpu: str | None) -> None:
+        plan = replace(PLAN, tags={"deployment": "airflow"}, gpu_candidates=(gpu,) if gpu else ())
+
+        async def scene(gateway: ModalGateway, client: modal.Client) -> None:
+            names = {}
+            for home in (MODALFLOWS, PROD, Home(app="etl")):
+                names[str(uuid.uuid4())] = home
+            ids = {
+                await gateway.create(replace(plan, home=home), name=name, gpu=gpu, argv=("sleep", "60"), secret_env={})
+                for name, home in names.items()
+            }
+            listed = await gateway.list_running({"deployment": "airflow"})
+            assert {status.sandbox_id for status in listed} == ids
+            found = [await gateway.find(name) for name in names]
+            assert {status.sandbox_id for status in found if status is not None} == ids
+            for sandbox_id in ids:
+                await gateway.terminate(sandbox_id)
+
+        in_homes(scene, PROD, Home(app="etl"))
+        assert {(app.name, app.environment) for app in modal_emulator.workspace.apps.values()} == {
+            ("modalflow", "main"),
+            ("ml-tasks", "prod"),
+            ("etl", "main"),
+        }
+
+    def test_apps_are_looked_up_once(self, modal_emulator: EmulatorThread) -> None:
+        async def scene(gateway: ModalGateway, client: modal.Client) -> None:
+            for _ in range(3):
+                await printed(gateway, replace(PLAN, home=PROD), "true")
+
+        in_homes(scene, PROD)
+        assert len(modal_emulator.calls("AppGetOrCreate")) == 1
+
+    def test_an_environment_that_does_not_exist(self, modal_emulator: EmulatorThread) -> None:
+        gone = Home(environment="gone", app="x")
+
+        async def scene(gateway: ModalGateway, client: modal.Client) -> None:
+            with pytest.raises(
+                NotFound,
+                match=r"^could not look up the App: Modal does not know it: Environment 'gone' not found; "
+                r"create it with `modal environment create gone`, or correct \[modal_executor\] namespaces$",
+            ):
+                await gateway.prepare(replace(PLAN, home=gone))
+            assert await gateway.list_running({"deployment": "airflow"}) == []
+            assert await gateway.find("nobody") is None
+
+        in_homes(scene, gone)

@@ -75,6 +75,7 @@ def test_a_task_sees_the_folder_of_its_own_log_only() -> None:
             sub_path="dag_id=models/run_id=r/task_id=train",
             version=2,
             create_if_missing=True,
+            is_ours=True,
         ),
     )
 
@@ -102,7 +103,9 @@ def test_local_bundles_move_to_the_dag_volume_and_others_stay(monkeypatch: pytes
         local | {"kwargs": {"path": "/mnt/modalflow/bundles/ours", "refresh_interval": 5}},
     ]
     assert environment.env["AIRFLOW__CORE__DAGS_FOLDER"] == "/mnt/modalflow/bundles/dags-folder"
-    assert environment.volumes == (VolumePlan(mount_path="/mnt/modalflow/bundles", name="airflow-dags", read_only=True),)
+    assert environment.volumes == (
+        VolumePlan(mount_path="/mnt/modalflow/bundles", name="airflow-dags", read_only=True, is_ours=True),
+    )
 
 
 def test_bundles_that_are_not_json_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
