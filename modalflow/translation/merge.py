@@ -22,7 +22,7 @@ class Setting(NamedTuple):
     key: str
     value: Any
     place: Place
-    rank: int
+    rank: float
     places: Mapping[str, Place] | None = None
 
 
@@ -32,7 +32,7 @@ class Merged:
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)
+    ranks: dict[str, float] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """Return the value of ``key``, ``None`` if nobody set it."""

@@ -16,6 +16,7 @@ from modalflow.translation.images import read_image
 from modalflow.translation.inputs import TemplateSource, TranslationOptions
 from modalflow.translation.keys import read_merge, read_workdir
 from modalflow.translation.merge import Setting
+from modalflow.translation.pod_annotations import PREFIX
 from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
@@ -147,9 +148,10 @@ class PodReader:
         for name, piece in pod.annotations.items():
             if name == MERGE_ANNOTATION:
                 read_merge(piece.value, self._place(piece))  # its effect is in how this pod came to be
-            elif name.startswith("modalflow/"):
-                self._place(piece).error("unsupported", "not supported yet: settings as annotations", "write them as modal keys")
-            elif name in ANNOTATIONS:
+                continue
+            if name.startswith(PREFIX):
+                continue
+            if name in ANNOTATIONS:
                 report_annotation(name, self._place(piece))
             elif name in pod.labels:
                 self._place(piece).notice("overruled-tag", "the label of that name becomes the tag")

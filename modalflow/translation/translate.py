@@ -19,6 +19,7 @@ from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
+from modalflow.translation.pod_annotations import read_annotations
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, with_sources
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
@@ -167,6 +168,8 @@ def settle(
             pieces = take_apart(plain, layer.root, rank, findings)
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
             pod_rank = rank
+    if pod is not None and pod.annotations:
+        settings += read_annotations(pod.annotations, findings)
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
     oidc = [setting.value for setting in settings if setting.key == "oidc"]
     reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and oidc[-1]))
