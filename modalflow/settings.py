@@ -317,6 +317,9 @@ OPTIONS: tuple[Option, ...] = (
            description="How the pods of a task meet (pod templates and pod_override) where neither task nor template says. "
                        "`kubernetes_executor`: as KubernetesExecutor merges them. `strategic`: as `kubectl patch` does, lists "
                        "by their merge keys, maps in depth, null removes."),
+    Option(name="pull_always", default="False", read=_boolean, expects="True or False",
+           description="Pull and build the image anew for every task whose pod says `imagePullPolicy: Always`, which takes "
+                       "minutes each time. Off: such a pod gets the image that Modal pulled first, with a warning."),
     Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
     Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
@@ -451,6 +454,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
             claims=optional("claims", dict) or {},
             functions=optional("functions", dict) or {},
+            pull_always=value("pull_always", bool),
             namespaces=optional("namespaces", dict) or {},
             buckets=_buckets(optional("buckets", dict) or {}),
             config_maps=optional("config_maps", dict) or {},

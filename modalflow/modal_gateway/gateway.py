@@ -58,7 +58,7 @@ class ModalGateway:
         async with bounded("look up the App", self._settings.rpc_timeout):
             await kept.app(plan.home)
         async with bounded(f"make the image {plan.image.reference or 'of this Airflow'}", BUILD_LIMIT):
-            await kept.image(plan.image, plan.home)
+            await kept.image(plan.image, plan.home, anew=plan.image.force_build)
 
     async def create(
         self,

@@ -5,6 +5,8 @@ Pure description: nothing is built or looked up here; ``gateway`` builds each im
 
 from __future__ import annotations
 
+from typing import Any
+
 from modal import Image, Secret
 
 from modalflow.modal_gateway.image_calls import image_calls
@@ -15,7 +17,11 @@ def describe_image(plan: ImagePlan, environment: str | None) -> Image:
     """Return the image, not yet built. ``environment`` is where the registry's Secret lives."""
     image: Image | type[Image] = Image
     for call in image_calls(plan):
-        given = {} if call.secret is None else {"secret": Secret.from_name(call.secret, environment_name=environment)}
+        given: dict[str, Any] = (
+            {} if call.secret is None else {"secret": Secret.from_name(call.secret, environment_name=environment)}
+        )
+        if call.force_build:
+            given["force_build"] = True
         image = getattr(image, call.method)(*call.arguments, **given)
     if not isinstance(image, Image):
         raise TypeError("a description of an image makes at least one call")

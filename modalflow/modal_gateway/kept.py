@@ -64,8 +64,8 @@ class KeptObjects:
 
         return await self._keep(("app", at), load, App)
 
-    async def image(self, plan: ImagePlan, home: Home = MODALFLOWS) -> Image:
-        """The image, built if nobody built it before. May take minutes the first time."""
+    async def image(self, plan: ImagePlan, home: Home = MODALFLOWS, *, anew: bool = False) -> Image:
+        """The image, built if nobody built it before, or ``anew``. May take minutes the first time."""
         environment = self.at_home(home).environment
 
         async def load() -> Image:
@@ -73,6 +73,9 @@ class KeptObjects:
             await image.build.aio(await self.app(home))
             return image
 
+        if anew:
+            image = self._kept[("image", plan, environment)] = await load()
+            return image
         return await self._keep(("image", plan, environment), load, Image)
 
     async def secrets(self, plans: Iterable[SecretPlan], home: Home = MODALFLOWS) -> list[Secret]:

@@ -22,6 +22,8 @@ def python_source(
     plan: SandboxPlan, *, app_name: str, environment: str | None = None, name: str | None = None, argv: Sequence[str] = COMMAND
 ) -> str:
     """Return the source for the first GPU candidate; the others are named in a comment. ``name`` is the sandbox's, if any."""
+    own = environment
+    app_name, environment = plan.home.app or app_name, plan.home.environment or environment
     gpu = plan.gpu_candidates[0] if plan.gpu_candidates else None
     lines = ["import modal", ""]
     lines.append(_call("app = modal.App.lookup", _given(app_name, environment_name=environment, create_if_missing=True)))
@@ -34,18 +36,21 @@ def python_source(
     optional = [secret.name for secret in plan.secrets if secret.optional]
     if optional:
         lines.append(f"# Left out where they do not exist: {', '.join(map(repr, optional))}.")
-    lines.append(_call("sb = modal.Sandbox.create", list(_sandbox(plan, gpu, environment, name, argv))))
+    lines.append(_call("sb = modal.Sandbox.create", list(_sandbox(plan, gpu, environment, own, name, argv))))
     lines.append("print(sb.object_id)")
     return "\n".join(lines) + "\n"
 
 
-def _sandbox(plan: SandboxPlan, gpu: str | None, environment: str | None, name: str | None, argv: Sequence[str]) -> Iterator[str]:
+def _sandbox(
+    plan: SandboxPlan, gpu: str | None, environment: str | None, own: str | None, name: str | None, argv: Sequence[str]
+) -> Iterator[str]:
+    """Yield the arguments; ``own`` is the environment of modalflow's own Volumes."""
     yield from (repr(word) for word in argv)
     yield "app=app"
     yield "image=image"
     if plan.secrets:
         yield f"secrets=[{', '.join(_secret(secret, environment) for secret in plan.secrets)}]"
-    mounts = [f"{volume.mount_path!r}: {_volume(volume, environment)}" for volume in plan.volumes]
+    mounts = [f"{volume.mount_path!r}: {_volume(volume, own if volume.is_ours else environment)}" for volume in plan.volumes]
     mounts += [f"{mounted.mount_path!r}: {_bucket(mounted.bucket, environment)}" for mounted in plan.buckets]
     if mounts:
         yield f"volumes={{{', '.join(mounts)}}}"
@@ -61,6 +66,8 @@ def _image(plan: ImagePlan, environment: str | None) -> str:
         given = [repr(argument) for argument in call.arguments]
         if call.secret is not None:
             given.append(f"secret={_named('modal.Secret', call.secret, environment_name=environment)}")
+        if call.force_build:
+            given.append("force_build=True")
         text = _call(f"{text}.{call.method}", given)
     return text
 

@@ -158,6 +158,8 @@ def _placement(plan: Plan) -> Iterator[_Field]:
 
 def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     yield "image", image_text(plan.image), OURS
+    if plan.image.force_build:
+        yield "image.force_build", "pulled and built anew for each launch", OURS
     if plan.image.registry_secret is not None:
         yield "registry_secret", plan.image.registry_secret, OURS
     if plan.image.entrypoint is not None:

@@ -175,6 +175,15 @@ ROWS: tuple[Code, ...] = (
         modal(namespace="ml"),
     ),
     Code(
+        "bad-force-build",
+        "error",
+        "force_build is neither true nor false",
+        "`force_build` says whether the image is pulled and built anew.",
+        "Another kind of value would leave open which image the task runs in.",
+        "Write `True` or `False`.",
+        modal(force_build="always"),
+    ),
+    Code(
         "bad-oidc",
         "error",
         "oidc is neither true nor false",

@@ -126,7 +126,7 @@ def _against(spec: TaskSpec, options: TranslationOptions, places: Mapping[str, P
     return obstacle.reason if place is None else f"{place.origin}: {obstacle.reason}"
 
 
-_SPELLED = {"registry_secret": "image.registry_secret", "entrypoint": "image.entrypoint"}
+_SPELLED = {"registry_secret": "image.registry_secret", "entrypoint": "image.entrypoint", "force_build": "image.force_build"}
 
 
 def _find(field: str, places: Mapping[str, Place]) -> Place | None:

@@ -56,6 +56,7 @@ class TranslationOptions:
     it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
     ``functions`` are deployed Functions by a name of the site's; ``calls_functions`` is false where the plan is for somebody who
     cannot call one. ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
+    ``pull_always``: a pod's ``imagePullPolicy: Always`` is taken at its word.
     """
 
     task_keys: Mapping[str, object] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class TranslationOptions:
     calls_functions: bool = True
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
     namespaces: Mapping[str, Home] = field(default_factory=dict)
+    pull_always: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,6 +98,13 @@ def _read_oidc(value: object, place: Place) -> bool | None:
     return None
 
 
+def _read_force_build(value: object, place: Place) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    place.error("bad-force-build", f"expected True or False, got {shown(value)}")
+    return None
+
+
 def _read_runtime(value: object, place: Place) -> str | None:
     if isinstance(value, str) and value in RUNTIMES:
         return value
@@ -296,6 +303,13 @@ KEYS: Mapping[str, Key] = {
         schema=_TEXT,
         meaning="Modal Secret with the credentials of a private registry.",
         example='"ghcr"',
+    ),
+    "force_build": Key(
+        read=_read_force_build,
+        schema={"type": "boolean"},
+        meaning="Pulls and builds the image anew for this launch, which takes minutes; Modal otherwise keeps what it pulled "
+        "first.",
+        example="True",
     ),
     "oidc": Key(
         read=_read_oidc,

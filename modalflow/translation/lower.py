@@ -83,6 +83,8 @@ def _check_disk(disk: int, places: Mapping[str, Place], findings: list[Diagnosti
 
 def image_plan(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
     """Return the image of the task."""
+    if spec.force_build:
+        return replace(image_plan(replace(spec, force_build=False), options), force_build=True)
     if spec.image == AUTO:
         return options.auto_image if spec.entrypoint is None else replace(options.auto_image, entrypoint=spec.entrypoint)
     secret = spec.registry_secret or options.registry_secrets.get(spec.image.partition("/")[0])

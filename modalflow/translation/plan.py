@@ -39,7 +39,7 @@ class ImagePlan:
     ``reference`` is a registry reference (``apache/airflow:3.3.2-python3.11``, ``repo@sha256:…``), or ``None`` for the
     image that modalflow describes itself (``python_version`` and pip ``packages`` on Modal's ``debian_slim``).
     ``registry_secret`` names a Modal Secret. ``entrypoint`` replaces the image's ENTRYPOINT (a pod's ``command``; ``()``
-    clears it); ``None`` keeps whatever the image has.
+    clears it); ``None`` keeps whatever the image has. ``force_build``: each launch pulls and builds it anew.
     """
 
     reference: str | None
@@ -47,6 +47,7 @@ class ImagePlan:
     packages: tuple[str, ...] = ()
     registry_secret: str | None = None
     entrypoint: tuple[str, ...] | None = None
+    force_build: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,13 @@
 """Settings as annotations, for those who have nothing but a pod's YAML: ``modalflow/gpu: "H100:2"``.
 
-Flows in: the annotations of the merged pod. Flows out: ``Setting``s of the ``modal`` keys, half a rank above the pod that they
-stand in, so that they win over its fields and over nothing else. ``pod_fields`` makes tags of the other annotations.
+Flows in: the annotations of the merged pod. Flows out: ``Setting``s of the ``modal`` keys; ``above_their_pod`` puts them half a
+rank above the pod that they stand in, so that they win over its fields and over nothing else. ``pod_fields`` makes tags of the other annotations.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic, closest
@@ -44,8 +45,13 @@ def read_annotations(annotations: Fields, findings: list[Diagnostic]) -> list[Se
             place.notice("no-effect", "has no effect: nothing is not set")
         read = None if value is None else spec.read(value, place)
         if read is not None:
-            settings.append(Setting(key=key, value=read, place=place, rank=piece.rank + _ABOVE_ITS_POD))
+            settings.append(Setting(key=key, value=read, place=place, rank=piece.rank))
     return settings
+
+
+def above_their_pod(settings: Iterable[Setting]) -> list[Setting]:
+    """Return the settings half a rank above the pod that each was written in."""
+    return [setting._replace(rank=setting.rank + _ABOVE_ITS_POD) for setting in settings]
 
 
 def _refuse(key: str, place: Place) -> None:

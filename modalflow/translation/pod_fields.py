@@ -232,6 +232,14 @@ class PodReader:
     def _image(self, piece: Piece) -> None:
         self._set("image", read_image(piece.value, self._place(piece)), piece)
 
+    def _pull_policy(self, piece: Piece) -> None:
+        if piece.value == "Always" and self._options.pull_always:
+            self._set("force_build", piece.value == "Always", piece)
+        elif piece.value == "Never":
+            self._apply(verdicts.NEVER_PULLED, piece)
+        else:
+            self._apply(verdicts.PULL_POLICY, piece)
+
     def _workdir(self, piece: Piece) -> None:
         self._set("workdir", read_workdir(piece.value, self._place(piece)), piece)
 
@@ -294,6 +302,7 @@ class PodReader:
         readers: Mapping[str, Callable[[Piece], None]] = {
             "image": self._image,
             "command": self._command,
+            "imagePullPolicy": self._pull_policy,
             "workingDir": self._workdir,
             "resources": resources.read,
             "securityContext": self._security_context,

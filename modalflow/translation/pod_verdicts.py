@@ -117,7 +117,6 @@ SPEC: Mapping[str, Verdict] = {
 
 CONTAINER: Mapping[str, Verdict] = {
     "args": _refused("arguments replace Airflow's own command, so the task would never run", "move them into the task"),
-    "imagePullPolicy": _small("Modal keeps the image it pulled first", "change the tag to pull anew", harmless=("IfNotPresent",)),
     "livenessProbe": _small("Airflow's own heartbeat watches the task"),
     "ports": _none("a task serves nobody"),
     "readinessProbe": _none("nothing waits for a task to be ready"),
@@ -132,6 +131,13 @@ CONTAINER: Mapping[str, Verdict] = {
     "tty": _small("a task has no terminal", harmless=(False,)),
     "volumeDevices": _refused("a sandbox has no block devices", 'write {"modal": {"volumes": {PATH: NAME}}}'),
 }
+
+PULL_POLICY = _small(
+    "Modal keeps the image it pulled first",
+    "change the tag to pull anew, or set [modal_executor] pull_always",
+    harmless=("IfNotPresent",),
+)
+NEVER_PULLED = _refused("there is no node that has the image already", "push it to a registry, and remove this")
 
 _ISOLATED = _none("a sandbox is isolated at least as well")
 

@@ -22,7 +22,12 @@ from modalflow.translation.volumes import check_once
 TIMEOUT_MARGIN = 600
 """Seconds that a sandbox outlives its task's execution_timeout: start, import of Airflow, and Airflow's own clean-up."""
 
-_RENAMED = {"gpu": "gpu_candidates", "registry_secret": "image.registry_secret", "entrypoint": "image.entrypoint"}
+_RENAMED = {
+    "gpu": "gpu_candidates",
+    "registry_secret": "image.registry_secret",
+    "entrypoint": "image.entrypoint",
+    "force_build": "image.force_build",
+}
 _NO_PLAN_FIELD = ("template", "execution_timeout", "merge")
 
 
@@ -63,8 +68,8 @@ def resolve(
         secrets=tuple((get("secrets") or {}).values()),
         volumes=tuple([mount for mount in mounts if not isinstance(mount, BucketPlan)]) if buckets else tuple(mounts),
         buckets=buckets,
-        runtime=merged.get("runtime"),
-        namespace=merged.get("namespace"),
+        runtime=get("runtime"),
+        namespace=get("namespace"),
         home=_home(merged, options, places),
         timeout=timeout,
         region=get("region") or (),
@@ -74,6 +79,7 @@ def resolve(
         setup=setup,
         backend=get("backend") or "sandbox",
         disk=get("disk"),
+        force_build=get("force_build") or False,
         oidc=get("oidc") or False,
     )
     return spec, places

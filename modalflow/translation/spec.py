@@ -36,6 +36,7 @@ class TaskSpec:
     workdir: str | None
     tags: Mapping[str, str]
     setup: SetupPlan = NO_SETUP
+    force_build: bool = False
     oidc: bool = False
     backend: Backend = "sandbox"
     disk: int | None = None

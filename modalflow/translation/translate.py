@@ -19,7 +19,7 @@ from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
-from modalflow.translation.pod_annotations import read_annotations
+from modalflow.translation.pod_annotations import above_their_pod, read_annotations
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, with_sources
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
@@ -31,6 +31,7 @@ from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.site_hooks import apply_pod_hook, apply_task_hook
 from modalflow.translation.spec import TaskSpec
+from modalflow.translation.strategic import MergedRoot
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +169,6 @@ def settle(
             pieces = take_apart(plain, layer.root, rank, findings)
             pod = pieces if pod is None else reconcile(pod, pieces, findings)
             pod_rank = rank
-    if pod is not None and pod.annotations:
-        settings += read_annotations(pod.annotations, findings)
-    native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
-    oidc = [setting.value for setting in settings if setting.key == "oidc"]
-    reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and oidc[-1]))
     merged = merged_pod(strategic, findings) if strategic else None
     if strategic and merged is not None:
         pod, pod_rank = merged[0], strategic[-1][0]
@@ -180,6 +176,10 @@ def settle(
         # Right below the modal keys of the task, the last of the layers.
         pod_rank = len(layers) - 2
         pod = apply_pod_hook(options.pod_hook, pod, task, pod_rank, findings)
+    settings += _annotated(pod, merged, findings)
+    native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
+    oidc = [setting for setting in settings if setting.key == "oidc"]
+    reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and max(oidc, key=lambda setting: setting.rank).value))
     if pod is not None:
         before = len(findings)
         reader.read(pod)
@@ -199,6 +199,14 @@ def _tell_overruled(settings: Sequence[Setting], pod_rank: int, findings: list[D
     gpu = next((setting for setting in reversed(settings) if setting.key == "gpu"), None)
     if gpu is not None and gpu.rank > pod_rank:
         findings[before:] = [overruled(found, gpu.place) for found in findings[before:]]
+
+
+def _annotated(pod: PodPieces | None, merged: tuple[PodPieces, MergedRoot] | None, findings: list[Diagnostic]) -> list[Setting]:
+    """Return what a pod's annotations set; ``merged`` is the pod where strategic merge made it."""
+    if pod is None or not pod.annotations:
+        return []
+    own = read_annotations(pod.annotations, findings)
+    return above_their_pod(own if merged is None else with_sources(own, merged[1]))
 
 
 def check_executor_config(

@@ -251,3 +251,48 @@ class TestNamespaces:
             assert await gateway.find("nobody") is None
 
         in_homes(scene, gone)
+
+
+class TestImages:
+    def test_an_image_is_built_anew_for_each_launch_if_that_is_asked(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[None]
+    ) -> None:
+        async def scene(gateway: ModalGateway) -> None:
+            for image in (ImagePlan(reference="me/train:1", force_build=True), ImagePlan(reference="me/train:2")):
+                for _ in range(2):
+                    await gateway.prepare(replace(PLAN, image=image))
+                    await printed(gateway, replace(PLAN, image=image), "true")
+
+        with_gateway(scene)
+        calls = [call for call in modal_emulator.calls("ImageGetOrCreate") if isinstance(call, api_pb2.ImageGetOrCreateRequest)]
+        assert [(call.image.dockerfile_commands[0], call.force_build) for call in calls] == [
+            ("FROM me/train:1", True),
+            ("FROM me/train:1", True),
+            ("FROM me/train:2", False),
+        ]
+
+    @pytest.mark.parametrize(
+        ("reference", "kind"),
+        [
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com/train:v1", api_pb2.REGISTRY_AUTH_TYPE_AWS),
+            ("europe-docker.pkg.dev/project/repository/train:v1", api_pb2.REGISTRY_AUTH_TYPE_GCP),
+            ("eu.gcr.io/project/train:v1", api_pb2.REGISTRY_AUTH_TYPE_GCP),
+            ("ghcr.io/me/train:v1", api_pb2.REGISTRY_AUTH_TYPE_STATIC_CREDS),
+        ],
+    )
+    def test_a_registry_of_a_cloud_takes_the_keys_of_that_cloud(
+        self, modal_emulator: EmulatorThread, with_gateway: WithGateway[None], reference: str, kind: int
+    ) -> None:
+        async def scene(gateway: ModalGateway) -> None:
+            client = await modal.Client.from_env.aio()
+            await modal.Secret.objects.create.aio("pull", {"REGISTRY_USERNAME": "me", "REGISTRY_PASSWORD": "x"}, client=client)
+            await client.close.aio()
+            await gateway.prepare(replace(PLAN, image=ImagePlan(reference=reference, registry_secret="pull")))
+
+        with_gateway(scene)
+        (call,) = modal_emulator.calls("ImageGetOrCreate")
+        assert isinstance(call, api_pb2.ImageGetOrCreateRequest)
+        assert call.image.dockerfile_commands[0] == f"FROM {reference}"
+        assert call.image.image_registry_config.registry_auth_type == kind
+        (secret,) = modal_emulator.workspace.secrets
+        assert call.image.image_registry_config.secret_id == secret
