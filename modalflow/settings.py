@@ -23,6 +23,7 @@ from modalflow.translation.images import read_image
 from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
+from modalflow.translation.pod_sidecars import KNOWN
 from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
@@ -320,6 +321,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="pull_always", default="False", read=_boolean, expects="True or False",
            description="Pull and build the image anew for every task whose pod says `imagePullPolicy: Always`, which takes "
                        "minutes each time. Off: such a pod gets the image that Modal pulled first, with a warning."),
+    Option(name="dropped_sidecars", read=_names, expects="comma-separated names", can_be_empty=True, default=",".join(KNOWN),
+           description="Containers beside the task's that are left out with a warning, by their own name or that of their image: "
+                       "those that serve the cluster and not the task. Any other sidecar is refused. Empty: every one is."),
     Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
     Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
@@ -454,6 +458,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             queue_templates=_texts("queue_templates", optional("queue_templates", dict) or {}),
             claims=optional("claims", dict) or {},
             functions=optional("functions", dict) or {},
+            dropped_sidecars=frozenset(optional("dropped_sidecars", list) or ()),
             pull_always=value("pull_always", bool),
             namespaces=optional("namespaces", dict) or {},
             buckets=_buckets(optional("buckets", dict) or {}),

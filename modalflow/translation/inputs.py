@@ -56,7 +56,8 @@ class TranslationOptions:
     it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
     ``functions`` are deployed Functions by a name of the site's; ``calls_functions`` is false where the plan is for somebody who
     cannot call one. ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
-    ``pull_always``: a pod's ``imagePullPolicy: Always`` is taken at its word.
+    ``pull_always``: a pod's ``imagePullPolicy: Always`` is taken at its word. ``dropped_sidecars``: names of
+    containers, or of their images, that are left out of a pod with a warning.
     """
 
     task_keys: Mapping[str, object] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class TranslationOptions:
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
     namespaces: Mapping[str, Home] = field(default_factory=dict)
     pull_always: bool = False
+    dropped_sidecars: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ from modalflow.translation.pod_lifecycle import EndOfPod
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_nodes import NodeChoice
 from modalflow.translation.pod_resources import Resources
+from modalflow.translation.pod_sidecars import verdict_on
 from modalflow.translation.pod_sources import Sources
 from modalflow.translation.pod_user import USER_FIELDS, Chosen, choose, read_user
 from modalflow.translation.pod_verdicts import Verdict
@@ -184,7 +185,7 @@ class PodReader:
         self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
         self._init = self._init_containers(pod) if pod.init_containers else None
         for container in pod.containers[1:]:
-            self._apply(verdicts.SIDECAR, container.whole)
+            self._apply(verdict_on(container, self._options.dropped_sidecars), container.whole)
         if pod.containers:
             self._main_container(pod.containers[0], resources)
 
@@ -200,7 +201,7 @@ class PodReader:
             if is_git_sync(container):
                 self._apply(verdicts.GIT_SYNC, container.whole)
             elif restart is not None and restart.value == "Always":
-                self._apply(verdicts.SIDECAR, container.whole)
+                self._apply(verdict_on(container, self._options.dropped_sidecars), container.whole)
             else:
                 reader.read(container)
         return reader

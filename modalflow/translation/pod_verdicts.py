@@ -115,8 +115,15 @@ SPEC: Mapping[str, Verdict] = {
     "topologySpreadConstraints": _none("each task has a sandbox of its own"),
 }
 
+PULL_POLICY = _small(
+    "Modal keeps the image it pulled first",
+    "change the tag to pull anew, or set [modal_executor] pull_always",
+    harmless=("IfNotPresent",),
+)
+
 CONTAINER: Mapping[str, Verdict] = {
     "args": _refused("arguments replace Airflow's own command, so the task would never run", "move them into the task"),
+    "imagePullPolicy": PULL_POLICY,
     "livenessProbe": _small("Airflow's own heartbeat watches the task"),
     "ports": _none("a task serves nobody"),
     "readinessProbe": _none("nothing waits for a task to be ready"),
@@ -132,11 +139,6 @@ CONTAINER: Mapping[str, Verdict] = {
     "volumeDevices": _refused("a sandbox has no block devices", 'write {"modal": {"volumes": {PATH: NAME}}}'),
 }
 
-PULL_POLICY = _small(
-    "Modal keeps the image it pulled first",
-    "change the tag to pull anew, or set [modal_executor] pull_always",
-    harmless=("IfNotPresent",),
-)
 NEVER_PULLED = _refused("there is no node that has the image already", "push it to a registry, and remove this")
 
 _ISOLATED = _none("a sandbox is isolated at least as well")
@@ -168,7 +170,10 @@ RUNTIME_CLASS = _small(
     "Modal has gVisor and virtual machines only", 'write "gvisor" or "kata", or remove it', harmless=("nvidia",)
 )
 
-SIDECAR = _refused("containers beside the task's are not supported yet", "start it in the task, or bake it into the image")
+SIDECAR = _refused(
+    "a sandbox has one container",
+    "start it in the task, or bake it into the image; name it in [modal_executor] dropped_sidecars if the task runs without it",
+)
 INIT_CONTAINER = _refused(
     "its image is another one than the task's, and a sandbox has one", "bake what it prepares into the image or a Volume"
 )
