@@ -1,7 +1,8 @@
 """Settings as annotations, for those who have nothing but a pod's YAML: ``modalflow/gpu: "H100:2"``.
 
 Flows in: the annotations of the merged pod. Flows out: ``Setting``s of the ``modal`` keys; ``above_their_pod`` puts them half a
-rank above the pod that they stand in, so that they win over its fields and over nothing else. ``pod_fields`` makes tags of the other annotations.
+rank above the pod that they stand in, so that they win over its fields and over nothing else. ``pod_fields`` makes tags of the
+other annotations.
 """
 
 from __future__ import annotations
