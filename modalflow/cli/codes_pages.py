@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modalflow.cli.documents import read_files
-from modalflow.cli.translating import translate_document
+from modalflow.cli.translating import translate_documents
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.code_row import Code, Example
@@ -63,8 +63,8 @@ def _of_document(example: Example, folder: str) -> tuple[Diagnostic, ...]:
     options = read_settings(example.options).translation
     return tuple(
         found
-        for document in read_files([str(path)])
-        for found in translate_document(document, options, []).translation.diagnostics
+        for translated in translate_documents(read_files([str(path)]), options)
+        for found in translated.translation.diagnostics
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Document:
     template: LoadedTemplate | None = None
     others: tuple[tuple[PathKey, ...], ...] = ()
     problem: Diagnostic | None = None
+    lines: Mapping[tuple[PathKey, ...], int] = field(default_factory=dict)
     config_lines: Lines | None = None
 
     @property
@@ -104,7 +105,8 @@ def _in_document(path: str, parsed: Parsed) -> Iterator[Document]:
             origin=place,
             message="nothing to translate: " + (f"no pod is in a {_kind(whole)}" if "kind" in whole else "no kind"),
         )
-        yield Document(file=path, kind=_kind(whole), name=_name(whole), whole=whole, problem=problem)
+        kind, name = _kind(whole), _name(whole)
+        yield Document(file=path, kind=kind, name=name, whole=whole, problem=problem, lines=parsed.lines)
     for at in places:
         part: Any = whole
         for key in at:
@@ -116,7 +118,15 @@ def _in_document(path: str, parsed: Parsed) -> Iterator[Document]:
         name = Path(path).stem
         template = LoadedTemplate(name=name, file=path, document=pod, lines=parsed.lines, at=at)
         others = tuple(other for other in places if other != at)
-        yield Document(file=path, kind=_kind(holder), name=_name(holder), whole=whole, template=template, others=others)
+        yield Document(
+            file=path,
+            kind=_kind(holder),
+            name=_name(holder),
+            whole=whole,
+            template=template,
+            others=others,
+            lines=parsed.lines,
+        )
 
 
 def places_of_pods(value: object, at: tuple[PathKey, ...] = ()) -> Iterator[tuple[PathKey, ...]]:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from modalflow.cli.documents import read_files
 from modalflow.cli.site import site_of
-from modalflow.cli.translating import Translated, modal_keys, path_of, translate_document
+from modalflow.cli.translating import Translated, modal_keys, path_of, translate_documents
 from modalflow.provider.explanation import rows_of
 from modalflow.settings import SettingsError
 from modalflow.translation.account import Leaf
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    results = [translate_document(document, site.options, site.folders) for document in read_files(arguments.files)]
+    results = translate_documents(read_files(arguments.files), site.options, site.folders)
     nothing = not any(result.translation.plan or result.refused for result in results)
     refused = nothing or any(result.refused for result in results)
     if arguments.json:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modalflow.cli.claims import read_claims
 from modalflow.cli.dag_lines import path_keys
 from modalflow.cli.documents import CONFIG_KIND, TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
@@ -65,6 +66,22 @@ class _Given:
 
     def config_map(self, path: str) -> Mapping[str, FileContent] | str:
         return self._others.config_map(path)
+
+
+def translate_documents(
+    documents: Sequence[Document], options: TranslationOptions, folders: Sequence[str] = ()
+) -> list[Translated]:
+    """Translate documents that were given together: the device claims among them are what their pods' names mean."""
+    claims = read_claims(documents, options)
+    results, heard = [], set()
+    for document in documents:
+        result = translate_document(document, claims.options, folders)
+        if (told := claims.findings.get(id(document.whole))) and id(document.whole) not in heard:
+            heard.add(id(document.whole))
+            own = () if document.template is None else result.translation.diagnostics
+            result = dataclasses.replace(result, translation=dataclasses.replace(result.translation, diagnostics=(*told, *own)))
+        results.append(result)
+    return results
 
 
 def translate_document(document: Document, options: TranslationOptions, folders: Sequence[str] = ()) -> Translated:

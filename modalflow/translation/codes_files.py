@@ -6,6 +6,17 @@ from modalflow.translation.code_row import Code, Example, modal, task, template
 
 _TASK = "apiVersion: modalflow/v1\nkind: ModalTask\n"
 
+_CLAIM = """kind: ResourceClaim
+metadata: {{name: gpu}}
+spec:
+  devices:
+    requests:
+      - name: gpu
+        exactly:
+          deviceClassName: gpu.nvidia.com
+          selectors: [{{cel: {{expression: "device.attributes['gpu.nvidia.com'].{}"}}}}]
+"""
+
 ROWS: tuple[Code, ...] = (
     Code(
         "bad-template",
@@ -74,6 +85,33 @@ ROWS: tuple[Code, ...] = (
         "`modalflow translate` looks for them in every document of the file.",
         "Nothing needs to be done, if none was meant to be there.",
         Example(document="kind: ConfigMap\nmetadata: {name: site}\ndata: {a: b}\n"),
+    ),
+    Code(
+        "claim-read",
+        "notice",
+        "A device claim was read",
+        "`modalflow translate` found a ResourceClaim or ResourceClaimTemplate, and says which GPUs it stands for.",
+        "A scheduler does not see claims: they live in the cluster.",
+        "Write the same GPUs in `[modal_executor] resource_claims`, so that tasks get them.",
+        Example(document=_CLAIM.format("productName.matches('L4$')")),
+    ),
+    Code(
+        "bad-claim",
+        "error",
+        "No device claim",
+        "A ResourceClaim or ResourceClaimTemplate in the file is not of the form that Kubernetes has.",
+        "What it asks for is not known, and a GPU would be guessed.",
+        "Correct the claim, or write the GPU in `[modal_executor] resource_claims`.",
+        Example(document="kind: ResourceClaim\nmetadata: {name: gpu}\nspec: {}\n"),
+    ),
+    Code(
+        "unreadable-selector",
+        "error",
+        "The selector of a device claim cannot be read",
+        "Its CEL expression says more than a device's product name, architecture, compute capability and memory.",
+        "Which of Modal's GPUs it means is then not known.",
+        "Write it with those, or write the GPU in `[modal_executor] resource_claims`.",
+        Example(document=_CLAIM.format("uuid == 'GPU-1'")),
     ),
     Code(
         "outside-pod",

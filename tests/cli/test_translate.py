@@ -295,3 +295,66 @@ def test_a_cron_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_two_forms_at_once(deployment: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "--json", "--yaml", deployment)
     assert (code, err) == (2, "translate: --json and --yaml exclude each other\n")
+
+
+CLAIMS = """
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: big-gpu}
+spec:
+  spec:
+    devices:
+      requests:
+      - name: gpu
+        exactly:
+          deviceClassName: gpu.nvidia.com
+          count: 2
+          selectors:
+          - cel: {expression: 'device.capacity["gpu.nvidia.com"].memory.compareTo(quantity("100Gi")) >= 0'}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: train}
+spec:
+  resourceClaims: [{name: gpu, resourceClaimTemplateName: big-gpu}]
+  containers:
+  - name: base
+    image: me/train:1
+    resources: {claims: [{name: gpu}]}
+"""
+
+
+@pytest.mark.parametrize("form", ["documents", "list", "files"])
+def test_a_device_claim_beside_the_pod_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str) -> None:
+    files = [tmp_path / "train.yaml"]
+    if form == "files":
+        parts = CLAIMS.split("---")
+        files = [tmp_path / "pod.yaml", tmp_path / "claim.yaml"]
+        for file, part in zip(files, reversed(parts), strict=True):
+            file.write_text(part)
+    elif form == "list":
+        files[0].write_text(yaml.safe_dump({"kind": "List", "items": list(yaml.safe_load_all(CLAIMS))}))
+    else:
+        files[0].write_text(CLAIMS)
+    code, told = as_json(capsys, *map(str, files))
+    assert code == 0
+    (plan,) = [document["plan"] for document in told["results"] if document["plan"]]
+    assert plan["gpu_candidates"] == ["H200:2", "B200:2"]
+    text = "the ResourceClaimTemplate big-gpu stands for H200:2 or B200:2"
+    assert [d["message"] for document in told["results"] for d in document["diagnostics"] if d["code"] == "claim-read"] == [text]
+
+
+def test_what_an_option_says_of_a_claim_wins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(CLAIMS)
+    option = 'resource_claims={"big-gpu": {"gpu": "H100"}}'
+    code, told = as_json(capsys, "-o", option, str(tmp_path / "train.yaml"))
+    assert code == 0
+    assert [document["plan"]["gpu_candidates"] for document in told["results"] if document["plan"]] == [["H100"]]
+
+
+def test_a_claim_that_cannot_be_read_is_told_at_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(CLAIMS.replace("gpu.nvidia.com\n", "mig.nvidia.com\n"))
+    code, told = as_json(capsys, str(tmp_path / "train.yaml"))
+    assert code == 1
+    codes = {d["code"]: d["line"] for document in told["results"] for d in document["diagnostics"] if d["severity"] == "error"}
+    assert codes == {"refused-field": 11, "unknown-claim": 20}
