@@ -156,6 +156,16 @@ def _placement(plan: Plan) -> Iterator[_Field]:
         yield "cloud", plan.cloud, OURS
 
 
+def _home(plan: SandboxPlan) -> Iterator[_Field]:
+    told = (
+        ("runtime", plan.runtime),
+        ("namespace", plan.namespace),
+        ("home.environment", plan.home.environment),
+        ("home.app", plan.home.app),
+    )
+    yield from ((name, value, OURS) for name, value in told if value is not None)
+
+
 def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     yield "image", image_text(plan.image), OURS
     if plan.image.force_build:
@@ -166,12 +176,7 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
         yield "entrypoint", " ".join(plan.image.entrypoint) or "none", OURS
     if plan.workdir:
         yield "workdir", plan.workdir, OURS
-    if plan.runtime is not None:
-        yield "runtime", plan.runtime, OURS
-    if plan.home.environment is not None:
-        yield "home.environment", f"{plan.home.environment}, of the namespace {plan.namespace}", OURS
-    if plan.home.app is not None:
-        yield "home.app", f"{plan.home.app}, of the namespace {plan.namespace}", OURS
+    yield from _home(plan)
     if plan.oidc:
         yield "oidc", "a token of its identity in MODAL_IDENTITY_TOKEN", OURS
     yield from _environment(plan)

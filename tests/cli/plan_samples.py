@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modalflow.translation.plan import Bucket, BucketPlan, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
+from modalflow.translation.plan import Bucket, BucketPlan, Home, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import (
     ClonePlan,
     FilePlan,
@@ -71,6 +71,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("image.packages", ("apache-airflow-core==3.3.2", "numpy==2.0.0"), of=AUTO, in_words=False),
         _sample("image.registry_secret", "ghcr"),
         _sample("image.entrypoint", ("/usr/bin/env",)),
+        _sample("image.force_build", True),
         _sample("gpu_candidates", ("H100", "A100-80GB")),
         _sample("gpu_wait", 60.0, of=replace(GPU, gpu_candidates=("H100", "L4"))),
         _sample("cpu", (0.5, 2.0)),
@@ -85,6 +86,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("volumes.sub_path", "v2", of=VOLUME),
         _sample("volumes.version", 2, of=VOLUME, in_words=False),
         _sample("volumes.create_if_missing", True, of=VOLUME, in_words=False),
+        _sample("volumes.is_ours", True, of=VOLUME, in_call=False, in_words=False),
         _sample("buckets.mount_path", "/c", of=BUCKET),
         _sample("buckets.bucket.name", "others", of=BUCKET),
         _sample("buckets.bucket.prefix", "raw/", of=BUCKET),
@@ -99,6 +101,9 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("cloud", "aws"),
         _sample("workdir", "/w"),
         _sample("oidc", True),
+        _sample("runtime", "vm"),
+        _sample("namespace", "ml", in_call=False),
+        _sample("home", Home(environment="prod", app="ml-tasks"), in_call=False, in_words=False),
         _sample("tags", {"team": "ml"}),
         _sample("setup.exports", {"A": Text(("a",))}, in_call=False, in_words=False),
         _sample("setup.remove", ("A",), in_call=False, in_words=False),

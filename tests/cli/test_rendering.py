@@ -17,6 +17,7 @@ NO_ROW = {
     "image.python_version": "told beside the packages",
     "secrets.optional": "a Secret that is not there is left out, which the log tells",
     "setup.hide": "follows from the init containers and the task's variables, which have rows",
+    "volumes.is_ours": "says only where modalflow's own Volumes are looked up",
     "volumes.version": "of modalflow's own log Volume only",
     "volumes.create_if_missing": "of modalflow's own log Volume only",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from modal_proto import api_pb2
 
 from modalflow.modal_gateway import ModalGateway
 from modalflow.modal_gateway.source import python_source
-from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.plan import Home, SandboxPlan, VolumePlan
 from tests.cli.plan_samples import BASE, SAMPLES, with_everything
 from tests.contract.conftest import SETTINGS, WithGateway
 
@@ -80,3 +81,12 @@ def test_what_changes_the_call_changes_the_text(field: str) -> None:
     if SAMPLES[field].in_call:
         plain = python_source(BASE, app_name="a")
         assert python_source(SAMPLES[field].plan(), app_name="a") != plain
+
+
+def test_the_environment_and_app_of_a_namespace_are_in_the_source() -> None:
+    volumes = (VolumePlan(mount_path="/m", name="models"), VolumePlan(mount_path="/l", name="logs", is_ours=True))
+    plan = replace(BASE, home=Home(environment="prod", app="ml-tasks"), volumes=volumes)
+    source = python_source(plan, app_name="modalflow", environment="main")
+    assert "modal.App.lookup('ml-tasks', environment_name='prod', create_if_missing=True)" in source
+    assert "modal.Volume.from_name('models', environment_name='prod')" in source
+    assert "modal.Volume.from_name('logs', environment_name='main')" in source
