@@ -111,6 +111,7 @@ def test_volumes_and_gpus_are_told_in_words(tmp_path: Path, capsys: pytest.Captu
                 "sub_path": None,
                 "version": None,
                 "create_if_missing": False,
+                "is_ours": False,
             },
             f'executor_config["modal"]["volumes"]["/m"] ({tmp_path}/a.yaml:1)',
         ),
