@@ -178,8 +178,8 @@ def settle(
         pod = apply_pod_hook(options.pod_hook, pod, task, pod_rank, findings)
     settings += _annotated(pod, merged, findings)
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
-    oidc = [setting for setting in settings if setting.key == "oidc"]
-    reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and max(oidc, key=lambda setting: setting.rank).value))
+    oidc = max((setting for setting in settings if setting.key == "oidc"), key=lambda setting: setting.rank, default=None)
+    reader = PodReader(findings, options, templates, native_secrets, identity=bool(oidc and oidc.value))
     if pod is not None:
         before = len(findings)
         reader.read(pod)
