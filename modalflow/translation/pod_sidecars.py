@@ -15,10 +15,6 @@ _LOGS = ("left out: what the task prints is in Airflow's log and in Modal's anyw
 _MESH = ("left out: the task's traffic does not go through the mesh", "see that what it calls can be reached without")
 _METRICS = ("left out: metrics that are sent to it are lost", "send them to an address that the sandbox can reach")
 _SECRETS = ("left out: the secrets that it writes into files are not there", 'write {"modal": {"secrets": [NAME]}}')
-_DATABASE = (
-    "left out: nothing listens for the database in the sandbox",
-    "connect to the database's own address, or with the Cloud SQL connector of the language",
-)
 _DAGS = ("left out: Airflow 3 brings a task its DAG as a bundle", "configure a GitDagBundle, or [modal_executor] dags_volume")
 
 KNOWN: Mapping[str, tuple[str, str]] = {
@@ -26,7 +22,6 @@ KNOWN: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("istio-proxy", "linkerd-proxy"), _MESH),
     **dict.fromkeys(("statsd-exporter",), _METRICS),
     "vault-agent": _SECRETS,
-    "cloud-sql-proxy": _DATABASE,
     "git-sync": _DAGS,
 }
 """What is lost with each sidecar that is left out unless the site says otherwise, and what to do about it."""
@@ -36,8 +31,6 @@ _ALSO_CALLED: Mapping[str, str] = {
     "proxyv2": "istio-proxy",
     "vault": "vault-agent",
     "vault-k8s": "vault-agent",
-    "gce-proxy": "cloud-sql-proxy",
-    "cloudsql-proxy": "cloud-sql-proxy",
     "aws-for-fluent-bit": "fluent-bit",
     "statsd_exporter": "statsd-exporter",
 }
