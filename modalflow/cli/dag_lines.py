@@ -42,6 +42,8 @@ class DagSource:
             return None
         line, config = found
         if config is None:
+            line, config = next(self._defaults(), (line, None))
+        if config is None:
             return line
         keys = path_keys(path)
         return self._line(config, keys[1:] if keys[:1] == (CONFIG,) else keys, line)
@@ -58,6 +60,13 @@ class DagSource:
                     config = _keyword(decorator, CONFIG) if isinstance(decorator, ast.Call) else None
                     return function.lineno, config
         return None
+
+    def _defaults(self) -> Iterator[tuple[int, ast.expr]]:
+        """Yield the ``executor_config`` that a DAG's ``default_args`` give to every task."""
+        for call in self._calls:
+            given = _keyword(call, "default_args")
+            if given is not None:
+                yield from self._children(given, CONFIG)
 
     def _line(self, value: ast.expr, keys: Sequence[Key], line: int) -> int:
         """Follow ``keys`` into ``value`` as far as it is spelled out; ``line`` is where it stands."""

@@ -79,3 +79,25 @@ def test_the_line_of_a_value_else_of_what_is_around_it(task_id: str, path: str, 
 @pytest.mark.parametrize("text", ["def (", "\0", "", "(" * 500 + ")" * 500])
 def test_what_is_no_dag_file_has_no_lines(text: str) -> None:
     assert DagSource(text).line_of("a") is None
+
+
+WITH_DEFAULTS = DagSource("""\
+DEFAULTS = {
+    "retries": 1,
+    "executor_config": {
+        "modal": {"gpu": "X100"},
+    },
+}
+with DAG("d", default_args=DEFAULTS):
+    @task
+    def a(): ...
+
+    @task(executor_config={"modal": {}})
+    def b(): ...
+""")
+
+
+def test_what_default_args_give_is_there() -> None:
+    assert WITH_DEFAULTS.line_of("a", 'executor_config["modal"]["gpu"]') == 4
+    assert WITH_DEFAULTS.line_of("a", "") == 3
+    assert WITH_DEFAULTS.line_of("b", 'executor_config["modal"]["gpu"]') == 11
