@@ -125,7 +125,7 @@ ROWS: tuple[Code, ...] = (
     Code(
         "gpu-label-alone",
         "warning",
-        "A label names a GPU, and no limit asks for one",
+        "A label or runtime class names a GPU, and no limit asks for one",
         "The task runs without a GPU.",
         "In Kubernetes only a limit gives a container a GPU; the label alone puts a pod without one on such a node.",
         'Add `resources.limits["nvidia.com/gpu"]`, or remove the label.',

@@ -98,6 +98,7 @@ class PodReader:
             origin = self._place(count[1]).origin
             self._place(claim[1]).error("gpu-conflict", f"asks for GPUs beside {origin}", "keep one of them")
         asked = count if claim is None else (claim[0][0].count, claim[1])
+        runtime = pod.spec.get("runtimeClassName")
         self.gpu = PodGpu(
             count=None if asked is None else asked[0],
             count_place=None if asked is None else self._place(asked[1]),
@@ -110,6 +111,7 @@ class PodReader:
             without_gpu=nodes.without_gpu,
             unclear=nodes.unclear,
             pinned=nodes.pinned,
+            runtime=self._place(runtime) if runtime is not None and runtime.value == "nvidia" else None,
             slice=resources.slice(),
             claim=() if claim is None else claim[0],
             refused=nodes.refused or resources.refused or claims.refused,

@@ -19,6 +19,7 @@ from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import report_device
 from modalflow.translation.pod_merge import Piece
 from modalflow.translation.quantities import (
+    SMALLEST_CPU,
     VCPUS_A_CORE,
     check_cpu_pair,
     check_memory_pair,
@@ -149,6 +150,11 @@ class Resources:
         if type(piece.value) is str and (usual := usual_cores(piece.value)) is not None:
             return usual
         number = self._quantity(piece, "500m")
+        if number == 0 and piece.path[-2] == "requests":  # Kubernetes takes it for "no matter how little"
+            self._place(piece).notice(
+                "raised-cpu", f"{shown(piece.value)} vCPU is raised to Modal's smallest, {SMALLEST_CPU} cores"
+            )
+            return SMALLEST_CPU
         return None if number is None else cores(number / VCPUS_A_CORE, self._place(piece), value=piece.value, unit=" vCPU")
 
     def _mib(self, piece: Piece) -> int | None:

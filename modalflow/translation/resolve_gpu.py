@@ -38,7 +38,8 @@ class PodGpu:
     none says anything; ``strength`` tells whether they were named or merely bounded. ``label`` is where. ``preferred`` are what
     preferences rank first. ``claim`` is what a device claim stands for, with its own numbers. ``without_gpu``: a label wants a
     machine without one. ``refused``: hardware was named that Modal lacks, which has been reported. ``unclear`` are labels that
-    may choose a GPU in words that nobody explained. ``pinned``: an H100 may not become an H200.
+    may choose a GPU in words that nobody explained. ``pinned``: an H100 may not become an H200. ``runtime`` is
+    where NVIDIA's runtime is chosen, which gives some clusters' pods the GPUs of a node without a limit.
     """
 
     count: int | None = None
@@ -54,6 +55,7 @@ class PodGpu:
     without_gpu: Place | None = None
     unclear: tuple[Unclear, ...] = ()
     pinned: bool = False
+    runtime: Place | None = None
     refused: bool = False
 
 
@@ -259,6 +261,12 @@ def _report_unused_label(pod: PodGpu) -> None:
             "gpu-label-alone",
             "names a GPU, but no nvidia.com/gpu limit asks for one: the task runs without",
             'add resources.limits["nvidia.com/gpu"], or remove the label',
+        )
+    elif pod.runtime is not None:
+        pod.runtime.warn(
+            "gpu-label-alone",
+            "chooses NVIDIA's runtime, but no nvidia.com/gpu limit asks for a GPU: the task runs without",
+            'add resources.limits["nvidia.com/gpu"], or remove it',
         )
 
 
