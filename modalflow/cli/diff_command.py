@@ -51,7 +51,7 @@ def run_diff(arguments: argparse.Namespace) -> int:
         return 1
     refused = [found for side in (first, second) for found in side.translation.errors]
     for found in refused:
-        sys.stderr.write(f"{found.severity}: {found}\n")
+        sys.stderr.write(f"{found.severity}: {found.full()}\n")
     if refused:
         return 1
     rows = differences(first.translation, second.translation)
@@ -111,7 +111,7 @@ def _of_file(path: str, site: Site) -> Translation:
     results = [translate_document(document, site.options, site.folders) for document in read_files([path])]
     broken = [found for result in results for found in result.translation.errors if not result.document.is_translatable]
     if broken:
-        raise LookupError("\n".join(str(found) for found in broken))
+        raise LookupError("\n".join(found.full() for found in broken))
     wanted = [result for result in results if result.document.is_translatable]
     if len(wanted) != 1:
         raise LookupError(f"{path}: expected one pod or task template, found {len(wanted)}")

@@ -196,7 +196,7 @@ def _write_python(results: Sequence[Explained]) -> None:
     for result in results:
         parts.append(f"# {result.title}\n" + (result.python or "# is refused\n"))
         for found in result.translation.diagnostics:
-            sys.stderr.write(f"{result.title}: {found.severity}: {found}\n")
+            sys.stderr.write(f"{result.title}: {found.severity}: {found.full()}\n")
     sys.stdout.write("\n\n".join(parts))
 
 
@@ -215,7 +215,7 @@ def show(out: Console, result: Explained, *, with_python: bool) -> None:
             out.print(Text(f"price: {price_text(price)}"), soft_wrap=True)
         out.print(Text(f"list prices of {PRICES_OF}; Modal bills more where the task uses more than it requests", style="dim"))
     for found in result.translation.diagnostics:
-        out.print(Text(f"{found.severity}: {found}", style=STYLES[found.severity]), soft_wrap=True)
+        out.print(Text(f"{found.severity}: {found.full()}", style=STYLES[found.severity]), soft_wrap=True)
     if with_python and result.python is not None:
         out.print()
         out.print(Text(result.python), soft_wrap=True)

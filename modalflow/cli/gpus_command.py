@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from modalflow.translation.diagnostics import Diagnostic, Severity, render
+from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.gpu_requests import Constraint, constraint_of, judge, read_gpu
 from modalflow.translation.gpus import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
 from modalflow.translation.prices import multiplier_of
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = read_gpu(value or "0GB+", place)
     errors = [d for d in findings if d.severity is Severity.ERROR]
     if request is None and not all(d.code == "no-gpu-fits" for d in errors):
-        sys.stderr.write(f"modalflow gpus: {render(errors)}\n")
+        sys.stderr.write("modalflow gpus: " + "\n".join(found.full() for found in errors) + "\n")
         return 2
     rows = ranking(request or (), constraint_of(value), multiplier_of(() if region is None else (region,)))
     _print_ranking(rows, as_json=arguments.json, region=region)

@@ -93,7 +93,7 @@ def _origin_data(origin: Origin) -> dict[str, object]:
 def finding_data(found: Diagnostic) -> dict[str, object]:
     """One finding as plain data."""
     told = {"code": found.code, "severity": str(found.severity), "message": found.message, "hint": found.hint}
-    return {**told, **_origin_data(found.origin), "text": str(found)}
+    return {**told, **_origin_data(found.origin), "text": str(found), "excerpt": found.excerpt}
 
 
 def _leaf_data(leaf: Leaf) -> dict[str, object]:
@@ -120,7 +120,7 @@ def _write_yaml(results: Sequence[Translated]) -> None:
         if plan is not None:
             documents.append({"apiVersion": API_VERSION, "kind": "ModalTask", "spec": modal_keys(plan)})
         for found in result.translation.diagnostics:
-            sys.stderr.write(f"{found.severity}: {found}\n")
+            sys.stderr.write(f"{found.severity}: {found.full()}\n")
     if documents:
         yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, allow_unicode=True, explicit_start=len(documents) > 1)
 
@@ -140,7 +140,7 @@ def _write_text(results: Sequence[Translated]) -> None:
         _write_plan(out, result)
         _write_account(out, result)
         for found in result.translation.diagnostics:
-            out.print(Text(f"{found.severity}: {found}", style=STYLES[found.severity]), soft_wrap=True)
+            out.print(Text(f"{found.severity}: {found.full()}", style=STYLES[found.severity]), soft_wrap=True)
 
 
 def _write_plan(out: Console, result: Translated) -> None:

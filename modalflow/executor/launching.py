@@ -99,12 +99,16 @@ class Launching:
         """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
         try:
             refused = refused_config(facts.executor_config)
-            if refused is not None:
-                return refused
-            return _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
+            told = refused or _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
+            return told if told.plan is not None else _with_subject(told, facts)
         except Exception as error:
             log.exception("modalflow: could not translate the executor_config of %s", facts.label)
-            return internal_error(error)
+            return _with_subject(internal_error(error), facts)
+
+
+def _with_subject(translation: Translation, facts: WorkloadFacts) -> Translation:
+    """Say whose configuration is refused: task, DAG and its file."""
+    return replace(translation, subject=f"executor_config of {facts.config_of}") if facts.config_of else translation
 
 
 def _with_summary(translation: Translation) -> Translation:

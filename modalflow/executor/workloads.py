@@ -23,6 +23,7 @@ class WorkloadFacts:
     ``subject`` is the id that its token is made out to. ``assigned_id`` is what Airflow proposes as launch id, whatever
     it looks like. ``log_path`` is relative to the log root, ``None`` for a workload without a log. ``tags`` name it;
     ``task`` is what hooks are told.
+    ``config_of`` says whose its ``executor_config`` is: ``etl.train (etl.py)``, the file as its bundle has it.
     """
 
     label: str
@@ -34,6 +35,7 @@ class WorkloadFacts:
     log_path: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
     task: TaskFacts | None = None
+    config_of: str = ""
 
 
 def facts_of(workload: Any) -> WorkloadFacts:
@@ -52,6 +54,7 @@ def _task(workload: Any) -> WorkloadFacts:
     mapped = f" [{ti.map_index}]" if ti.map_index >= 0 else ""
     return WorkloadFacts(
         label=f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id} try {ti.try_number}",
+        config_of=f"{ti.dag_id}.{ti.task_id} ({workload.dag_rel_path})",
         subject=str(ti.id),
         assigned_id=ti.external_executor_id,
         executor_config=ti.executor_config,

@@ -153,7 +153,7 @@ class Lifecycle:
     def _on_translated(self, happening: m.Translated, now: float) -> Commands:
         translation = happening.translation
         notes: Commands = [
-            m.WriteLog(level="error" if d.severity is Severity.ERROR else "warning", text=str(d))
+            m.WriteLog(level="error" if d.severity is Severity.ERROR else "warning", text=d.full())
             for d in translation.diagnostics
             if d.severity is not Severity.NOTICE
         ]
@@ -162,7 +162,10 @@ class Lifecycle:
             self._plan = translation.sandbox
             return self._go_on_with(self._sandbox_id)
         if translation.errors or translation.sandbox is None:
-            return notes + self._finish(success=False, reason=outcomes.refusal([str(e) for e in translation.errors]))
+            if translation.subject:
+                notes = [m.WriteLog(level="error", text=f"{translation.subject} is refused:"), *notes]
+            reason = outcomes.refusal([e.coded() for e in translation.errors], translation.subject)
+            return notes + self._finish(success=False, reason=reason)
         self._plan = translation.sandbox
         if self._plan.gpu_candidates:
             self._candidates = Candidates(self._plan.gpu_candidates, self._plan.gpu_wait)

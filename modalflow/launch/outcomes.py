@@ -176,9 +176,10 @@ def no_capacity(gpus: str, waited: float) -> str:
     )
 
 
-def refusal(errors: list[str]) -> str:
-    """Return the first of a refused configuration's errors, and how many more the task's log has."""
+def refusal(errors: list[str], subject: str = "") -> str:
+    """Return whose configuration was refused, the first of its errors, and how many more the task's log has."""
     if not errors:
         return "the task's configuration was refused without a reason: a defect of modalflow"
     more = len(errors) - 1
-    return errors[0] + (f" (and {more} more {'error' if more == 1 else 'errors'} in the task's log)" if more else "")
+    whose = f"{subject} is refused: " if subject else ""
+    return whose + errors[0] + (f" (and {more} more {'error' if more == 1 else 'errors'} in the task's log)" if more else "")

@@ -130,11 +130,16 @@ def _check(task: Any, config: object) -> None:
     from airflow.exceptions import AirflowClusterPolicyViolation  # noqa: PLC0415 - as in runs_on_modal
 
     if not isinstance(config, dict):
-        text = f'executor_config: expected a dict, got {type(config).__name__}; write e.g. {{"modal": {{"gpu": "A10G"}}}}'
+        got = type(config).__name__
+        text = f'executor_config: expected a dict, got {got}; write e.g. {{"modal": {{"gpu": "A10G"}}}} [bad-config]'
     else:
-        text = "\n".join(str(found) for found in _findings(task, config))
+        text = "\n".join(found.full() for found in _findings(task, config))
     if text:
-        raise AirflowClusterPolicyViolation(f"Task {task.task_id!r} of DAG {task.dag_id!r} cannot run on Modal:\n{text}")
+        from modalflow.provider.task_lines import where  # noqa: PLC0415 - only for a task that is refused
+
+        place = f" ({found})" if (found := where(task)) else ""
+        whose = f"Task {task.task_id!r} of DAG {task.dag_id!r}{place}"
+        raise AirflowClusterPolicyViolation(f"{whose} cannot run on Modal:\n{text}")
 
 
 def _findings(task: Any, config: dict[str, object]) -> tuple[Diagnostic, ...]:

@@ -30,18 +30,30 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnostic:
-    """One finding. ``code`` is stable and kebab-case (``unknown-gpu``); ``hint`` says what to write instead."""
+    """One finding. ``code`` is stable and kebab-case (``unknown-gpu``); ``hint`` says what to write instead.
+
+    ``excerpt`` is the wrong value with a marker under what is wrong in it, in lines; empty where the value is no text.
+    """
 
     code: str
     severity: Severity
     origin: Origin
     message: str
     hint: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
-        """Render as ``<where>: <message>[; <hint>]``."""
+        """Render as ``<where>: <message>[; <hint>]``, in one line."""
         tail = f"; {self.hint}" if self.hint else ""
         return f"{self.origin}: {self.message}{tail}"
+
+    def coded(self) -> str:
+        """Render with the code in brackets, in one line: ``modalflow codes`` explains it."""
+        return f"{self} [{self.code}]"
+
+    def full(self) -> str:
+        """Render for people: the line with its code, and below it the excerpt."""
+        return self.coded() + "".join(f"\n    {line}" for line in self.excerpt.splitlines())
 
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:

@@ -29,6 +29,7 @@ from modalflow.translation.gpus import (
     priced,
     without_doubles,
 )
+from modalflow.translation.malformed import in_bound, in_capability, report_malformed
 from modalflow.translation.report import Place, Root, kind_of, shown
 
 MOST_EXPENSIVE = 1_000_000
@@ -393,7 +394,7 @@ def _read_memory_bound(value: object, place: Place) -> tuple[tuple[str, float], 
     if text and (bounds := _read_range(text)):
         return bounds
     hint = f'write ">={value}Gi"' if type(value) is int and value > 0 else ""
-    place.error("bad-gpu-memory", f'expected a bound such as ">=40Gi", got {shown(value)}', hint)
+    report_malformed(place, "bad-gpu-memory", 'a bound such as ">=40Gi"', value, in_bound, hint)
     return ()
 
 
@@ -403,7 +404,8 @@ def _read_capability(value: object, place: Place) -> tuple[tuple[str, tuple[int,
     text = str(value) if type(value) in {int, float} else value
     match = _CAPABILITY.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        place.error("bad-gpu-capability", f'expected a bound on the compute capability such as ">=8.0", got {shown(value)}')
+        expected = 'a bound on the compute capability such as ">=8.0"'
+        report_malformed(place, "bad-gpu-capability", expected, value, in_capability)
         return ()
     return ((match.group(1) or ">=", (int(match.group(2)), int(match.group(3) or 0))),)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.env import NAME, check_name, check_text, split_references
+from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_file_keys import file_key_of
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
@@ -264,7 +265,8 @@ def resource_of(container: ContainerPieces, content: dict[str, Any], place: Plac
         return None
     divisor = parse_quantity(content.get("divisor") or "1")
     if divisor is None or divisor < 0:
-        place.at("divisor").error("bad-quantity", f'expected a quantity such as "1Mi", got {shown(content.get("divisor"))}')
+        written = content.get("divisor")
+        report_malformed(place.at("divisor"), "bad-quantity", 'a quantity such as "1Mi"', written, in_quantity)
         return None
     amount = _amount(container, match[1], match[2], place)
     if amount is None:

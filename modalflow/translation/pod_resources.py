@@ -14,6 +14,7 @@ from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpu_demands import substitute
 from modalflow.translation.gpu_labels_tables import slice_of
 from modalflow.translation.gpus import GpuSubstitution
+from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import report_device
@@ -142,8 +143,7 @@ class Resources:
     def _quantity(self, piece: Piece, example: str) -> Decimal | None:
         number = parse_quantity(piece.value)
         if number is None:
-            got = shown(piece.value) if isinstance(piece.value, (str, float)) else kind_of(piece.value)
-            self._place(piece).error("bad-quantity", f'expected a quantity such as "{example}", got {got}')
+            report_malformed(self._place(piece), "bad-quantity", f'a quantity such as "{example}"', piece.value, in_quantity)
         return number
 
     def _cores(self, piece: Piece) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.inputs import ClaimSource, TranslationOptions
+from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
 from modalflow.translation.plan import Bucket, BucketPlan, VolumePlan
 from modalflow.translation.pod_csi import FIELDS, below, is_store, read_csi_bucket
@@ -287,7 +288,7 @@ class PodVolumes:
         if size is not None:
             number = parse_quantity(size)
             if number is None:
-                place.error("bad-quantity", f'expected a quantity such as "10Gi", got {shown(size)}')
+                report_malformed(place, "bad-quantity", 'a quantity such as "10Gi"', size, in_quantity)
             elif not memory and number > LARGEST_DISK:
                 place.error("refused-field", f"a sandbox's disk has at most 512 GiB, not {shown(size)}", "use a Modal Volume")
             elif "sizeLimit" in source.value:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
+from modalflow.translation.malformed import in_duration, in_quantity, report_malformed
 from modalflow.translation.plan import CpuCores, MemoryMib
-from modalflow.translation.report import Place, kind_of, shown
+from modalflow.translation.report import Place, shown
 
 MIB = 1024 * 1024
 SECONDS_A_DAY = 86_400
@@ -56,7 +57,7 @@ _SUFFIXES: dict[str, Decimal] = {
     "Pi": Decimal(1024) ** 5,
     "Ei": Decimal(1024) ** 6,
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i)?)", re.ASCII)
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?0*\d{1,3})|([numkMGTPE]|[KMGTPE]i)?)", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", re.ASCII)
 
 
@@ -152,8 +153,7 @@ def is_below(limit: object, request: object) -> bool:
 def _read_cores(value: object, place: Place) -> float | None:
     number = parse_quantity(value)
     if number is None:
-        got = shown(value) if isinstance(value, (str, float)) else kind_of(value)
-        place.error("bad-cpu", f"expected physical cores such as 2 or 0.5, got {got}")
+        report_malformed(place, "bad-cpu", "physical cores such as 2 or 0.5", value, in_quantity)
         return None
     return cores(number, place, value=value)
 
@@ -205,14 +205,12 @@ def read_disk(value: object, place: Place) -> int | None:
 
 
 def _read_mib(value: object, place: Place) -> int | None:
-    expected = 'expected MiB such as 2048, or text such as "2Gi"'
     if type(value) is int:
         number = Decimal(value) * MIB if -LARGEST < value < LARGEST else None
     else:
         number = parse_quantity(value) if isinstance(value, str) else None
     if number is None:
-        got = shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
-        place.error("bad-memory", f"{expected}, got {got}")
+        report_malformed(place, "bad-memory", 'MiB such as 2048, or text such as "2Gi"', value, in_quantity)
         return None
     if isinstance(value, str) and value.strip().isdigit():
         # A bare number means MiB as a number and bytes in Kubernetes: in text, the reader cannot know which was meant.
@@ -260,8 +258,7 @@ def read_seconds(value: object, place: Place, *, code: str) -> int | None:
     elif type(value) in {int, float} and isinstance(value, (int, float)) and -LARGEST < value < LARGEST:
         seconds = math.ceil(value)
     if seconds is None:
-        got = shown(value) if isinstance(value, (str, float)) else kind_of(value)
-        place.error(code, f'expected seconds or text such as "6h" or "1h30m", got {got}')
+        report_malformed(place, code, 'seconds or text such as "6h" or "1h30m"', value, in_duration)
         return None
     if seconds <= 0:
         place.error(code, f"expected more than zero seconds, got {shown(value)}")

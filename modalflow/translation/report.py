@@ -92,9 +92,9 @@ class Place:
         """The same address as an ``Origin``."""
         return self.root.origin(self.path)
 
-    def error(self, code: str, message: str, hint: str = "") -> None:
-        """Report something that refuses the task."""
-        self._report(Severity.ERROR, code, message, hint)
+    def error(self, code: str, message: str, hint: str = "", excerpt: str = "") -> None:
+        """Report something that refuses the task; ``excerpt`` points at what is wrong in a text."""
+        self._report(Severity.ERROR, code, message, hint, excerpt)
 
     def warn(self, code: str, message: str, hint: str = "") -> None:
         """Report a loss that the user must know of."""
@@ -104,8 +104,9 @@ class Place:
         """Report something harmless."""
         self._report(Severity.NOTICE, code, message, hint)
 
-    def _report(self, severity: Severity, code: str, message: str, hint: str) -> None:
-        self.findings.append(Diagnostic(code=code, severity=severity, origin=self.origin, message=message, hint=hint))
+    def _report(self, severity: Severity, code: str, message: str, hint: str, excerpt: str = "") -> None:
+        found = Diagnostic(code=code, severity=severity, origin=self.origin, message=message, hint=hint, excerpt=excerpt)
+        self.findings.append(found)
 
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode

@@ -44,11 +44,13 @@ class Translation:
     """A plan, or the errors that forbid one; never both absent.
 
     ``origins`` names, for each plan field that somebody set (``gpu_candidates``, ``cpu``, ``env.NAME`` …), who did.
+    ``subject`` says whose configuration was refused (``executor_config of etl.train (etl.py)``), where the caller knows.
     """
 
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    subject: str = ""
 
     @property
     def sandbox(self) -> SandboxPlan | None:

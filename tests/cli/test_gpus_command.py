@@ -99,9 +99,15 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ("count>=2", "modalflow gpus: --for: count takes '=', got '>='; write e.g. memory>=40Gi,count=2,price<=3\n"),
         ("count=two", "modalflow gpus: --for: count: expected a number, got 'two'\n"),
-        ("memory>=much", 'modalflow gpus: --for["memory"]: expected a bound such as ">=40Gi", got ">=much"\n'),
         ("region=moon", 'modalflow gpus: --for: region: no region of Modal\'s is known for "moon"\n'),
-        ("A10GG", 'modalflow gpus: --for: unknown GPU "A10GG"; did you mean "A10G"?\n'),
+        (
+            "memory>=much",
+            (
+                'modalflow gpus: --for["memory"]: expected a bound such as ">=40Gi", got ">=much": at character 3, a number is '
+                'expected [bad-gpu-memory]\n    ">=much"\n       ^~~~\n'
+            ),
+        ),
+        ("A10GG", 'modalflow gpus: --for: unknown GPU "A10GG"; did you mean "A10G"? [unknown-gpu]\n'),
         ("{", "modalflow gpus: --for: no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"),
     ],
 )

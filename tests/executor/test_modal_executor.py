@@ -346,6 +346,7 @@ def test_a_config_that_translation_breaks_on_is_an_error_of_that_task(executor: 
     queue(executor, execute_task(executor_config={"break": "here"}))
     translation = backend.submitted[0].translate()
     assert translation.plan is None
+    assert translation.subject == "executor_config of models.train (models.py)"
     assert str(translation.errors[0]) == (
         "executor_config: modalflow could not translate it: KeyError: 'here'; "
         "this is a defect of modalflow; the scheduler's log has the traceback"
@@ -354,7 +355,9 @@ def test_a_config_that_translation_breaks_on_is_an_error_of_that_task(executor: 
 
 def test_a_marked_config_is_refused_with_one_sentence(executor: ModalExecutor, backend: RecordingBackend) -> None:
     queue(executor, execute_task(executor_config={"modal": {"invalid_executor_config": "'gpu=A10G'"}}))
-    assert str(backend.submitted[0].translate().errors[0]) == (
+    translation = backend.submitted[0].translate()
+    assert translation.subject == "executor_config of models.train (models.py)"
+    assert str(translation.errors[0]) == (
         'executor_config: expected a dict, got \'gpu=A10G\'; write a dict, e.g. executor_config={"modal": {"gpu": "A10G"}}'
     )
 

@@ -125,14 +125,14 @@ class TestOneLaunch:
             launch_id=LAUNCH,
             key=("key", LAUNCH),
             success=False,
-            reason="executor_config.modal.gpu: unknown GPU 'H1000' (and 1 more error in the task's log)",
+            reason="executor_config.modal.gpu: unknown GPU 'H1000' [x] (and 1 more error in the task's log)",
         )
         assert room.gateway.creates == []
         lines = [(path, line["level"], line["event"], line["logger"]) for path, line in room.journal]
         path = "dag_id=d/attempt=1.log"
         assert lines == [
-            (path, "error", "executor_config.modal.gpu: unknown GPU 'H1000'", "modalflow"),
-            (path, "error", "executor_config.modal.gpu: unknown key 'cpus'", "modalflow"),
+            (path, "error", "executor_config.modal.gpu: unknown GPU 'H1000' [x]", "modalflow"),
+            (path, "error", "executor_config.modal.gpu: unknown key 'cpus' [x]", "modalflow"),
         ]
         until(lambda: sum(text.count("\n") for _, _, text in room.gateway.logged) == 2, "both lines on the Volume")
         assert {(volume, where) for volume, where, _ in room.gateway.logged} == {("modalflow-logs", f"{path}.modalflow.log")}

@@ -22,6 +22,8 @@ from modalflow.launch.gateway import (
 )
 from modalflow.launch.lifecycle import SLOW_CREATE, UNREACHABLE_LIMIT, Adoption, Lifecycle, Rules
 from modalflow.launch.transitions import InvalidTransition, State
+from modalflow.translation.diagnostics import Diagnostic, Severity
+from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation
 from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, refused
@@ -91,6 +93,10 @@ def found(end: SandboxEnd | None = None, sandbox_id: str = "sb-1") -> m.LookedUp
 NOTHING = m.LookedUp(status=None)
 
 
+def finding(severity: Severity, message: str, excerpt: str = "") -> Diagnostic:
+    return Diagnostic(code="x", severity=severity, origin=Origin(layer="task", path="task.x"), message=message, excerpt=excerpt)
+
+
 class TestTheUsualWay:
     def test_cpu_takes_a_slot_and_gives_it_back_when_the_sandbox_exists(self) -> None:
         launch = Launch()
@@ -119,12 +125,23 @@ class TestRefusal:
             m.Translated(translation=refused("unknown GPU 'H1000'", "unknown key 'cpus'", "no"))
         )
         assert [line.text for line in logged if isinstance(line, m.WriteLog)] == [
-            "executor_config.modal.gpu: unknown GPU 'H1000'",
-            "executor_config.modal.gpu: unknown key 'cpus'",
-            "executor_config.modal.gpu: no",
+            "executor_config.modal.gpu: unknown GPU 'H1000' [x]",
+            "executor_config.modal.gpu: unknown key 'cpus' [x]",
+            "executor_config.modal.gpu: no [x]",
         ]
-        reason = "executor_config.modal.gpu: unknown GPU 'H1000' (and 2 more errors in the task's log)"
+        reason = "executor_config.modal.gpu: unknown GPU 'H1000' [x] (and 2 more errors in the task's log)"
         assert [emitted, forget] == ended(reason, log=False)
+
+    def test_log_and_event_say_whose_configuration_it_is_and_the_log_points_at_the_mistake(self) -> None:
+        launch = Launch()
+        launch.tell(m.Taken())
+        wrong = finding(Severity.ERROR, 'expected seconds, got "6 h"', excerpt='"6 h"\n  ^~')
+        refusal = Translation(plan=None, diagnostics=(wrong,), subject="executor_config of etl.train (etl.py)")
+        assert launch.tell(m.Translated(translation=refusal)) == [
+            m.WriteLog(level="error", text="executor_config of etl.train (etl.py) is refused:"),
+            m.WriteLog(level="error", text='task.x: expected seconds, got "6 h" [x]\n    "6 h"\n      ^~'),
+            *ended('executor_config of etl.train (etl.py) is refused: task.x: expected seconds, got "6 h" [x]', log=False),
+        ]
 
     @pytest.mark.parametrize(
         "error",
@@ -263,6 +280,22 @@ class TestGpuCandidates:
         assert launch.tell(none_free, after=1.0) == [m.Pause(seconds=0.25)]
         told = waiting_for("H100:2")
         assert launch.tell(m.PauseOver(), after=1.0) == [*told, create(GPUS, attempt=3, gpu="H100:2", bound=48.5)]
+
+    def test_a_warning_is_told_once_however_many_gpus_are_tried_and_a_notice_never(self) -> None:
+        launch = Launch()
+        told = launch.tell(m.Taken())
+        findings = (finding(Severity.NOTICE, "harmless"), finding(Severity.WARNING, "is not honoured"))
+        told += launch.tell(m.Translated(translation=Translation(plan=GPUS, diagnostics=findings)))
+        told += launch.tell(m.Prepared())
+        none_free = m.CreateFailed(error=CapacityExhausted("Insufficient capacity"))
+        told += launch.tell(none_free, after=1.0) + launch.tell(none_free, after=1.0) + launch.tell(m.PauseOver(), after=1.0)
+        told += launch.tell(m.Created(sandbox_id="sb-1")) + launch.tell(m.HandedOver())
+        told += launch.tell(m.SandboxEnded(end=SUCCESS))
+        assert [(line.level, line.text) for line in told if isinstance(line, m.WriteLog)] == [
+            ("warning", "task.x: is not honoured [x]"),
+            ("info", "waiting for A100-80GB:2"),
+            ("info", "waiting for H100:2"),
+        ]
 
     def test_a_create_that_does_not_return_soon_is_told(self) -> None:
         launch = Launch()

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.sdk import DAG, BaseOperator
 
 from modalflow.provider import policy
+from modalflow.provider.task_lines import line_of_task
 
 
 class Work(BaseOperator):
@@ -60,23 +62,72 @@ def test_whose_task_it_is(monkeypatch: pytest.MonkeyPatch, core_executor: str, t
 
 def test_a_typo_is_told_with_dag_and_task() -> None:
     assert told(work(executor_config={"modal": {"gpuu": "A10G"}})) == (
-        "Task 'train' of DAG 'models' cannot run on Modal:\n"
-        'executor_config["modal"]["gpuu"]: unknown key; did you mean "gpu"?'
+        "Task 'train' of DAG 'models' (test_policy.py) cannot run on Modal:\n"
+        'executor_config["modal"]["gpuu"]: unknown key; did you mean "gpu"? [unknown-key]'
     )
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     text = told(work(executor_config={"modal": {"gpu": "A10GG", "memory": "lots"}}))
-    assert [line.split(":")[0] for line in text.splitlines()[1:]] == [
-        'executor_config["modal"]["gpu"]',
-        'executor_config["modal"]["memory"]',
+    assert text.splitlines()[1:] == [
+        'executor_config["modal"]["gpu"]: unknown GPU "A10GG"; did you mean "A10G"? [unknown-gpu]',
+        (
+            'executor_config["modal"]["memory"]: expected MiB such as 2048, or text such as "2Gi", got "lots": at character 1, '
+            "a number is expected [bad-memory]"
+        ),
+        '    "lots"',
+        "     ^~~~",
     ]
+
+
+DAG_FILE = """
+from airflow.sdk import DAG, BaseOperator, TaskGroup, task
+
+with DAG("models", schedule=None):
+    prepare = BaseOperator(task_id="prepare")
+    with TaskGroup("night"):
+        train = BaseOperator(
+            task_id="train",
+            executor_config={"modal": {"gpuu": "A10G"}},
+        )
+    mapped = [BaseOperator.partial(task_id="many").expand(pool=["a"])]
+
+    @task(executor_config={"modal": {}})
+    def score(): ...
+
+    if True:
+        BaseOperator(task_id="twice")
+    else:
+        BaseOperator(task_id="twice")
+"""
+
+
+@pytest.mark.parametrize(
+    ("task_id", "line"), [("prepare", 5), ("night.train", 7), ("many", 11), ("score", 14), ("twice", None), ("made", None)]
+)
+def test_the_line_of_a_task(tmp_path: Path, task_id: str, line: int | None) -> None:
+    (tmp_path / "models.py").write_text(DAG_FILE, encoding="utf-8")
+    assert line_of_task(tmp_path / "models.py", task_id) == line
+
+
+@pytest.mark.parametrize("content", [b"def (", b"\xff\xfe", b"\0", b"x = " + b"(" * 5000])
+def test_a_file_that_is_no_python_has_no_lines(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "models.py").write_bytes(content)
+    assert line_of_task(tmp_path / "models.py", "train") is None
+    assert line_of_task(tmp_path / "none.py", "train") is None
+
+
+def test_a_parsed_dag_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(DAG_FILE, encoding="utf-8")
+    bag = DagBag(str(tmp_path), bundle_path=tmp_path)
+    (text,) = bag.import_errors.values()
+    assert "Task 'night.train' of DAG 'models' (models.py:7) cannot run on Modal:" in text
 
 
 def test_something_else_than_a_dict() -> None:
     assert told(work(executor_config="gpu=A10G")) == (
-        "Task 'train' of DAG 'models' cannot run on Modal:\n"
-        'executor_config: expected a dict, got str; write e.g. {"modal": {"gpu": "A10G"}}'
+        "Task 'train' of DAG 'models' (test_policy.py) cannot run on Modal:\n"
+        'executor_config: expected a dict, got str; write e.g. {"modal": {"gpu": "A10G"}} [bad-config]'
     )
 
 
@@ -85,8 +136,8 @@ def test_a_mapped_task_can_hold_something_empty_that_is_no_dict(config: Any) -> 
     with DAG("models", schedule=None):
         mapped = Work.partial(task_id="train", executor_config=config).expand(x=[1])
     assert told(mapped) == (
-        "Task 'train' of DAG 'models' cannot run on Modal:\n"
-        f'executor_config: expected a dict, got {type(config).__name__}; write e.g. {{"modal": {{"gpu": "A10G"}}}}'
+        "Task 'train' of DAG 'models' (test_policy.py) cannot run on Modal:\n"
+        f'executor_config: expected a dict, got {type(config).__name__}; write e.g. {{"modal": {{"gpu": "A10G"}}}} [bad-config]'
     )
 
 

@@ -100,7 +100,7 @@ def container(**fields: object) -> dict[str, object]:
     [
         pytest.param(
             {"modal": {"cpu": 16**500_000}},
-            'executor_config["modal"]["cpu"]: expected physical cores such as 2 or 0.5, got an int',
+            'executor_config["modal"]["cpu"]: expected physical cores such as 2 or 0.5, got a huge int',
             id="an int that takes minutes to spell",
         ),
         pytest.param(
