@@ -198,8 +198,7 @@ def read_disk(value: object, place: Place) -> int | None:
     if type(value) is int and 0 < value < LARGEST:
         number = Decimal(value) * MIB
     if number is None or not 0 < number <= LARGEST_MIB * MIB:
-        got = shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
-        place.error("bad-disk", f'expected MiB such as 1048576, or text such as "1Ti", got {got}')
+        report_malformed(place, "bad-disk", 'MiB such as 1048576, or text such as "1Ti"', value, in_quantity)
         return None
     return math.ceil(number / MIB)
 
