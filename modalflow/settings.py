@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
@@ -20,7 +20,7 @@ from modalflow.translation.function_plan import DISK, FunctionTarget
 from modalflow.translation.gpu_requests import read_gpu
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.images import read_image
-from modalflow.translation.inputs import ClaimSource, SecretSource, TranslationOptions
+from modalflow.translation.inputs import ClaimSource, FieldPattern, SecretSource, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
 from modalflow.translation.pod_sidecars import KNOWN
@@ -85,6 +85,13 @@ def _boolean(raw: str) -> bool:
 def _json_object(raw: str) -> dict[str, object]:
     value = json.loads(raw)
     if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def _json_list(raw: str) -> list[object]:
+    value = json.loads(raw)
+    if not isinstance(value, list):
         raise TypeError
     return value
 
@@ -326,9 +333,16 @@ OPTIONS: tuple[Option, ...] = (
                        "those that serve the cluster and not the task. Any other sidecar is refused. Empty: every one is."),
     Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
-    Option(name="on_unsupported", default="error", read=_one_of("error", "warn"), expects="error or warn",
-           description="What a pod field without a translation does: refuse the task, or run it with a warning in its log. "
-                       "Fields whose loss would change data, hardware or security are refused either way."),
+    Option(name="on_unsupported", default="warn", read=_one_of("error", "warn", "ignore"), expects="error, warn or ignore",
+           description="What a pod field does that is not honoured, if little is lost by it: refuse the task, run it "
+                       "with a warning in its log, or run it without a word (`airflow modal explain` shows a notice). Fields "
+                       "whose loss would change data, hardware, security or the result are refused either way; see `allow`."),
+    Option(name="allow", read=_json_list, expects="a JSON list of fields of a pod",
+           example='["spec.hostNetwork", "spec.containers[*].args", "spec.volumes[*].nfs"]',
+           description="Fields that are left out with a warning where a task would be refused for them, for all tasks: paths as "
+                       "`modalflow fields` shows them, with `[*]` for any index or key; what lies below is meant too. Under "
+                       "`on_unsupported = error` also the fields that still only warn. Values that are malformed, unknown or "
+                       "contradict each other cannot be allowed: nothing could be launched."),
     Option(name="execution_api_url", read=_text, expects="an http(s) URL ending in /execution/",
            example="https://airflow.example.com/execution/",
            description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
@@ -466,7 +480,8 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
             registry_secrets=optional("registry_secrets", dict) or {},
             merge="strategic" if value("merge", str) == "strategic" else "kubernetes_executor",
-            on_unsupported="warn" if value("on_unsupported", str) == "warn" else "error",
+            on_unsupported=_on_unsupported(value("on_unsupported", str)),
+            allow=_allow(optional("allow", list) or []),
         ),
         allow_long_gpu_wait=value("allow_long_gpu_wait", bool),
         template_folders=tuple(optional("template_folders", list) or ()),
@@ -474,6 +489,22 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         dags_volume=optional("dags_volume", str),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
+
+
+def _on_unsupported(text: str) -> Literal["error", "warn", "ignore"]:
+    return "error" if text == "error" else "ignore" if text == "ignore" else "warn"
+
+
+def _allow(entries: Sequence[object]) -> tuple[FieldPattern, ...]:
+    from modalflow.pod_paths import read_allowed  # noqa: PLC0415 - reads the list of all fields, which few sites need
+
+    found: list[FieldPattern] = []
+    for index, entry in enumerate(entries):
+        try:
+            found.append(read_allowed(entry if isinstance(entry, str) else str(entry)))
+        except ValueError as error:
+            raise SettingsError(f"[modal_executor] allow[{index}]: {error}") from error
+    return tuple(found)
 
 
 def _gpus(name: str, mapping: Mapping[object, object] | None) -> dict[str, GpuRequest]:

@@ -23,7 +23,7 @@ def test_with_nothing_set_these_defaults_are_promised() -> None:
     )
     assert dict(settings.translation.task_keys) == {"image": "auto", "memory": 512, "timeout": "24h"}
     assert settings.translation.gpu_wait == 480.0
-    assert settings.translation.on_unsupported == "error"
+    assert settings.translation.on_unsupported == "warn"
     assert (settings.allow_long_gpu_wait, settings.dags_volume, settings.worker_env) == (False, None, {})
     assert settings.launch == Settings().launch, "the dataclass and the table say the same"
 
@@ -41,7 +41,7 @@ def test_every_kind_of_text_is_read() -> None:
             "queue_templates": '{"gpu": "gpu-inference"}',
             "template_folders": "/a,/b",
             "allow_long_gpu_wait": "yes",
-            "on_unsupported": " WARN ",
+            "on_unsupported": " Error ",
             "gpu_wait": "0",
             "worker_env": '{"B": "2"}',
         },
@@ -59,7 +59,7 @@ def test_every_kind_of_text_is_read() -> None:
     }
     assert settings.translation.queue_templates == {"gpu": "gpu-inference"}
     assert settings.translation.auto_image is image
-    assert (settings.translation.on_unsupported, settings.translation.gpu_wait) == ("warn", 0.0)
+    assert (settings.translation.on_unsupported, settings.translation.gpu_wait) == ("error", 0.0)
     assert (settings.template_folders, settings.allow_long_gpu_wait, settings.worker_env) == (("/a", "/b"), True, {"B": "2"})
 
 
@@ -75,7 +75,23 @@ def test_every_kind_of_text_is_read() -> None:
         ("launch_retries", "-1", "launch_retries: expected a whole number of 0 or more; got '-1'"),
         ("deployment", "a b", "deployment: expected 1 to 63 letters, digits, '-', '_' and '.'; got 'a b'"),
         ("allow_long_gpu_wait", "perhaps", "allow_long_gpu_wait: expected True or False; got 'perhaps'"),
-        ("on_unsupported", "ignore", "on_unsupported: expected error or warn; got 'ignore'"),
+        ("on_unsupported", "never", "on_unsupported: expected error, warn or ignore; got 'never'"),
+        (
+            "allow",
+            "spec.args",
+            (
+                'allow: expected a JSON list of fields of a pod, e.g. ["spec.hostNetwork", "spec.containers[*].args", '
+                "\"spec.volumes[*].nfs\"]; got 'spec.args'"
+            ),
+        ),
+        ("allow", '["spec.hostNetwrk"]', 'allow[0]: "spec.hostNetwrk" is no field of a pod; did you mean "spec.hostNetwork"?'),
+        ("allow", '["spec.hostNetwork", "spec"]', 'allow[1]: "spec" is too wide; name the fields, e.g. spec.hostNetwork'),
+        (
+            "allow",
+            '["spec..args"]',
+            'allow[0]: "spec..args" is no path of a field; write e.g. spec.hostNetwork or spec.containers[*].args',
+        ),
+        ("allow", "[3]", 'allow[0]: "3" is no path of a field; write e.g. spec.hostNetwork or spec.containers[*].args'),
         ("oidc", "aws", "oidc: expected True or False, e.g. True; got 'aws'"),
         ("buckets", '{"raw": {"secrets": "aws"}}', """buckets["raw"]: unknown key "secrets"; did you mean "secret"?"""),
         (

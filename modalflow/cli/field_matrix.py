@@ -20,6 +20,7 @@ from typing import Any
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account
+from modalflow.translation.allowances import REFUSED
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.layers import POD_OVERRIDE
@@ -86,6 +87,11 @@ class Row:
     code: str = ""
     reason: str = ""
     hint: str = ""
+
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict, and whether ``[modal_executor] allow`` can lift it."""
+        return f"{self.verdict}, can be allowed" if self.verdict == "refused" and self.code == REFUSED else self.verdict
 
 
 @lru_cache(maxsize=1)
@@ -226,6 +232,8 @@ translation does with a pod that has the field; `modalflow fields [PREFIX]` prin
 - **harmless**: without effect, and nothing is lost: a notice.
 - **warned**: the task runs without it, and its log says so.
 - **refused**: the task is not started: dropping the field would change data, hardware, security or the result.
+- **refused, can be allowed**: `[modal_executor] allow` can say that all tasks run without it, with a warning. Its entries are
+  these paths, with `[*]` for `[]`.
 
 | field | verdict | becomes, or why not |
 |---|---|---|"""
@@ -236,7 +244,7 @@ def page() -> str:
     lines = [INTRODUCTION]
     for row in folded(rows()):
         told = ", ".join(f"`{field}`" for field in row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
-        lines.append(f"| `{row.path}` | {row.verdict} | {told.replace('|', '&#124;')} |")
+        lines.append(f"| `{row.path}` | {row.shown_verdict} | {told.replace('|', '&#124;')} |")
     return "\n".join(lines) + "\n"
 
 

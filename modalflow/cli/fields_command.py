@@ -36,6 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
         table.add_column(heading, overflow="fold")
     for row in folded(found) if not arguments.prefix else found:
         told = ", ".join(row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
-        table.add_row(Text(row.path), Text(row.verdict, style=COLOURS.get(row.verdict, "")), Text(told))
+        table.add_row(Text(row.path), Text(row.shown_verdict, style=COLOURS.get(row.verdict, "")), Text(told))
     console().print(table)
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from modalflow.translation.origins import Origin
@@ -32,7 +32,8 @@ class Severity(StrEnum):
 class Diagnostic:
     """One finding. ``code`` is stable and kebab-case (``unknown-gpu``); ``hint`` says what to write instead.
 
-    ``excerpt`` is the wrong value with a marker under what is wrong in it, in lines; empty where the value is no text.
+    ``at`` is the path in ``origin``, in keys. ``excerpt`` is the wrong value with a marker under what is wrong in it, in
+    lines; empty where the value is no text.
     """
 
     code: str
@@ -41,6 +42,7 @@ class Diagnostic:
     message: str
     hint: str = ""
     excerpt: str = ""
+    at: tuple[str | int, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         """Render as ``<where>: <message>[; <hint>]``, in one line."""

@@ -143,7 +143,7 @@ class Wish:
             verdict = verdicts.NODE_LABELS.get(key, verdicts.OTHER_LABEL)
             harmless = [value for value in values if value in verdict.harmless]
             for value in harmless[:1] or values:
-                verdicts.apply(verdict, value, self._place(piece), self._options.on_unsupported)
+                verdicts.apply(verdict, value, self._place(piece))
 
     def _not_in(self, key: str, values: Values, piece: Piece) -> None:
         place = self._place(piece)
@@ -183,7 +183,7 @@ class Wish:
             place.notice("no-effect", "this is how a sandbox is anyway")
         else:
             verdict = verdicts.NODE_LABELS.get(key, verdicts.OTHER_LABEL)
-            verdicts.apply(verdict, next(iter(verdict.harmless), None), place, self._options.on_unsupported)
+            verdicts.apply(verdict, next(iter(verdict.harmless), None), place)
 
     def _does_not_exist(self, key: str, piece: Piece) -> None:
         place = self._place(piece)
@@ -205,7 +205,7 @@ class Wish:
             return
         match = match_bound(key, int(value), above=operator == "Gt")
         if match is None:
-            verdicts.apply(verdicts.OTHER_LABEL, value, place, self._options.on_unsupported)
+            verdicts.apply(verdicts.OTHER_LABEL, value, place)
         elif match.kind == "vague":
             place.notice("no-effect", f"has no effect: {key} names no GPU model")
         elif not match.models:

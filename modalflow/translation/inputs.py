@@ -19,6 +19,9 @@ from modalflow.translation.plan import Bucket, Home, ImagePlan, VolumePlan
 PodMerge = Literal["kubernetes_executor", "strategic"]
 """How one pod is laid on another: by ``PodGenerator.reconcile_pods``, or by Kubernetes' strategic merge."""
 
+FieldPattern = tuple[str | None, ...]
+"""Keys of a path in a pod; ``None`` is any key or index."""
+
 FileContent = str | bytes
 """Text, or base64 (as ``bytes``) of what is no UTF-8 text."""
 
@@ -73,8 +76,10 @@ class TranslationOptions:
     default_template: str | None = None
     pod_template_file: str | None = None
     queue_templates: Mapping[str, str] = field(default_factory=dict)
-    on_unsupported: Literal["error", "warn"] = "error"
     merge: PodMerge = "kubernetes_executor"
+
+    on_unsupported: Literal["error", "warn", "ignore"] = "warn"
+    allow: tuple[FieldPattern, ...] = ()
     kubernetes_secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     config_maps: Mapping[str, str | SecretSource] = field(default_factory=dict)
     registry_secrets: Mapping[str, str] = field(default_factory=dict)

@@ -69,7 +69,6 @@ class PodReader:
         self._identity = identity
         self._user: Chosen = {}
         self._end: EndOfPod | None = None
-        self._on_unsupported = options.on_unsupported
 
     def read(self, pod: PodPieces) -> None:
         """Read every field of ``pod``."""
@@ -81,7 +80,7 @@ class PodReader:
             elif piece.value != _POD_IS[name]:
                 self._place(piece).error("bad-pod", f"expected {_POD_IS[name]}, got {shown(piece.value)}")
         self._metadata(pod)
-        sources = Sources(self._findings, self._options, self._templates, self._on_unsupported)
+        sources = Sources(self._findings, self._options, self._templates)
         sources.identity = self._identity
         self._env = PodEnv(pod, self._findings, sources)
         claims = Claims(self._findings, self._options.resource_claims)
@@ -121,7 +120,7 @@ class PodReader:
         return piece.place(self._findings)
 
     def _apply(self, verdict: Verdict, piece: Piece) -> None:
-        verdicts.apply(verdict, piece.value, self._place(piece), self._on_unsupported)
+        verdicts.apply(verdict, piece.value, self._place(piece))
 
     def _unknown(self, piece: Piece, known: tuple[str, ...]) -> None:
         name = piece.path[-1]

@@ -122,4 +122,4 @@ class InitReader:
             self._apply(verdict, piece)
 
     def _apply(self, verdict: verdicts.Verdict, piece: Piece) -> None:
-        verdicts.apply(verdict, piece.value, piece.place(self._findings), self._sources.on_unsupported)
+        verdicts.apply(verdict, piece.value, piece.place(self._findings))

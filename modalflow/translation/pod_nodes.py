@@ -160,7 +160,7 @@ class NodeChoice:
             return
         met: list[tuple[int, Demand, Values]] = []
         for index, entry in enumerate(piece.value):
-            wish = Wish([], replace(self._options, on_unsupported="warn"))
+            wish = Wish([], self._options)
             weight = self._preference(piece.part(entry, index), wish)
             self._findings += [_no_effect(d) for d in wish.findings]
             if wish.regions is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.env import variable_of
@@ -47,14 +47,12 @@ class Sources:
         findings: list[Diagnostic],
         options: TranslationOptions,
         templates: TemplateSource | None,
-        on_unsupported: Literal["error", "warn"],
     ) -> None:
         self.settings: list[Setting] = []
         self.variables: dict[str, str] = {}
         """The Modal Secret that each referenced variable comes from."""
         self.whole: set[str] = set()
         """Modal Secrets whose variables the pod wants as they are."""
-        self.on_unsupported = on_unsupported
         self.identity = False
         """Whether Modal gives the task a token of its identity."""
         self._findings = findings

@@ -28,8 +28,7 @@ def choose(chosen: Chosen, part: Piece, findings: list[Diagnostic]) -> None:
 
 
 def read_user(chosen: Chosen, findings: list[Diagnostic]) -> UserPlan | None:
-    """Return the user; ``None`` if nothing is asked for, or something wrong, which is reported."""
-    before = len(findings)
+    """Return the user, ``None`` if nothing is asked for. What is wrong is reported and left out."""
     uid = _id(chosen.get("runAsUser"), findings)
     plan = UserPlan(
         uid=uid,
@@ -39,8 +38,7 @@ def read_user(chosen: Chosen, findings: list[Diagnostic]) -> UserPlan | None:
         strict=_is_strict(chosen.get("supplementalGroupsPolicy"), findings),
         non_root=_is_non_root(chosen.get("runAsNonRoot"), uid, findings),
     )
-    good = all(found.severity != "error" for found in findings[before:])
-    return plan if good and plan != UserPlan() else None
+    return plan if plan != UserPlan() else None
 
 
 def _id(piece: Piece | None, findings: list[Diagnostic]) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
 from modalflow.translation.report import Place
 
@@ -17,13 +16,12 @@ from modalflow.translation.report import Place
 class Loss(StrEnum):
     """What dropping a field costs.
 
-    ``NONE``: nothing, a notice. ``SMALL``: the task runs, with a warning. ``UNTRANSLATED``: refused, or a warning under
-    ``on_unsupported = warn``. ``REFUSED``: data, hardware, security or the result would change; always an error.
+    ``NONE``: nothing, a notice. ``SMALL``: the task runs, with a warning (``[modal_executor] on_unsupported`` says otherwise).
+    ``REFUSED``: data, hardware, security or the result would change, so an error (but what ``allow`` names).
     """
 
     NONE = "none"
     SMALL = "small"
-    UNTRANSLATED = "untranslated"
     REFUSED = "refused"
 
 
@@ -43,10 +41,6 @@ def _none(reason: str) -> Verdict:
 
 def _small(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
     return Verdict(Loss.SMALL, reason, hint, harmless)
-
-
-def _later(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
-    return Verdict(Loss.UNTRANSLATED, f"not supported yet: {reason}", hint, harmless)
 
 
 def _refused(reason: str, hint: str = "", harmless: tuple[object, ...] = ()) -> Verdict:
@@ -83,7 +77,7 @@ _IDENTITY = _small(
 
 SPEC: Mapping[str, Verdict] = {
     "automountServiceAccountToken": _small("a sandbox has no Kubernetes identity", "remove it", harmless=(False,)),
-    "dnsConfig": _later("name servers of a sandbox cannot be set"),
+    "dnsConfig": _small("name servers of a sandbox cannot be set"),
     "dnsPolicy": _small("name servers of a sandbox cannot be set", harmless=("ClusterFirst", "Default")),
     "enableServiceLinks": _none("there are no Services"),
     "ephemeralContainers": _none("for debugging only"),
@@ -237,7 +231,7 @@ NODE_LABELS: Mapping[str, Verdict] = {
 OTHER_LABEL = _small("chooses nothing that Modal has")
 
 
-def apply(verdict: Verdict, value: object, place: Place, on_unsupported: Literal["error", "warn"]) -> None:
+def apply(verdict: Verdict, value: object, place: Place) -> None:
     """Report one field by its verdict."""
     if any(value is known if isinstance(known, bool) else value == known for known in verdict.harmless):
         place.notice("no-effect", "this is how a sandbox is anyway")
@@ -245,8 +239,5 @@ def apply(verdict: Verdict, value: object, place: Place, on_unsupported: Literal
         place.notice("no-effect", f"has no effect: {verdict.reason}")
     elif verdict.loss is Loss.SMALL:
         place.warn("dropped", f"is not honoured: {verdict.reason}", verdict.hint)
-    elif verdict.loss is Loss.UNTRANSLATED and on_unsupported == "warn":
-        place.warn("unsupported", verdict.reason, verdict.hint)
     else:
-        code = "unsupported" if verdict.loss is Loss.UNTRANSLATED else "refused-field"
-        place.error(code, verdict.reason, verdict.hint)
+        place.error("refused-field", verdict.reason, verdict.hint)

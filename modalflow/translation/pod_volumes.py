@@ -88,7 +88,7 @@ class PodVolumes:
             if not isinstance(name, str):
                 piece.place(self._findings).error("bad-pod", "expected a volume with a name")
             elif name not in mounts:
-                verdicts.apply(verdicts.UNMOUNTED, piece.value, piece.place(self._findings), "error")
+                verdicts.apply(verdicts.UNMOUNTED, piece.value, piece.place(self._findings))
             elif name in synced and "emptyDir" in piece.value:
                 self._synced(piece, synced[name], mounts.pop(name))
             else:
@@ -188,7 +188,7 @@ class PodVolumes:
             **dict.fromkeys(("configMap", "secret", "downwardAPI", "projected"), self._files),
         }
         if kind in verdicts.VOLUME_SOURCES:
-            verdicts.apply(verdicts.VOLUME_SOURCES[kind], source.value, place, "error")
+            verdicts.apply(verdicts.VOLUME_SOURCES[kind], source.value, place)
         elif kind not in readers:
             hint = did_you_mean(kind, (*readers, *verdicts.VOLUME_SOURCES))
             place.error("unknown-field", "Kubernetes has no such field", hint)

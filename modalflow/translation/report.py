@@ -105,8 +105,11 @@ class Place:
         self._report(Severity.NOTICE, code, message, hint)
 
     def _report(self, severity: Severity, code: str, message: str, hint: str, excerpt: str = "") -> None:
-        found = Diagnostic(code=code, severity=severity, origin=self.origin, message=message, hint=hint, excerpt=excerpt)
-        self.findings.append(found)
+        self.findings.append(
+            Diagnostic(
+                code=code, severity=severity, origin=self.origin, message=message, hint=hint, excerpt=excerpt, at=self.path
+            )
+        )
 
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode

@@ -23,8 +23,7 @@ def test_every_key_has_its_row(name: str) -> None:
     ("verdict", "begin", "end"),
     [
         (pod_verdicts.Loss.NONE, "- **Nothing**", "- **Little**"),
-        (pod_verdicts.Loss.SMALL, "- **Little**", "- **Not supported yet**"),
-        (pod_verdicts.Loss.UNTRANSLATED, "- **Not supported yet**", "- **Data, hardware"),
+        (pod_verdicts.Loss.SMALL, "- **Little**", "- **Data, hardware"),
         (pod_verdicts.Loss.REFUSED, "- **Data, hardware", "## Timeout"),
     ],
 )
