@@ -8,7 +8,7 @@ options is set, and after all readers, so that none of them has to know of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
@@ -50,9 +50,10 @@ def spelled(path: Sequence[str | int]) -> str:
     return text
 
 
-def judged(findings: Iterable[Diagnostic], options: TranslationOptions) -> list[Diagnostic]:
-    """Return the findings as the site wants them."""
-    return [_judged(found, options) if found.code in {LOSS, REFUSED} else found for found in findings]
+def judge(findings: list[Diagnostic], options: TranslationOptions) -> None:
+    """Make the findings what the site wants them to be."""
+    if options.allow or options.on_unsupported != "warn":
+        findings[:] = [_judged(found, options) if found.code in {LOSS, REFUSED} else found for found in findings]
 
 
 def _judged(found: Diagnostic, options: TranslationOptions) -> Diagnostic:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modalflow.translation.allowances import judged
+from modalflow.translation.allowances import judge
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.function_lower import lower_to_target, setup_places
@@ -190,8 +190,7 @@ def settle(
     spec, places = resolve(merge(settings), pod_gpu, options, findings, reader.setup)
     if pod is not None and spec.backend != "sandbox":
         places |= setup_places(reader.setup, pod, findings)
-    if options.allow or options.on_unsupported != "warn":
-        findings[:] = judged(findings, options)
+    judge(findings, options)
     return spec, places
 
 
