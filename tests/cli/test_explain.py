@@ -192,7 +192,7 @@ def test_every_mistake_of_a_dag_is_told_at_once(dags: Path, capsys: pytest.Captu
     ]
     code, out, err = run(capsys, "mistakes", "typo", "--python")
     assert (code, out) == (1, "# mistakes.typo\n# is refused\n")
-    assert 'mistakes.typo: error: executor_config["modal"]["gpuu"]: unknown key; did you mean "gpu"?\n' in err
+    assert 'mistakes.typo: error: executor_config["modal"]["gpuu"]: unknown key; did you mean "gpu"? [unknown-key]\n' in err
 
 
 def test_an_unknown_task_names_those_there_are(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
