@@ -84,9 +84,11 @@ def _without(prefix: str, finding: Diagnostic) -> Diagnostic:
     return replace(finding, origin=replace(origin, file=file), message=message, hint=hint)
 
 
-def told(example: Example) -> str:
-    """Return the text that an example gives."""
-    return example.told or "\n".join(f"{found.severity}: {found.full()}" for found in findings(example))
+def told(row: Code) -> str:
+    """Return the text that the example gives."""
+    if row.example.told:
+        return f"{row.example.told} [{row.code}]"
+    return "\n".join(f"{found.severity}: {found.full()}" for found in findings(row.example))
 
 
 def page(row: Code) -> str:
@@ -105,7 +107,7 @@ def _body(row: Code) -> Iterator[str]:
         yield "gives\n"
     else:
         yield "The text:\n"
-    yield f"```text\n{told(row.example)}\n```\n"
+    yield f"```text\n{told(row)}\n```\n"
     yield "[All codes](index.md)\n"
 
 

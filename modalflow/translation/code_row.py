@@ -16,7 +16,7 @@ class Example:
 
     ``config`` is a task's ``executor_config``; ``options`` the ``[modal_executor]`` options as text, in which ``TMP`` is the
     folder of ``files`` (name to content); ``document`` is a file for ``modalflow translate`` instead of a config.
-    ``told`` is the text itself, for what only breaks in operation.
+    ``told`` is the text itself without the code, for what only breaks in operation.
     """
 
     config: object = None

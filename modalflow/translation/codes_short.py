@@ -24,8 +24,7 @@ ROWS: tuple[Code, ...] = (
         "Such a value would end Airflow's scheduler; modalflow replaces it, and refuses this one task.",
         "Write a dict in the DAG and let it be parsed again.",
         Example(
-            told="error: executor_config: expected a dict, got [1]; write a dict, e.g. "
-            'executor_config={"modal": {"gpu": "A10G"}} [executor-config-type]'
+            told='error: executor_config: expected a dict, got [1]; write a dict, e.g. executor_config={"modal": {"gpu": "A10G"}}'
         ),
     ),
     Code(
@@ -37,7 +36,7 @@ ROWS: tuple[Code, ...] = (
         "Report it with the traceback from the scheduler's log; a task with another configuration is not affected.",
         Example(
             told="error: executor_config: modalflow could not translate it: KeyError: 'x'; this is a defect of modalflow; the "
-            "scheduler's log has the traceback [internal-error]"
+            "scheduler's log has the traceback"
         ),
     ),
     Code(
@@ -47,7 +46,7 @@ ROWS: tuple[Code, ...] = (
         "A value in it raised an exception when it was looked at.",
         "Objects with code of their own can do anything; modalflow reads plain data only.",
         "Write text, numbers, lists and dicts.",
-        Example(told="error: executor_config: reading it raised RuntimeError; write plain data [untranslatable]"),
+        Example(told="error: executor_config: reading it raised RuntimeError; write plain data"),
     ),
     Code(
         "not-serialisable",
@@ -65,9 +64,7 @@ ROWS: tuple[Code, ...] = (
         "Values lie within values more levels deep than any configuration does.",
         "It holds itself, or was not meant as a configuration.",
         "Look for a dict or list that was put into itself.",
-        Example(
-            told='error: executor_config["modal"]["env"]["A"]: nested more than 32 levels deep, or holding itself [too-deep]'
-        ),
+        Example(told='error: executor_config["modal"]["env"]["A"]: nested more than 32 levels deep, or holding itself'),
     ),
     Code(
         "too-large",
@@ -76,10 +73,7 @@ ROWS: tuple[Code, ...] = (
         "It has more values than a scheduler should read for one task, or holds itself.",
         "It is read in the scheduler's loop, for each task.",
         "Put data into a file, the image or a Modal Volume, and its name into the config.",
-        Example(
-            told="error: executor_config: more than 5000 values, or it holds itself; move data into a file or a Volume "
-            "[too-large]"
-        ),
+        Example(told="error: executor_config: more than 5000 values, or it holds itself; move data into a file or a Volume"),
     ),
     Code(
         "legacy-config",

@@ -35,7 +35,7 @@ ROWS: tuple[Code, ...] = (
         "Write `sandbox` or `auto`, or leave `backend` out.",
         Example(
             told="error: executor_config: planned as a function, and this version runs sandboxes only; "
-            'write {"modal": {"backend": "sandbox"}}, or leave backend out [function-not-callable]'
+            'write {"modal": {"backend": "sandbox"}}, or leave backend out'
         ),
     ),
     Code(

@@ -48,7 +48,8 @@ def test_what_cannot_be_compared(files: tuple[str, str], tmp_path: Path, capsys:
     (tmp_path / "bad.yaml").write_text("kind: Pod\nspec: {containers: [{image: 3}]}\n")
     assert main(["diff", files[0], str(tmp_path / "bad.yaml")]) == 1
     assert capsys.readouterr().err == (
-        f'error: spec.containers[0].image ({tmp_path}/bad.yaml:2): expected "auto" or an image reference, got an int [bad-image]\n'
+        f'error: spec.containers[0].image ({tmp_path}/bad.yaml:2): expected "auto" or an image reference, got an int '
+        "[bad-image]\n"
     )
 
 
