@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from modalflow.executor.kubernetes_options import read_kubernetes_defaults
 from modalflow.settings import OPTIONS, SECTION, Settings, SettingsError, read_settings
 from modalflow.translation.plan import ImagePlan
 
@@ -77,7 +78,19 @@ def load_settings(
         stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
         if stem not in known:
             texts[name] = ""
-    return read_settings({**texts, **(given or {})}, auto_image=auto_image)
+    return _with_kubernetes_defaults(read_settings({**texts, **(given or {})}, auto_image=auto_image), view, given or {})
+
+
+def _with_kubernetes_defaults(settings: Settings, view: ConfigurationView, given: Mapping[str, str]) -> Settings:
+    """Let ``[kubernetes_executor]`` say what nobody says under ``[modal_executor]``, where ``image`` has a default of its own."""
+    found = read_kubernetes_defaults(view)
+    if found is None:
+        return settings
+    keys = dict(settings.translation.task_keys)
+    said = {*view.set_options(SECTION), *given}
+    if not any(name in said for name in ("image", *(f"image{suffix}" for suffix in _SUFFIXES))):
+        keys.pop("image", None)
+    return replace(settings, translation=replace(settings.translation, kubernetes=found, task_keys=keys))
 
 
 def check_gpu_wait(settings: Settings, task_queued_timeout: float) -> None:

@@ -26,6 +26,7 @@ from modalflow.executor.configuration import (
 )
 from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
+from modalflow.executor.kubernetes_options import kubernetes_notice
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.summary import summary
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
@@ -137,6 +138,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
     ):
         if warning:
             log.warning("modalflow: %s", warning)
+    if notice := kubernetes_notice(view):
+        log.info("modalflow: %s", notice)
     launching = Launching(
         backend=build_backend(settings, build_journal(view)),
         environment=environment,

@@ -131,6 +131,20 @@ COMMANDS: Mapping[str, Command] = {
         run="modalflow.cli.codes_command.run",
         arguments=(_argument("code", nargs="?", default="", metavar="CODE", help="e.g. unknown-gpu"),),
     ),
+    "merge": Command(
+        help="print the pod that comes out when pods are laid on each other",
+        run="modalflow.cli.merge_command.run",
+        arguments=(
+            _argument("files", nargs="+", metavar="FILE", help="YAML or JSON with one pod each, weakest first"),
+            _argument(
+                "--merge",
+                choices=("kubernetes_executor", "strategic"),
+                default="kubernetes_executor",
+                help="KubernetesExecutor's rule (the default), or that of kubectl patch",
+            ),
+        ),
+        epilog="Exit codes: 0 there is a merged pod, 1 there is none. What surprises is on stderr.",
+    ),
     "diff": Command(
         help="what two files, tasks, templates or layers would ask of Modal, where it differs",
         run="modalflow.cli.diff_command.run_diff",

@@ -19,7 +19,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
-from modalflow.translation.layers import CONFIG, DEFAULTS, MODAL, OPTIONS, Layer
+from modalflow.translation.layers import CONFIG, DEFAULTS, KUBERNETES, MODAL, OPTIONS, Layer
 from modalflow.translation.origins import Origin
 from modalflow.translation.pod_layers import is_strategic
 from modalflow.translation.pods import NULL, field_name, keep_nulls, read_pod_form
@@ -29,7 +29,7 @@ from modalflow.translation.translate import draft, read_layers
 Path = tuple[PathKey, ...]
 Fields = dict[str, object]
 
-ABOUT_MERGING = frozenset({"dropped-by-override", "container-name", "legacy-config"})
+ABOUT_MERGING = frozenset({"dropped-by-override", "container-name", "legacy-config", "replaced-list"})
 """Findings at a value that tell of another one, or of its form: they do not account for the parts of the value they stand at."""
 STRUCTURE = "structure"
 """What a leaf is honoured as that only says what its neighbours are: a container's name, the document's kind."""
@@ -102,7 +102,7 @@ def _account(config: object, context: TaskContext, options: TranslationOptions, 
     strategic = is_strategic(layers, options.merge)
     ablation = _Ablation([_plain(layer, nulls=strategic) for layer in layers], context, options, findings, templates)
     for rank, layer in enumerate(layers):
-        if layer.root not in (DEFAULTS, OPTIONS) and not (layer.root == MODAL and "modal" not in config):
+        if layer.root not in (KUBERNETES, DEFAULTS, OPTIONS) and not (layer.root == MODAL and "modal" not in config):
             yield from ablation.layer(rank, layer)
 
 

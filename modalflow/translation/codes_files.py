@@ -19,6 +19,30 @@ spec:
 
 ROWS: tuple[Code, ...] = (
     Code(
+        "kubernetes-option",
+        "notice",
+        "An option of [kubernetes_executor] is in use",
+        "The image or pod template of this task comes from `[kubernetes_executor]`, because `[modal_executor]` has none.",
+        "A migrated `airflow.cfg` goes on working. The section is another executor's, and may go one day.",
+        "Write the same under `[modal_executor]`, as the text shows.",
+        Example(
+            told="notice: [kubernetes_executor] worker_container_repository: read as the weakest default; write [modal_executor] "
+            "image = me/airflow:3.3.2"
+        ),
+    ),
+    Code(
+        "overruled-image",
+        "warning",
+        "A pod template's image stands above the worker's",
+        "`[kubernetes_executor] worker_container_repository` and a pod template name different images; the template's is used.",
+        "KubernetesExecutor runs the former. Here the section gives defaults only, and a template is above them.",
+        "Remove one of the two, or write `[modal_executor] image` and no image in the template.",
+        Example(
+            told='warning: [kubernetes_executor] worker_container_repository: "me/airflow:3.3.2" gives way to '
+            "spec.containers[0].image (pod.yaml:6), where KubernetesExecutor runs it; keep one of them"
+        ),
+    ),
+    Code(
         "bad-template",
         "error",
         "A malformed template",

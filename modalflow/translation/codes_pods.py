@@ -15,6 +15,52 @@ def _over(below: str, container: dict[str, object] | None = None, **spec: object
 
 ROWS: tuple[Code, ...] = (
     Code(
+        "duplicate-volume",
+        "error or notice",
+        "A volume's name is there twice",
+        "Two entries of `volumes` have one name, often one of a pod template and one of a `pod_override`.",
+        "KubernetesExecutor appends the lists, and Kubernetes refuses the pod. Two that say the same are taken for one here.",
+        "Give the volume another name, or let the pods meet by strategic merge, which replaces it.",
+        base(
+            {"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+            volumes=[{"name": "data", "emptyDir": {}}, {"name": "data", "emptyDir": {"medium": "Memory"}}],
+        ),
+    ),
+    Code(
+        "duplicate-mount",
+        "error or notice",
+        "A path is mounted twice",
+        "Two entries of `volumeMounts` have one `mountPath`, often one of a pod template and one of a `pod_override`.",
+        "KubernetesExecutor appends the lists, and Kubernetes refuses the pod. Two that say the same are taken for one here.",
+        "Mount at another path, or let the pods meet by strategic merge, which replaces the mount.",
+        base(
+            {"volumeMounts": [{"name": "a", "mountPath": "/data"}, {"name": "b", "mountPath": "/data"}]},
+            volumes=[{"name": "a", "emptyDir": {}}, {"name": "b", "emptyDir": {}}],
+        ),
+    ),
+    Code(
+        "duplicate-env-from",
+        "notice",
+        "A source of variables is there twice",
+        "Two entries of `envFrom` are the same.",
+        "It changes nothing: the variables are the same.",
+        "Remove one of them.",
+        base({"envFrom": [{"secretRef": {"name": "a"}}, {"secretRef": {"name": "a"}}]}),
+    ),
+    Code(
+        "replaced-list",
+        "notice",
+        "A list of a weaker layer is replaced",
+        "`command`, `args`, `imagePullSecrets`, `hostAliases` or `resourceClaims` of this layer replace those of a weaker one.",
+        "KubernetesExecutor appends to `env`, volumes, mounts and ports only; these lists it takes from the strongest layer.",
+        "Repeat the entries that should stay.",
+        task(
+            {"pod_override": {"spec": {"containers": [{"name": "base", "command": ["/bin/env"]}]}}},
+            {"pod_template_file": "site"},
+            {"site.yaml": "kind: Pod\nspec:\n  containers:\n  - name: base\n    command: [/usr/bin/tini, --]\n"},
+        ),
+    ),
+    Code(
         "bad-merge",
         "error",
         "The pods of a task cannot meet like this",

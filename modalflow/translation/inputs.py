@@ -46,6 +46,23 @@ class ClaimSource:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KubernetesDefaults:
+    """What somebody set under ``[kubernetes_executor]``: counts only where nothing of ``[modal_executor]`` says otherwise.
+
+    ``image`` is ``worker_container_repository`` and ``worker_container_tag`` together.
+    """
+
+    image: str | None = None
+    pod_template_file: str | None = None
+
+    @property
+    def modern(self) -> str:
+        """The same in the words of ``[modal_executor]``."""
+        said = {"image": self.image, "pod_template_file": self.pod_template_file}
+        return "[modal_executor] " + ", ".join(f"{name} = {value}" for name, value in said.items() if value is not None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TranslationOptions:
     """The part of ``[modal_executor]`` that decides how tasks are translated.
 
@@ -77,7 +94,7 @@ class TranslationOptions:
     pod_template_file: str | None = None
     queue_templates: Mapping[str, str] = field(default_factory=dict)
     merge: PodMerge = "kubernetes_executor"
-
+    kubernetes: KubernetesDefaults | None = None
     on_unsupported: Literal["error", "warn", "ignore"] = "warn"
     allow: tuple[FieldPattern, ...] = ()
     kubernetes_secrets: Mapping[str, SecretSource] = field(default_factory=dict)

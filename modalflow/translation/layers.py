@@ -7,11 +7,11 @@ a pod, not yet read. ``merge`` folds them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modalflow.translation.diagnostics import Diagnostic, closest, did_you_mean
-from modalflow.translation.inputs import LoadedTemplate, TemplateSource, TranslationOptions
+from modalflow.translation.inputs import KubernetesDefaults, LoadedTemplate, TemplateSource, TranslationOptions
 from modalflow.translation.keys import KEYS, SYNONYMS
 from modalflow.translation.legacy import KEY as LEGACY
 from modalflow.translation.legacy import LAYER as LEGACY_LAYER
@@ -37,6 +37,17 @@ MODAL = Root(layer='executor_config["modal"]', prefix='executor_config["modal"]'
 POD_OVERRIDE = Root(layer="pod_override", prefix="pod_override", style="dotted")
 OPTIONS = Root(layer="[modal_executor]", prefix="[modal_executor]", style="option")
 DEFAULTS = Root(layer="built-in defaults", prefix="built-in default of", style="option")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KubernetesRoot(Root):
+    """Names the option that an image comes from."""
+
+    def render(self, path: tuple[str | int, ...]) -> str:
+        return Root.render(self, ("worker_container_repository", *path[1:]) if path[:1] == ("image",) else path)
+
+
+KUBERNETES = _KubernetesRoot(layer="[kubernetes_executor]", prefix="[kubernetes_executor]", style="option")
 TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer, LEGACY_LAYER})
 """The layers that are the ``executor_config`` itself."""
 
@@ -84,10 +95,13 @@ class Gathering:
         modal = self._modal(config)
         unset = {key: value for key, value in BUILT_IN.items() if options.task_keys.get(key) is None}
         self.layers += [Layer(root=DEFAULTS, content=unset), Layer(root=OPTIONS, content=options.task_keys)]
+        site_file, site = options.pod_template_file, OPTIONS
+        if options.kubernetes is not None:
+            site_file, site = self._kubernetes(options.kubernetes, options)
         pod_file = config.get("pod_template_file")
         # As in KubernetesExecutor, a task's own pod template stands in for the site's, not on top of it.
         if pod_file is None:
-            self._template(options.pod_template_file, OPTIONS, "pod_template_file", may_be_path=True)
+            self._template(site_file, site, "pod_template_file", may_be_path=True)
         self._template(options.default_template, OPTIONS, "default_template")
         self._template(options.queue_templates.get(queue), OPTIONS, "queue_templates", queue)
         self._template(pod_file, CONFIG, "pod_template_file", may_be_path=True)
@@ -99,6 +113,24 @@ class Gathering:
             self._legacy(config[LEGACY], beside_override=override is not None)
         self.layers.append(Layer(root=MODAL, content=modal))
         return self.layers
+
+    def _kubernetes(self, defaults: KubernetesDefaults, options: TranslationOptions) -> tuple[str | None, Root]:
+        """Put the image of ``[kubernetes_executor]`` below all layers, and return the site's pod template and who names it."""
+        counts = replace(
+            defaults,
+            image=defaults.image if options.task_keys.get("image") is None else None,
+            pod_template_file=defaults.pod_template_file if options.pod_template_file is None else None,
+        )
+        if counts.image is not None:
+            built_in = {key: value for key, value in BUILT_IN.items() if options.task_keys.get(key) is None and key != "image"}
+            self.layers[0] = Layer(root=DEFAULTS, content=built_in)
+            self.layers.insert(0, Layer(root=KUBERNETES, content={"image": counts.image}))
+        if counts.image is not None or counts.pod_template_file is not None:
+            place = Place(KUBERNETES, ("image",) if counts.image is not None else ("pod_template_file",), self._findings)
+            place.notice("kubernetes-option", "read as the weakest default", f"write {counts.modern}")
+        if counts.pod_template_file is not None:
+            return counts.pod_template_file, KUBERNETES
+        return options.pod_template_file, OPTIONS
 
     def _check_config_key(self, key: object) -> None:
         if key not in CONFIG_KEYS and key != LEGACY:

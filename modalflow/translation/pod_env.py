@@ -14,6 +14,7 @@ from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.env import NAME, check_name, check_text, split_references
 from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
+from modalflow.translation.pod_doubles import without_doubles
 from modalflow.translation.pod_file_keys import file_key_of
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
 from modalflow.translation.pod_sources import Sources
@@ -59,7 +60,8 @@ class PodEnv:
 
     def read(self, container: ContainerPieces) -> None:
         """Read ``envFrom`` and ``env``: a later one of the same name wins, and sees the earlier ones, as in Kubernetes."""
-        for piece in container.lists.get("envFrom", ()):
+        sources = container.lists.get("envFrom", [])
+        for piece in sources if len(sources) < 2 else without_doubles(sources, self._findings):  # noqa: PLR2004
             self._read_all_of(piece)
         for piece in container.lists.get("env", ()):
             variable = self._variable(piece, container)

@@ -13,11 +13,11 @@ from typing import Any
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.inputs import PodMerge
 from modalflow.translation.keys import MERGES
-from modalflow.translation.layers import Layer
+from modalflow.translation.layers import KUBERNETES, TASK_LAYERS, Layer
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_merge import PodPieces, take_apart
 from modalflow.translation.pods import PlainPod, keep_nulls, read_pod_form
-from modalflow.translation.report import Place, Root
+from modalflow.translation.report import Place, Root, shown
 from modalflow.translation.resolve_gpu import PodGpu
 from modalflow.translation.strategic import MergedRoot, merge_strategically
 
@@ -88,3 +88,15 @@ def _written(place: Place, root: MergedRoot) -> Place:
         return place
     written = root.source(place.path)
     return Place(written.root, written.path, place.findings)
+
+
+def report_overruled_image(layers: Sequence[Layer], image: str, chosen: str, place: Place | None) -> None:
+    """Tell of a pod template whose image stands above the one of ``[kubernetes_executor]``: there it is the other way round."""
+    if layers[0].root is not KUBERNETES or place is None or chosen == image:
+        return
+    if any(layer.is_pod and layer.root is place.root and layer.root.layer not in TASK_LAYERS for layer in layers):
+        Place(KUBERNETES, ("image",), place.findings).warn(
+            "overruled-image",
+            f"{shown(image)} gives way to {place.origin}, where KubernetesExecutor runs it",
+            "keep one of them",
+        )

@@ -7,16 +7,18 @@ is taken whole from the override, unless its value there is falsy. Flows out: ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.pods import PlainPod
 from modalflow.translation.report import PathKey, Place, Root, kind_of, shown
 
 CONTAINER_LISTS = ("env", "envFrom", "volumeMounts", "ports", "volumeDevices")
 """Lists of a container to which an override appends."""
+REPLACED = frozenset({"command", "args", "imagePullSecrets", "hostAliases", "resourceClaims"})
+"""Lists with a meaning on Modal to which nothing is appended."""
 PLAIN_MAPS = ("nodeSelector", "overhead")
 """Fields that are plain maps in the client, so that an empty one counts as unset; an empty object does not."""
 
@@ -206,6 +208,12 @@ def _falsy(value: object) -> str:
 
 def _report_dropped(name: str, below: Piece, above: Piece, findings: list[Diagnostic]) -> None:
     """Warn of what a whole replacement takes away: the memory limit beside a GPU limit is the classic one."""
+    if name in REPLACED and below.value != above.value and below.value:
+        above.place(findings).notice(
+            "replaced-list",
+            f"replaces {below.place(findings).origin} as a whole, as in KubernetesExecutor",
+            "repeat it to keep it",
+        )
     if name not in {"resources", "nodeSelector"}:
         return
     gone = sorted(_leaves(below.value) - _leaves(above.value))
@@ -237,20 +245,31 @@ def _report_names(below: ContainerPieces, above: ContainerPieces, findings: list
         )
 
 
-def merge_pods(base: PlainPod, override: PlainPod) -> PlainPod:
-    """Return the pod that KubernetesExecutor would send for ``override`` on ``base``, both as plain data in Kubernetes' spelling.
+def merge_pods(*pods: PlainPod) -> PlainPod:
+    """Return the pod that KubernetesExecutor would send for pods laid on each other, weakest first, plain data in its spelling.
 
-    Changes neither, but shares their values. Raises ``ValueError`` for parts of the wrong kind.
+    Changes none, but shares their values. Raises ``ValueError`` for parts of the wrong kind.
     """
     findings: list[Diagnostic] = []
-    below, above = (take_apart(pod, Root(layer="pod", prefix="", style="dotted"), 0, findings) for pod in (base, override))
-    if findings:
-        raise ValueError(str(findings[0]))
-    merged = reconcile(below, above, findings)
+    root = Root(layer="pod", prefix="", style="dotted")
+    merged = lay_on_each_other([(pod, root, 0) for pod in pods], findings)
+    broken = next((found for found in findings if found.severity is Severity.ERROR), None)
+    if broken is not None:
+        raise ValueError(str(broken))
+    return merged
+
+
+def lay_on_each_other(pods: Sequence[tuple[PlainPod, Root, int]], findings: list[Diagnostic]) -> PlainPod:
+    """Return the merged pod of at least one ``(pod, root, rank)``, weakest first. What surprises is in ``findings``."""
+    apart = [take_apart(pod, root, rank, findings) for pod, root, rank in pods]
+    merged = apart[0]
+    for above in apart[1:]:
+        merged = reconcile(merged, above, findings)
     pod: PlainPod = _values(merged.top)
     for name, content in (("metadata", _metadata), ("spec", _spec)):
-        if name in base or name in override:
-            pod[name] = content(merged, {**base.get(name, {}), **override.get(name, {})})
+        parts = [found for one, _, _ in pods if isinstance(found := one.get(name), dict)]
+        if parts:
+            pod[name] = content(merged, {key: value for part in parts for key, value in part.items()})
     return pod
 
 

@@ -19,6 +19,7 @@ from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
 from modalflow.translation.plan import Bucket, BucketPlan, VolumePlan
 from modalflow.translation.pod_csi import FIELDS, below, is_store, read_csi_bucket
+from modalflow.translation.pod_doubles import report_mount_twice, report_volume_twice
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_files import Entries, FileReader
 from modalflow.translation.pod_git import read_git_repo, read_git_sync
@@ -83,10 +84,13 @@ class PodVolumes:
             for mount in container.lists.get("volumeMounts", ())
             if isinstance(mount.value, dict)
         }
+        volumes: dict[str, Piece] = {}
         for piece in self._pod.volumes:
             name = piece.value.get("name") if isinstance(piece.value, dict) else None
             if not isinstance(name, str):
                 piece.place(self._findings).error("bad-pod", "expected a volume with a name")
+            elif volumes.setdefault(name, piece) is not piece:
+                report_volume_twice(volumes[name], piece, self._findings)
             elif name not in mounts:
                 verdicts.apply(verdicts.UNMOUNTED, piece.value, piece.place(self._findings))
             elif name in synced and "emptyDir" in piece.value:
@@ -104,6 +108,7 @@ class PodVolumes:
     def _mounts(self) -> dict[str, list[Mount]]:
         found: dict[str, list[Mount]] = {}
         pieces = self._pod.containers[0].lists.get("volumeMounts", []) if self._pod.containers else []
+        paths: dict[str, Piece] = {}
         for piece in pieces:
             place = piece.place(self._findings)
             entry = piece.value
@@ -111,8 +116,12 @@ class PodVolumes:
                 place.error("bad-pod", "expected a mount with name and mountPath")
                 continue
             mounts = found.setdefault(entry["name"], [])
-            if (mount := self._mount(piece, entry, place)) is not None:
+            if (mount := self._mount(piece, entry, place)) is None:
+                continue
+            if paths.setdefault(mount.path, piece) is piece:
                 mounts.append(mount)
+            else:
+                report_mount_twice(paths[mount.path], piece, self._findings)
         for container in self._before:
             self._add_mounts_of(container, found)
         return found

@@ -18,11 +18,11 @@ from modalflow.translation.function_lower import lower_to_target, setup_places
 from modalflow.translation.function_plan import Plan
 from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
-from modalflow.translation.layers import CONFIG, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
+from modalflow.translation.layers import CONFIG, KUBERNETES, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
 from modalflow.translation.pod_annotations import above_their_pod, read_annotations
 from modalflow.translation.pod_fields import PodReader
-from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, with_sources
+from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, report_overruled_image, with_sources
 from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
@@ -159,7 +159,8 @@ def settle(
     pod: PodPieces | None = None
     pod_rank = -1
     strategic: list[tuple[int, Layer]] | None = [] if is_strategic(layers, options.merge) else None
-    for rank, layer in enumerate(layers):
+    # Beginning below, so that the options keep their rank.
+    for rank, layer in enumerate(layers, -1 if layers and layers[0].root is KUBERNETES else 0):
         if layer.root is OPTIONS:
             settings += read_options(layer, rank, findings)
         elif not layer.is_pod:
@@ -188,6 +189,8 @@ def settle(
         settings += reader.settings if merged is None else with_sources(reader.settings, merged[1])
     pod_gpu = reader.gpu if merged is None else gpu_with_source(reader.gpu, merged[1])
     spec, places = resolve(merge(settings), pod_gpu, options, findings, reader.setup)
+    if options.kubernetes is not None and options.kubernetes.image is not None:
+        report_overruled_image(layers, options.kubernetes.image, spec.image, places.get("image"))
     if pod is not None and spec.backend != "sandbox":
         places |= setup_places(reader.setup, pod, findings)
     judge(findings, options)

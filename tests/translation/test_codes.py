@@ -20,7 +20,7 @@ from modalflow.translation.codes import CODES, GROUPS
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.function_plan import FunctionPlan
 from modalflow.translation.hook_types import TaskFacts
-from modalflow.translation.inputs import TaskContext
+from modalflow.translation.inputs import KubernetesDefaults, TaskContext
 from modalflow.translation.plan import ImagePlan
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.translate import translate
@@ -151,10 +151,24 @@ def _refused(_: Path) -> tuple[Diagnostic, ...]:
     return found.diagnostics
 
 
+def _of_kubernetes_options(folder: Path) -> tuple[Diagnostic, ...]:
+    (folder / "pod.yaml").write_text(
+        "kind: Pod\nspec:\n  containers:\n    - name: base\n      # another one\n      image: me/other:1\n", encoding="utf-8"
+    )
+    options = replace(
+        read_settings({"pod_template_file": "pod"}).translation,
+        task_keys={},
+        kubernetes=KubernetesDefaults(image="me/airflow:3.3.2"),
+    )
+    return translate({}, context=TaskContext(), options=options, templates=TemplateFolders([folder])).diagnostics
+
+
 TOLD: dict[str, Callable[[Path], tuple[Diagnostic, ...]]] = {
     "untranslatable": lambda _: _translated({"modal": {"env": _Explosive(A="1")}}),
     "too-deep": lambda _: tuple(check_serialisable(_deep())),
     "too-many-templates": _endless,
+    "kubernetes-option": lambda folder: _of_kubernetes_options(folder)[:1],
+    "overruled-image": lambda folder: _of_kubernetes_options(folder)[1:],
     "too-large": lambda _: _translated({"modal": {"env": ["x"] * 6000}}),
     "template-unreadable": _unreadable,
     "executor-config-type": _refused,
