@@ -155,28 +155,11 @@ def settle(
 
     ``templates`` finds the files of ConfigMaps.
     """
-    settings: list[Setting] = []
-    pod: PodPieces | None = None
-    pod_rank = -1
-    strategic: list[tuple[int, Layer]] | None = [] if is_strategic(layers, options.merge) else None
-    # Beginning below, so that the options keep their rank.
-    for rank, layer in enumerate(layers, -1 if layers and layers[0].root is KUBERNETES else 0):
-        if layer.root is OPTIONS:
-            settings += read_options(layer, rank, findings)
-        elif not layer.is_pod:
-            settings += read_native(layer, rank, findings)
-        elif strategic is not None:
-            strategic.append((rank, layer))
-        elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
-            pieces = take_apart(plain, layer.root, rank, findings)
-            pod = pieces if pod is None else reconcile(pod, pieces, findings)
-            pod_rank = rank
-    merged = merged_pod(strategic, findings) if strategic else None
-    if strategic and merged is not None:
-        pod, pod_rank = merged[0], strategic[-1][0]
+    first = _first_rank(layers)
+    settings, pod, pod_rank, merged = _read(layers, first, options, findings)
     if pod is not None and options.pod_hook is not None and task is not None:
         # Right below the modal keys of the task, the last of the layers.
-        pod_rank = len(layers) - 2
+        pod_rank = first + len(layers) - 2
         pod = apply_pod_hook(options.pod_hook, pod, task, pod_rank, findings)
     settings += _annotated(pod, merged, findings)
     native_secrets = frozenset(name for setting in settings if setting.key == "secrets" for name in setting.value)
@@ -195,6 +178,36 @@ def settle(
         places |= setup_places(reader.setup, pod, findings)
     judge(findings, options)
     return spec, places
+
+
+def _first_rank(layers: Sequence[Layer]) -> int:
+    """Return the weakest rank: below 0 where ``[kubernetes_executor]`` says something, so that options keep theirs."""
+    return -1 if layers and layers[0].root is KUBERNETES else 0
+
+
+def _read(
+    layers: Sequence[Layer], first: int, options: TranslationOptions, findings: list[Diagnostic]
+) -> tuple[list[Setting], PodPieces | None, int, tuple[PodPieces, MergedRoot] | None]:
+    """Return what the native layers set, the pod of the others with its rank, and that pod if strategic merge made it."""
+    settings: list[Setting] = []
+    pod: PodPieces | None = None
+    pod_rank = -1
+    strategic: list[tuple[int, Layer]] | None = [] if is_strategic(layers, options.merge) else None
+    for rank, layer in enumerate(layers, first):
+        if layer.root is OPTIONS:
+            settings += read_options(layer, rank, findings)
+        elif not layer.is_pod:
+            settings += read_native(layer, rank, findings)
+        elif strategic is not None:
+            strategic.append((rank, layer))
+        elif (plain := read_pod_form(layer.content, Place(layer.root, (), findings))) is not None:
+            pieces = take_apart(plain, layer.root, rank, findings)
+            pod = pieces if pod is None else reconcile(pod, pieces, findings)
+            pod_rank = rank
+    merged = merged_pod(strategic, findings) if strategic else None
+    if strategic and merged is not None:
+        pod, pod_rank = merged[0], strategic[-1][0]
+    return settings, pod, pod_rank, merged
 
 
 def _tell_overruled(settings: Sequence[Setting], pod_rank: int, findings: list[Diagnostic], before: int) -> None:

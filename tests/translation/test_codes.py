@@ -190,7 +190,7 @@ TOLD: dict[str, Callable[[Path], tuple[Diagnostic, ...]]] = {
 def test_a_text_told_is_the_text_given(code: str, tmp_path: Path) -> None:
     found = "\n".join(f"{finding.severity}: {finding}" for finding in TOLD[code](tmp_path)).replace(f"{tmp_path}/", "")
     # Where a value lies as deep as here, its path says so at length.
-    assert found.replace("[0]", "") == CODES[code].example.told
+    assert re.sub(r"(\[0\]){2,}", "", found) == CODES[code].example.told
 
 
 def test_the_pages_are_up_to_date() -> None:
