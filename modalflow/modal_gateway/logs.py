@@ -211,14 +211,18 @@ def log_access(settings: LaunchSettings) -> LogAccess:
 
 
 async def available(stream: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Yield what a stream has now: until it ends, pauses for ``NEXT_OUTPUT`` seconds, or ``ALL_OUTPUT`` have gone by."""
-    wait = FIRST_OUTPUT
+    """Yield what a stream has now: until it ends, pauses for ``NEXT_OUTPUT`` seconds, or ``ALL_OUTPUT`` have gone by.
+
+    The clock is looked at: ``asyncio.timeout`` around ``wait_for`` is lost where a part comes in the same turn of the loop, for
+    ``wait_for`` then gives the part and drops the cancellation (Python 3.11).
+    """
+    clock = asyncio.get_running_loop().time
+    end, wait = clock() + ALL_OUTPUT, FIRST_OUTPUT
     with suppress(TimeoutError, StopAsyncIteration):
-        async with asyncio.timeout(ALL_OUTPUT):
-            while True:
-                part = await asyncio.wait_for(anext(stream), wait)
-                wait = NEXT_OUTPUT
-                yield part
+        while (left := end - clock()) > 0:
+            part = await asyncio.wait_for(anext(stream), min(wait, left))
+            wait = NEXT_OUTPUT
+            yield part
 
 
 def log_lines(output: str) -> list[str]:

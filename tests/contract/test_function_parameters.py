@@ -56,18 +56,18 @@ def test_the_client_makes_a_variant_of_the_function() -> None:
 
 @pytest.mark.emulated
 def test_what_the_client_would_send_to_bind_the_options(modal_emulator: EmulatorThread) -> None:
-    client = modal.Client.from_env()
-    modal.Secret.objects.create("hf", {"TOKEN": "x"}, client=client)
-    secret = modal.Secret.from_name("hf").hydrate(client)
-    volume = modal.Volume.from_name("models", create_if_missing=True).hydrate(client)
-    inner: Any = synchronizer
-    mounted: Any = volume.with_mount_options(read_only=True, sub_path="v1")
-    plain: dict[str, Any] = dict(function_kwargs(FULL, "H100:2"))
-    sent = _FunctionOptions.new(
-        **plain,
-        secrets=[inner._translate_in(secret)],
-        volumes={"/models": inner._translate_in(mounted)},
-    ).to_proto()
+    with modal.Client.from_env() as client:
+        modal.Secret.objects.create("hf", {"TOKEN": "x"}, client=client)
+        secret = modal.Secret.from_name("hf").hydrate(client)
+        volume = modal.Volume.from_name("models", create_if_missing=True).hydrate(client)
+        inner: Any = synchronizer
+        mounted: Any = volume.with_mount_options(read_only=True, sub_path="v1")
+        plain: dict[str, Any] = dict(function_kwargs(FULL, "H100:2"))
+        sent = _FunctionOptions.new(
+            **plain,
+            secrets=[inner._translate_in(secret)],
+            volumes={"/models": inner._translate_in(mounted)},
+        ).to_proto()
     resources = sent.resources
     assert (resources.milli_cpu, resources.milli_cpu_max, resources.memory_mb, resources.memory_mb_max) == (
         2000,

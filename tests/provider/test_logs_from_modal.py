@@ -189,6 +189,19 @@ def test_a_stream_that_never_pauses_is_left_too(monkeypatch: pytest.MonkeyPatch)
     assert set(collected(forever())) == {"a"}
 
 
+def test_a_stream_is_left_though_a_part_comes_in_the_moment_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy() -> AsyncIterator[str]:
+        for _ in range(3):
+            held_up_until = time.monotonic() + 0.02
+            while time.monotonic() < held_up_until:  # the loop gets no turn before both the part and the end are there
+                pass
+            yield "a"
+        raise AssertionError("was read on")
+
+    monkeypatch.setattr(logs, "ALL_OUTPUT", 0.01)
+    assert collected(busy()) == ["a"]
+
+
 def test_a_stream_that_breaks_says_so() -> None:
     with pytest.raises(UnicodeDecodeError):
         collected(_stream("a", fails=UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")))
