@@ -134,7 +134,7 @@ def places_of_pods(value: object, at: tuple[PathKey, ...] = ()) -> Iterator[tupl
     if isinstance(value, dict):
         spec = value.get("spec")
         is_pod = isinstance(spec, dict) and isinstance(spec.get("containers"), list)
-        if value.get("kind") in {"Pod", TEMPLATE_KIND} or (is_pod and value.get("kind") != "List"):
+        if _kind(value) in {"Pod", TEMPLATE_KIND} or (is_pod and _kind(value) != "List"):
             yield at
             return
         for key, child in value.items():

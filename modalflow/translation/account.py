@@ -334,10 +334,10 @@ class _Ablation:
             return None
         below = self._layers[: rank + 1]
         fields, places, found = self._effects(below)
-        less, _, _ = self._effects(self._with(rank, without(below[rank].content, path))[: rank + 1])
+        less, _, unsaid = self._effects(self._with(rank, without(below[rank].content, path))[: rank + 1])
         named = (name for name, place in places.items() if place.root == root and place.path == path[: len(place.path)])
         decided = _differing(fields, less) or tuple(name for name in named if self._is_of_another(name, root))
-        if not decided and not codes_at(root, path, found):
+        if not decided and not codes_at(root, path, found) and not _gone(found, unsaid):
             return None
         place = next((self._places[name] for name in _origin_names(decided) if name in self._places), None)
         by = None if place is None or place.root == root else place.origin

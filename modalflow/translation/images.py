@@ -55,12 +55,11 @@ def read_entrypoint(value: object, place: Place) -> tuple[str, ...] | None:
             "bad-entrypoint", f"expected a list of words, got {kind_of(value)}", 'write e.g. ["/usr/bin/env"], or [] for none'
         )
         return None
-    for index, word in enumerate(value):
-        if not isinstance(word, str) or "\0" in word:
-            got = kind_of(word) if not isinstance(word, str) else shown(word)
-            place.at(index).error("bad-entrypoint", f"expected text without NUL characters, got {got}")
-            return None
-    return tuple(value)
+    bad = [index for index, word in enumerate(value) if not isinstance(word, str) or "\0" in word]
+    for index in bad:
+        got = shown(value[index]) if isinstance(value[index], str) else kind_of(value[index])
+        place.at(index).error("bad-entrypoint", f"expected text without NUL characters, got {got}")
+    return None if bad else tuple(value)
 
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -181,7 +181,7 @@ class Gathering:
 
     def _append(self, loaded: LoadedTemplate, *, chain: tuple[str, ...], seen: set[str]) -> None:
         layer = f"template {loaded.name}"
-        prefix = Root(layer=layer, prefix="", style="dotted").render(loaded.at)
+        prefix = Root(layer="", prefix="", style="dotted").render(loaded.at)
         whole = Root(layer=layer, prefix=prefix, style="dotted", file=loaded.file, lines=loaded.lines, lines_at=loaded.at)
         document = loaded.document
         kind = document.get("kind")

@@ -46,7 +46,7 @@ class Root:
         return Origin(layer=self.layer, path=self.render(path), file=self.file, line=self._line(path))
 
     def render(self, path: tuple[PathKey, ...]) -> str:
-        """Spell ``path`` as a user of this layer would write it."""
+        """Spell ``path`` as a user of this layer would write it; the whole of a template is ``template NAME``."""
         if self.style == "subscript":
             return self.prefix + "".join(f"[{_key(key)}]" for key in path)
         if self.style == "option":
@@ -56,7 +56,7 @@ class Root:
         for key in path:
             plain = isinstance(key, str) and len(key) <= SHOWN_LENGTH and key.isidentifier()
             text += (f".{key}" if text else str(key)) if plain else f"[{_key(key)}]"
-        return text
+        return text or self.layer
 
     def _line(self, path: tuple[PathKey, ...]) -> int | None:
         if self.lines is None:

@@ -111,5 +111,18 @@ def test_of_all_layers_at_once(below: dict[str, Any], above: dict[str, Any], key
     check(told, findings)
 
 
+def test_of_a_claim_that_an_override_takes_away() -> None:
+    """What the template says would be heard of without the override: the claim is known to nobody."""
+    claimed = {
+        "resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}],
+        "containers": [{"name": "base", "resources": {"claims": [{"name": "gpu"}]}}],
+    }
+    above = {"spec": {"containers": [{"name": "base", "resources": {}}]}}
+    told, findings = accounted({"pod_template_file": TEMPLATE, "pod_override": above}, {"kind": "Pod", "spec": claimed})
+    check(told, findings)
+    fates = {leaf.origin.path: leaf.fate for leaf in told}
+    assert fates["spec.containers[0].resources.claims[0].name"] is Fate.OVERRIDDEN
+
+
 def _dotted(path: tuple[str | int, ...]) -> str:
     return POD_OVERRIDE.render(path).removeprefix(f"{POD_OVERRIDE.prefix}.").removeprefix(POD_OVERRIDE.prefix)
