@@ -132,6 +132,21 @@ ROWS: tuple[Code, ...] = (
         ),
     ),
     Code(
+        "memory-volume",
+        "notice",
+        "A volume in memory counts as memory",
+        "The `sizeLimit` of an `emptyDir` with `medium: Memory` is added to the memory that the pod requests, up to its limit.",
+        "What is written there takes the sandbox's memory, as it takes the pod's in a cluster.",
+        "Nothing needs to be done. If the request has the volume in it already, remove `sizeLimit`.",
+        base(
+            {
+                "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}},
+                "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+            },
+            volumes=[{"name": "cache", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}],
+        ),
+    ),
+    Code(
         "modal-token",
         "warning",
         "Modal's token in the place of the cluster's",

@@ -88,7 +88,7 @@ class PodReader:
         nodes = NodeChoice(self._findings, self._options)
         self._spec(pod, resources, nodes, claims)
         nodes.settle()
-        self._set_up(pod)
+        self._set_up(pod, resources)
         self.settings += resources.settings()
         self.settings += nodes.settings()
         count = resources.gpu_count()
@@ -183,7 +183,8 @@ class PodReader:
             "terminationGracePeriodSeconds": lambda piece: self._the_end().read_period(piece),
             "runtimeClassName": self._runtime,
         }
-        self._fields(pod.spec, readers, verdicts.SPEC, ("containers", "initContainers", "volumes"))
+        table = verdicts.SPEC_WITH_OIDC if self._identity else verdicts.SPEC
+        self._fields(pod.spec, readers, table, ("containers", "initContainers", "volumes"))
         self._init = self._init_containers(pod) if pod.init_containers else None
         for container in pod.containers[1:]:
             self._apply(verdict_on(container, self._options.dropped_sidecars), container.whole)
@@ -335,7 +336,7 @@ class PodReader:
             place.warn("shell-command", 'a shell with -c runs its text and not Airflow, unless that ends in exec "$@"')
         self._set("entrypoint", words, piece)
 
-    def _set_up(self, pod: PodPieces) -> None:
+    def _set_up(self, pod: PodPieces, resources: Resources) -> None:
         """Read what the sandbox must have before Airflow starts: variables, volumes, host names."""
         env = self._env
         if pod.volumes or (pod.containers and "volumeMounts" in pod.containers[0].lists) or self._init is not None:
@@ -343,6 +344,7 @@ class PodReader:
             volumes = PodVolumes(pod, self._findings, self._options, env, also)
             volumes.read()
             self.settings += volumes.settings
+            resources.in_memory += volumes.in_memory
             if volumes.settings and "fsGroup" in self._user:
                 place = self._place(self._user["fsGroup"])
                 place.warn("volume-group", "files on a Modal Volume keep their owner; other volumes and the task get this group")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.pod_env import field_of, resource_of
@@ -37,10 +38,6 @@ _IDENTITY = "MODAL_IDENTITY_TOKEN"
 """Set by Modal where the task asks for ``oidc``."""
 _AUDIENCE = "oidc.modal.com"
 """Whom Modal's token is for (modal.com/docs/guide/oidc-integration, 2026-11); nobody can choose it."""
-_REFUSED = {
-    "clusterTrustBundle": "a sandbox has no cluster",
-    "podCertificate": "a sandbox has no cluster",
-}
 
 
 class Entries(dict[str, tuple[Content, int]]):
@@ -137,12 +134,16 @@ class FileReader:
             place.error("bad-pod", "expected one source")
             return False
         ((kind, content),) = part.value.items()
-        if kind in _REFUSED:
-            place.at(kind).warn("dropped", f"is not honoured: {_REFUSED[kind]}", "give the task a Modal Secret")
-            found.all_optional = True
-            return True
+        if kind in verdicts.PROJECTED:
+            optional = isinstance(content, dict) and content.get("optional") is True
+            found.all_optional = found.all_optional or optional
+            if optional:
+                place.at(kind).notice("absent", "a sandbox has no cluster; it is optional: left out")
+            else:
+                verdicts.apply(verdicts.PROJECTED[kind], content, place.at(kind))
+            return optional
         if kind not in _PROJECTED:
-            hint = did_you_mean(kind, (*_PROJECTED, *_REFUSED))
+            hint = did_you_mean(kind, (*_PROJECTED, *verdicts.PROJECTED))
             place.at(kind).error("unknown-field", "Kubernetes has no such field", hint)
             return False
         source = part.part(content, kind)

@@ -7,7 +7,7 @@ Flows in: the ``resources`` of the main container and of the pod. Flows out: ``S
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Literal, TypeVar
 
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
@@ -49,6 +49,8 @@ class Resources:
 
     def __init__(self, findings: list[Diagnostic], claims: Claims, substitution: GpuSubstitution = "never") -> None:
         self.refused = False
+        self.in_memory: list[tuple[Decimal, Place]] = []
+        """Bytes that volumes in memory may take, each with the place that says so."""
         self._claims = claims
         self._findings = findings
         self._substitution = substitution
@@ -99,6 +101,8 @@ class Resources:
             self._both("cpu", self._cores, check_cpu_pair),
             self._both("memory", self._mib, check_memory_pair),
         ]
+        for size, place in self.in_memory:
+            found[1] = _with_volume(found[1], size, place)
         self._count_gpus()
         if self._others:
             found += [self._other(name, self._found[s][name]) for s in _SIDES for side, name in self._others if side == s]
@@ -240,6 +244,22 @@ class Resources:
         elif report_device(name, place):
             self.refused = True
         return None
+
+
+def _with_volume(memory: Setting | None, size: Decimal, place: Place) -> Setting | None:
+    """Ask for as much memory more as a volume in memory may take, within the limit that the pod has."""
+    if memory is None:
+        place.notice("no-effect", "has no effect: the pod requests no memory, and a sandbox may use more than it asks for")
+        return None
+    request, limit = memory.value if isinstance(memory.value, tuple) else (memory.value, None)
+    more = request + int((size / 1024**2).to_integral_value(ROUND_CEILING))
+    if limit is None or more < limit:
+        place.notice("memory-volume", f"is added to the memory that is asked for: {more} MiB")
+    elif request == limit:
+        place.notice("no-effect", "has no effect: the request is the limit of memory, which counts the volume too")
+    else:
+        place.notice("memory-volume", f"is added to the memory that is asked for, up to the limit: {limit} MiB")
+    return memory._replace(value=more if limit is None else (min(more, limit), limit))
 
 
 def _is_gpu(name: object) -> bool:

@@ -75,6 +75,12 @@ _IDENTITY = _small(
     harmless=("default",),
 )
 
+_MODALS_IDENTITY = _small(
+    "a sandbox has Modal's identity (oidc) in its place",
+    "let the cloud role trust Modal, and log in with the token in MODAL_IDENTITY_TOKEN",
+    harmless=("default",),
+)
+
 SPEC: Mapping[str, Verdict] = {
     "automountServiceAccountToken": _small("a sandbox has no Kubernetes identity", "remove it", harmless=(False,)),
     "dnsConfig": _small("name servers of a sandbox cannot be set"),
@@ -108,6 +114,8 @@ SPEC: Mapping[str, Verdict] = {
     "tolerations": _none("Modal has no taints"),
     "topologySpreadConstraints": _none("each task has a sandbox of its own"),
 }
+SPEC_WITH_OIDC: Mapping[str, Verdict] = {**SPEC, **dict.fromkeys(("serviceAccount", "serviceAccountName"), _MODALS_IDENTITY)}
+"""``SPEC`` for a task that asks for ``oidc``."""
 
 PULL_POLICY = _small(
     "Modal keeps the image it pulled first",
@@ -203,6 +211,10 @@ VOLUME_SOURCES: Mapping[str, Verdict] = {
     "scaleIO": _BLOCK,
     "storageos": _NETWORK,
     "vsphereVolume": _BLOCK,
+}
+PROJECTED: Mapping[str, Verdict] = {
+    "clusterTrustBundle": _refused("a sandbox has no cluster whose certificates it could trust", "put them into a Modal Secret"),
+    "podCertificate": _refused("nobody issues a certificate to a sandbox", "put one into a Modal Secret"),
 }
 UNMOUNTED = _none("declared, but not mounted by the task's container")
 

@@ -66,6 +66,8 @@ class PodVolumes:
         self.links: list[tuple[str, str]] = []
         self.files: list[FilePlan] = []
         self.clones: list[ClonePlan] = []
+        self.in_memory: list[tuple[Decimal, Place]] = []
+        """Bytes that volumes in memory may take, and where that is said."""
         self._pod = pod
         self._findings = findings
         self._options = options
@@ -300,8 +302,12 @@ class PodVolumes:
                 report_malformed(place, "bad-quantity", 'a quantity such as "10Gi"', size, in_quantity)
             elif not memory and number > LARGEST_DISK:
                 place.error("refused-field", f"a sandbox's disk has at most 512 GiB, not {shown(size)}", "use a Modal Volume")
+            elif number < 0:
+                place.at("sizeLimit").error("bad-quantity", f"expected a quantity of at least 0, got {shown(size)}", "remove it")
+            elif memory and number:
+                self.in_memory.append((number, place.at("sizeLimit")))
             elif "sizeLimit" in source.value:
-                reason = "its memory is the limit" if memory else "a sandbox's disk has 512 GiB"
+                reason = "it is no limit" if memory else "a sandbox's disk has 512 GiB"
                 place.at("sizeLimit").notice("no-effect", f"has no effect: {reason}")
         if len(mounts) == 1 and not mounts[0].sub_path:
             if mounts[0].path == SHARED_MEMORY:
