@@ -88,7 +88,7 @@ def _with_kubernetes_defaults(settings: Settings, view: ConfigurationView, given
         return settings
     keys = dict(settings.translation.task_keys)
     said = {*view.set_options(SECTION), *given}
-    if not any(name in said for name in ("image", *(f"image{suffix}" for suffix in _SUFFIXES))):
+    if found.image is not None and not any(name in said for name in ("image", *(f"image{suffix}" for suffix in _SUFFIXES))):
         keys.pop("image", None)
     return replace(settings, translation=replace(settings.translation, kubernetes=found, task_keys=keys))
 

@@ -6,22 +6,24 @@ somebody set counts: the cncf-kubernetes provider (10.25.0) has defaults of its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from modalflow.translation.inputs import KubernetesDefaults
 
 KUBERNETES_SECTION = "kubernetes_executor"
-READ = ("pod_template_file", "worker_container_repository", "worker_container_tag")
+READ = ("pod_template_file", "worker_container_repository", "worker_container_tag", "namespace")
 """Options that mean something on Modal."""
+_IMAGE = ("worker_container_repository", "worker_container_tag")
 
 _API = "there is no cluster to call"
 _ENDS = "a sandbox ends with its task"
 _LAUNCHES = "[modal_executor] launch_concurrency and launch_retries bound launches"
+_NAMESPACES = "a task may name any entry of [modal_executor] namespaces"
 WITHOUT_EFFECT: Mapping[str, str] = {
-    "namespace": "Modal has environments: [modal_executor] environment",
-    "multi_namespace_mode": "Modal has environments: [modal_executor] environment",
-    "multi_namespace_mode_namespace_list": "Modal has environments: [modal_executor] environment",
+    "multi_namespace_mode": _NAMESPACES,
+    "multi_namespace_mode_namespace_list": _NAMESPACES,
     "delete_worker_pods": _ENDS,
     "delete_worker_pods_on_failure": _ENDS,
     "delete_option_kwargs": _ENDS,
@@ -87,19 +89,29 @@ def read_kubernetes_defaults(view: View) -> KubernetesDefaults | None:
     repository, tag = texts.get("worker_container_repository"), texts.get("worker_container_tag")
     image = f"{repository}:{tag}" if repository and tag else None
     template = texts.get("pod_template_file") or None
-    return KubernetesDefaults(image=image, pod_template_file=template) if image or template else None
+    namespace = texts.get("namespace") or None
+    found = KubernetesDefaults(image=image, pod_template_file=template, namespace=namespace)
+    return found if image or template or namespace else None
 
 
-def kubernetes_notice(view: View) -> str | None:
-    """Return a sentence about ``[kubernetes_executor]`` for the scheduler's log, ``None`` where nobody set anything there."""
+def kubernetes_notice(view: View, namespaces: Container[str]) -> str | None:
+    """Return a sentence about ``[kubernetes_executor]`` for the scheduler's log, ``None`` where nobody set anything there.
+
+    ``namespaces`` are those whose place on Modal is known.
+    """
     said = _set(view)
     found = read_kubernetes_defaults(view)
-    told = [] if found is None else [f"read as the weakest defaults; the same is {found.modern}"]
+    counts = found
+    if found is not None and found.namespace is not None and found.namespace not in namespaces:
+        counts = replace(found, namespace=None)
+    told = [f"read as the weakest defaults; the same is {counts.modern}"] if counts is not None and counts.modern else []
+    if counts is not found and found is not None:
+        told.append(f"namespace without effect ([modal_executor] namespaces does not say where {found.namespace} is on Modal)")
     idle: dict[str, list[str]] = {}
     for name in sorted(said & set(WITHOUT_EFFECT)):
         idle.setdefault(WITHOUT_EFFECT[name], []).append(name)
     told += [f"{', '.join(names)} without effect ({reason})" for reason, names in idle.items()]
-    half = said & set(READ[1:])
+    half = said & set(_IMAGE)
     if half and (found is None or found.image is None):
         told.append(f"{', '.join(sorted(half))} without effect (an image needs both options, as in KubernetesExecutor)")
     return f"[{KUBERNETES_SECTION}]: {'; '.join(told)}" if told else None

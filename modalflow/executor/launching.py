@@ -138,7 +138,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     ):
         if warning:
             log.warning("modalflow: %s", warning)
-    if notice := kubernetes_notice(view):
+    if notice := kubernetes_notice(view, settings.translation.namespaces):
         log.info("modalflow: %s", notice)
     launching = Launching(
         backend=build_backend(settings, build_journal(view)),

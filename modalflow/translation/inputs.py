@@ -49,17 +49,22 @@ class ClaimSource:
 class KubernetesDefaults:
     """What somebody set under ``[kubernetes_executor]``: counts only where nothing of ``[modal_executor]`` says otherwise.
 
-    ``image`` is ``worker_container_repository`` and ``worker_container_tag`` together.
+    ``image`` is ``worker_container_repository`` and ``worker_container_tag`` together. ``namespace`` is where pods ran.
     """
 
     image: str | None = None
     pod_template_file: str | None = None
+    namespace: str | None = None
 
     @property
     def modern(self) -> str:
-        """The same in the words of ``[modal_executor]``."""
+        """The same in the words of modalflow."""
         said = {"image": self.image, "pod_template_file": self.pod_template_file}
-        return "[modal_executor] " + ", ".join(f"{name} = {value}" for name, value in said.items() if value is not None)
+        options = ", ".join(f"{name} = {value}" for name, value in said.items() if value is not None)
+        texts = [f"[modal_executor] {options}"] if options else []
+        if self.namespace is not None:
+            texts.append(f"namespace: {self.namespace} in the template of [modal_executor] default_template")
+        return " and ".join(texts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,6 +51,7 @@ KUBERNETES = _KubernetesRoot(layer="[kubernetes_executor]", prefix="[kubernetes_
 TASK_LAYERS = frozenset({CONFIG.layer, MODAL.layer, POD_OVERRIDE.layer, LEGACY_LAYER})
 """The layers that are the ``executor_config`` itself."""
 
+_KUBERNETES_KEYS = ("image", "pod_template_file", "namespace")
 CONFIG_KEYS = ("modal", "pod_override", "pod_template_file")
 _TEMPLATE_KEYS = ("apiVersion", "kind", "metadata", "extends", "spec")
 
@@ -115,18 +116,21 @@ class Gathering:
         return self.layers
 
     def _kubernetes(self, defaults: KubernetesDefaults, options: TranslationOptions) -> tuple[str | None, Root]:
-        """Put the image of ``[kubernetes_executor]`` below all layers, and return the site's pod template and who names it."""
+        """Put what ``[kubernetes_executor]`` says below all layers, and return the site's pod template and who names it."""
         counts = replace(
             defaults,
             image=defaults.image if options.task_keys.get("image") is None else None,
             pod_template_file=defaults.pod_template_file if options.pod_template_file is None else None,
+            namespace=defaults.namespace if defaults.namespace in options.namespaces else None,
         )
         if counts.image is not None:
             built_in = {key: value for key, value in BUILT_IN.items() if options.task_keys.get(key) is None and key != "image"}
             self.layers[0] = Layer(root=DEFAULTS, content=built_in)
-            self.layers.insert(0, Layer(root=KUBERNETES, content={"image": counts.image}))
-        if counts.image is not None or counts.pod_template_file is not None:
-            place = Place(KUBERNETES, ("image",) if counts.image is not None else ("pod_template_file",), self._findings)
+        if counts.image is not None or counts.namespace is not None:
+            self.layers.insert(0, Layer(root=KUBERNETES, content={"image": counts.image, "namespace": counts.namespace}))
+        first = next((name for name in _KUBERNETES_KEYS if getattr(counts, name) is not None), None)
+        if first is not None:
+            place = Place(KUBERNETES, (first,), self._findings)
             place.notice("kubernetes-option", "read as the weakest default", f"write {counts.modern}")
         if counts.pod_template_file is not None:
             return counts.pod_template_file, KUBERNETES

@@ -15,6 +15,7 @@ from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.images import read_image
 from modalflow.translation.inputs import TemplateSource, TranslationOptions
 from modalflow.translation.keys import read_merge, read_workdir
+from modalflow.translation.layers import KUBERNETES
 from modalflow.translation.merge import Setting
 from modalflow.translation.pod_annotations import PREFIX
 from modalflow.translation.pod_claims import Claims
@@ -143,6 +144,8 @@ class PodReader:
 
     def _metadata(self, pod: PodPieces) -> None:
         for name, piece in pod.metadata.items():
+            if piece.root is KUBERNETES:
+                continue  # a layer of its own says it; here it is what variables and hooks see
             if name == "namespace" and isinstance(piece.value, str) and piece.value in self._options.namespaces:
                 self._set("namespace", piece.value, piece)
                 continue

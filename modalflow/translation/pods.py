@@ -17,14 +17,34 @@ DEEPEST = 32
 MOST_VALUES = 20_000
 """Bound on the parts of one pod, each counted as often as it is referred to."""
 
-FREE_MAPS = frozenset({"labels", "annotations", "nodeSelector", "limits", "requests", "matchLabels", "overhead"})
+FREE_MAPS = frozenset(
+    {"labels", "annotations", "nodeSelector", "limits", "requests", "matchLabels", "overhead"}
+    | {"volumeAttributes", "options", "userAnnotations", "allocatedResources"}
+)
 """Fields whose keys are the user's own words, not names of the API."""
 
 _IRREGULAR = {
+    "_exec": "exec",
+    "container_id": "containerID",
+    "dataset_uuid": "datasetUUID",
+    "disk_uri": "diskURI",
+    "downward_api": "downwardAPI",
+    "host_ip": "hostIP",
+    "host_ips": "hostIPs",
     "host_ipc": "hostIPC",
     "host_pid": "hostPID",
+    "image_id": "imageID",
+    "pd_id": "pdID",
+    "pod_ip": "podIP",
+    "pod_ips": "podIPs",
+    "resource_id": "resourceID",
+    "scale_io": "scaleIO",
     "set_hostname_as_fqdn": "setHostnameAsFQDN",
+    "storage_policy_id": "storagePolicyID",
+    "target_wwns": "targetWWNs",
+    "volume_id": "volumeID",
 }
+"""Attributes of the client, as ``V1Pod.to_dict()`` writes them, of another name than their camelCase (kubernetes 36.0.3)."""
 _SNAKE = re.compile(r"_([a-z0-9])", re.ASCII)
 
 PlainPod = dict[str, Any]

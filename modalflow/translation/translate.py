@@ -23,7 +23,7 @@ from modalflow.translation.merge import Setting, merge, read_native, read_option
 from modalflow.translation.pod_annotations import above_their_pod, read_annotations
 from modalflow.translation.pod_fields import PodReader
 from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, report_overruled_image, with_sources
-from modalflow.translation.pod_merge import PodPieces, reconcile, take_apart
+from modalflow.translation.pod_merge import Piece, PodPieces, reconcile, take_apart
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
@@ -157,6 +157,8 @@ def settle(
     """
     first = _first_rank(layers)
     settings, pod, pod_rank, merged = _read(layers, first, options, findings)
+    if pod is not None and options.kubernetes is not None and options.kubernetes.namespace is not None:
+        pod.metadata.setdefault("namespace", Piece(options.kubernetes.namespace, KUBERNETES, first, ("namespace",)))
     if pod is not None and options.pod_hook is not None and task is not None:
         # Right below the modal keys of the task, the last of the layers.
         pod_rank = first + len(layers) - 2

@@ -14,6 +14,7 @@ from modalflow.executor.kubernetes_options import READ, WITHOUT_EFFECT, kubernet
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.inputs import TaskContext
+from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import translate
 
@@ -43,8 +44,8 @@ def told(found: Translation) -> list[str]:
 
 def test_defaults_of_the_provider_are_not_what_somebody_set() -> None:
     assert load_settings(view("")) == read_settings({})
-    assert load_settings(view("[kubernetes_executor]\nnamespace = airflow\ndelete_worker_pods = True\n")) == read_settings({})
-    assert kubernetes_notice(view("")) is None
+    assert load_settings(view("[kubernetes_executor]\nin_cluster = True\ndelete_worker_pods = True\n")) == read_settings({})
+    assert kubernetes_notice(view(""), {}) is None
 
 
 def test_the_worker_image_stands_in_for_auto() -> None:
@@ -127,6 +128,44 @@ def test_an_image_of_the_template_is_used_and_the_difference_told(tmp_path: Path
     assert len(told(translated(f"[kubernetes_executor]\npod_template_file = {file}\n{IMAGE}"))) == 1
 
 
+HOMES = '[modal_executor]\nnamespaces = {"airflow": "prod/tasks", "ml": "prod/ml"}\n[kubernetes_executor]\nnamespace = airflow\n'
+WHERE = [{"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}]
+
+
+def where(text: str, config: object) -> tuple[str | None, str | None, str | None]:
+    """Return the App, who chose it, and what a variable of the pod's namespace holds."""
+    found = translated(text, config)
+    plan = found.plan
+    assert isinstance(plan, SandboxPlan)
+    app = str(found.origins["home.app"]) if "home.app" in found.origins else None
+    return plan.home.app, app, plan.env.get("WHERE")
+
+
+def test_the_namespace_is_the_weakest_of_those_that_are_mapped() -> None:
+    place = "[kubernetes_executor] namespace"
+    assert where(HOMES, None) == ("tasks", place, None)
+    assert where(HOMES, {"modal": {"namespace": "ml"}}) == ("ml", 'executor_config["modal"]["namespace"]', None)
+    pod: dict[str, Any] = {"spec": {"containers": [{"name": "base", "env": WHERE}]}}
+    assert where(HOMES, {"pod_override": pod}) == ("tasks", place, "airflow")
+    pod["metadata"] = {"namespace": "ml"}
+    assert where(HOMES, {"pod_override": pod}) == ("ml", "pod_override.metadata.namespace", "ml")
+    assert where(HOMES, {"pod_override": pod, "modal": {"merge": "strategic"}})[:2] == ("ml", "pod_override.metadata.namespace")
+    assert told(translated(HOMES)) == [
+        (
+            f"notice: {place}: read as the weakest default; write namespace: airflow in the template of [modal_executor] "
+            "default_template"
+        )
+    ]
+
+
+def test_a_namespace_that_is_not_mapped_is_what_variables_hold() -> None:
+    pod = {"spec": {"containers": [{"name": "base", "env": WHERE}]}}
+    text = "[kubernetes_executor]\nnamespace = airflow\n"
+    assert where(text, {"pod_override": pod}) == (None, None, "airflow")
+    assert told(translated(text, {"pod_override": pod})) == []
+    assert image(translated(text))[1] == "[modal_executor] image"
+
+
 def test_a_team_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {
         "AIRFLOW__ML___KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY": "me/ml",
@@ -148,11 +187,18 @@ def test_every_option_of_the_provider_is_decided() -> None:
 
 def test_the_scheduler_s_log_names_what_is_read_and_what_does_nothing() -> None:
     text = f"[kubernetes_executor]\n{IMAGE}namespace = airflow\ndelete_worker_pods = True\nin_cluster = True\nverify_ssl = True\n"
-    assert kubernetes_notice(view(text)) == (
+    assert kubernetes_notice(view(text), {}) == (
         "[kubernetes_executor]: read as the weakest defaults; the same is [modal_executor] image = me/airflow:3.3.2; "
+        "namespace without effect ([modal_executor] namespaces does not say where airflow is on Modal); "
         "delete_worker_pods without effect (a sandbox ends with its task); in_cluster, verify_ssl without effect (there is no "
-        "cluster to call); namespace without effect (Modal has environments: [modal_executor] environment)"
+        "cluster to call)"
     )
-    assert kubernetes_notice(view("[kubernetes_executor]\nworker_container_tag = 3\n")) == (
+    assert kubernetes_notice(view(text.replace("in_cluster = True", "multi_namespace_mode = True")), {"airflow"}) == (
+        "[kubernetes_executor]: read as the weakest defaults; the same is [modal_executor] image = me/airflow:3.3.2 and "
+        "namespace: airflow in the template of [modal_executor] default_template; delete_worker_pods without effect (a sandbox "
+        "ends with its task); multi_namespace_mode without effect (a task may name any entry of [modal_executor] namespaces); "
+        "verify_ssl without effect (there is no cluster to call)"
+    )
+    assert kubernetes_notice(view("[kubernetes_executor]\nworker_container_tag = 3\n"), {}) == (
         "[kubernetes_executor]: worker_container_tag without effect (an image needs both options, as in KubernetesExecutor)"
     )

@@ -18,24 +18,36 @@ from hypothesis import strategies as st
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client import models as k8s
 
+from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.pod_merge import merge_pods
+from modalflow.translation.pods import FREE_MAPS, field_name, read_pod_form
+from modalflow.translation.report import Place, Root
 
 LENIENT = Configuration()
 LENIENT.client_side_validation = False  # objects that lack required fields merge by the same rules
 CLIENT = ApiClient(configuration=LENIENT)
 Pod = dict[str, Any]
 WORDS = ("", "a", "b", "c")
-KEYS = ("cpu", "memory", "team")
+KEYS = ("cpu", "memory", "my_team")
 PAIRS = 200
 """Pairs made by chance, each from its own number, beside those of hypothesis."""
 
 
-def oracle(base: Pod, override: Pod | None) -> object:
-    def read(pod: Pod) -> Any:
-        return CLIENT._ApiClient__deserialize_model(copy.deepcopy(pod), k8s.V1Pod)
+def as_object(pod: Pod) -> Any:
+    return CLIENT._ApiClient__deserialize_model(copy.deepcopy(pod), k8s.V1Pod)
 
-    merged = PodGenerator.reconcile_pods(read(base), None if override is None else read(override))
+
+def oracle(base: Pod, override: Pod | None) -> object:
+    merged = PodGenerator.reconcile_pods(as_object(base), None if override is None else as_object(override))
     return CLIENT.sanitize_for_serialization(merged)
+
+
+def plain(pod: object) -> Pod:
+    findings: list[Diagnostic] = []
+    found = read_pod_form(pod, Place(Root(layer="pod", prefix="", style="dotted"), (), findings))
+    assert findings == []
+    assert found is not None
+    return found
 
 
 class Maker:
@@ -105,8 +117,34 @@ def test_pairs_made_by_chance(number: int) -> None:
     assert_agree(maker.pod(), maker.pod())
 
 
+@pytest.mark.parametrize("number", range(PAIRS, PAIRS + 40))
+def test_objects_and_their_to_dict_merge_like_their_yaml(number: int) -> None:
+    maker = chance(number)
+    base, override = maker.pod(), maker.pod()
+    expected = oracle(base, override)
+    objects = as_object(base), as_object(override)
+    assert merge_pods(*map(plain, objects)) == expected
+    assert merge_pods(*(plain(pod.to_dict()) for pod in objects)) == expected
+
+
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_pairs_that_hypothesis_makes(data: st.DataObject) -> None:
     maker = Maker(lambda some: data.draw(st.sampled_from(list(some))), lambda most: data.draw(st.integers(0, most)))
     assert_agree(maker.pod(), maker.pod())
+
+
+def test_every_attribute_of_the_client_is_read_as_its_field() -> None:
+    seen: set[str] = set()
+    waiting = ["V1Pod"]
+    while waiting:
+        name = re.sub(r"^(list\[|dict\(str, )?(\w+)[\])]?$", r"\2", waiting.pop())
+        kind: Any = getattr(k8s, name, None)
+        if kind is None or name in seen:
+            continue
+        seen.add(name)
+        assert {attribute: field_name(attribute) for attribute in kind.attribute_map} == kind.attribute_map, name
+        free = {kind.attribute_map[field] for field, of in kind.openapi_types.items() if of.startswith("dict")}
+        assert free - {"resources"} <= FREE_MAPS, name  # of a pod's status, and elsewhere an object
+        waiting += kind.openapi_types.values()
+    assert len(seen) > 120
