@@ -6,7 +6,9 @@ In: ``Translation``. Out: text. Pure.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
+from modalflow.translation.function_plan import candidates_in_words
 from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
 from modalflow.translation.result import Translation
 
@@ -24,7 +26,7 @@ def summary(translation: Translation) -> str:
     if plan is None:
         return ""
     parts = (
-        ("gpu_candidates", f"GPU {gpu_text(plan.gpu_candidates)}", UNSET),
+        ("gpu_candidates", f"GPU {gpu_text(candidates_in_words(plan))}", UNSET),
         ("cpu", cpu_text(plan.cpu), UNSET),
         ("memory", memory_text(plan.memory), UNSET),
         ("image", f"image {image_text(plan.image)}", OURS),
@@ -52,7 +54,7 @@ def decided_by(translation: Translation, field: str, without: str) -> str:
     return f"{origin}, count: {count}" if count else str(origin)
 
 
-def gpu_text(candidates: tuple[str, ...]) -> str:
+def gpu_text(candidates: Sequence[str]) -> str:
     """``H100, then A100-80GB``; ``none`` on CPU."""
     return ", then ".join(candidates) or "none"
 

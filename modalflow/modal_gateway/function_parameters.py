@@ -32,8 +32,8 @@ def function_kwargs(plan: FunctionPlan, gpu: str | None) -> FunctionParameters:
         kwargs["cpu"] = plan.cpu
     if plan.memory is not None:
         kwargs["memory"] = plan.memory
-    if plan.region:
-        kwargs["region"] = list(plan.region)
+    if region := plan.region_of(gpu):
+        kwargs["region"] = list(region)
     if plan.cloud is not None:
         kwargs["cloud"] = plan.cloud
     return kwargs

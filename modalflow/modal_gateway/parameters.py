@@ -42,8 +42,8 @@ def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxP
         kwargs["memory"] = _whole(plan.memory)
     if plan.cloud is not None:
         kwargs["cloud"] = plan.cloud
-    if plan.region:
-        kwargs["region"] = list(plan.region)
+    if region := plan.region_of(gpu):
+        kwargs["region"] = list(region)
     if plan.workdir is not None:
         kwargs["workdir"] = plan.workdir
     if plan.runtime is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from modalflow.modal_gateway.image_calls import image_calls
 from modalflow.modal_gateway.parameters import sandbox_kwargs
+from modalflow.translation.function_plan import candidates_in_words
 from modalflow.translation.plan import Bucket, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
 
 WIDEST = 110
@@ -31,7 +32,7 @@ def python_source(
     if argv is COMMAND:
         lines.append(f"# In the place of {COMMAND[0]}, modalflow runs its bootstrap, which gets the workload by {plan.handover}.")
     if len(plan.gpu_candidates) > 1:
-        others = ", then ".join(plan.gpu_candidates[1:])
+        others = ", then ".join(candidates_in_words(plan)[1:])
         lines.append(f"# Without capacity: {others}; all candidates together wait {plan.gpu_wait:g} s.")
     optional = [secret.name for secret in plan.secrets if secret.optional]
     if optional:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
-from modalflow.translation.function_plan import FunctionPlan, Plan
+from modalflow.translation.function_plan import FunctionPlan, Plan, candidates_in_words
 from modalflow.translation.gpus import PRICES_OF
 from modalflow.translation.history import Step
 from modalflow.translation.plan import Bucket, SandboxPlan, VolumePlan
@@ -150,7 +150,9 @@ def _resources(plan: Plan) -> Iterator[_Field]:
 
 
 def _placement(plan: Plan) -> Iterator[_Field]:
-    if plan.region:
+    if plan.candidate_regions:
+        yield "region", "; ".join(candidates_in_words(plan)), OURS
+    elif plan.region:
         yield "region", ", ".join(plan.region), OURS
     if plan.cloud:
         yield "cloud", plan.cloud, OURS

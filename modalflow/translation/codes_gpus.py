@@ -223,22 +223,17 @@ ROWS: tuple[Code, ...] = (
     Code(
         "alternative-left-out",
         "notice",
-        "An alternative that cannot be had together",
-        "Terms pair different models with different regions; the first one holds.",
-        "A launch plan has one list of models and one of regions.",
-        "Write the pair that you want alone.",
+        "An alternative that leaves the model open",
+        "One term names a GPU model and another none; the one that names it holds.",
+        "Any of the terms would do, and only one of them says which GPU to ask for.",
+        "Name the models in every term.",
         gpus(
             affinity={
                 "nodeAffinity": {
                     "requiredDuringSchedulingIgnoredDuringExecution": {
                         "nodeSelectorTerms": [
-                            {
-                                "matchExpressions": [
-                                    {"key": _PRODUCT, "operator": "In", "values": [product]},
-                                    {"key": _REGION, "operator": "In", "values": [region]},
-                                ]
-                            }
-                            for product, region in (("NVIDIA-L4", "us-east-1"), ("NVIDIA-H100-80GB-HBM3", "eu-west-1"))
+                            {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}
+                            for key, value in ((_PRODUCT, "NVIDIA-L4"), (_REGION, "eu-west-1"))
                         ]
                     }
                 }

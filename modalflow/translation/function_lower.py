@@ -15,7 +15,7 @@ from modalflow.translation.function_plan import FunctionPlan, FunctionTarget, Pl
 from modalflow.translation.function_pools import cpu_class, memory_class, timeout_class
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.layers import CONFIG
-from modalflow.translation.lower import environment, image_plan, lower, mounts
+from modalflow.translation.lower import candidate_regions, environment, image_plan, lower, mounts
 from modalflow.translation.pod_merge import PodPieces
 from modalflow.translation.report import Place, shown
 from modalflow.translation.setup_plan import SetupPlan
@@ -171,6 +171,7 @@ def _lower(
         function=target.function,
         image=image_plan(spec, options),
         gpu_candidates=tuple(choice.text for choice in spec.gpu),
+        candidate_regions=tuple(tuple(sorted(set(regions))) for regions in candidate_regions(spec)),
         gpu_wait=spec.gpu_wait,
         cpu=cpu_class(spec.cpu),
         memory=memory_class(spec.memory),

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modalflow.translation.plan import Bucket, BucketPlan, CpuCores, ImagePlan, MemoryMib, SandboxPlan, SecretPlan, VolumePlan
+from modalflow.translation.plan import (
+    Bucket,
+    BucketPlan,
+    CpuCores,
+    ImagePlan,
+    MemoryMib,
+    SandboxPlan,
+    SecretPlan,
+    VolumePlan,
+    region_of,
+)
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
 
 DISK = 512 * 1024
@@ -39,7 +49,8 @@ class FunctionPlan:
     """One task as a call of ``function`` in ``app``.
 
     The arguments of ``with_options``: one of ``gpu_candidates`` at a time (Modal GPU strings, in order of preference; the call is
-    made anew with the next when ``gpu_wait`` seconds, shared by all, are over), ``cpu``, ``memory``, ``secrets``, ``volumes``,
+    made anew with the next when ``gpu_wait`` seconds, shared by all, are over), ``candidate_regions`` (of each, if they differ),
+    ``cpu``, ``memory``, ``secrets``, ``volumes``,
     ``buckets``, ``region``, ``cloud`` and ``longest``, the seconds after which Modal ends a call of this pool.
 
     The call's own: ``env``, ``timeout`` (seconds after which the Runner ends the task; at most ``longest``), ``tags``, and
@@ -52,6 +63,7 @@ class FunctionPlan:
     function: str
     image: ImagePlan
     gpu_candidates: tuple[str, ...] = ()
+    candidate_regions: tuple[tuple[str, ...], ...] = ()
     gpu_wait: float = 480.0
     cpu: CpuCores | None = None
     memory: MemoryMib | None = None
@@ -66,6 +78,12 @@ class FunctionPlan:
     tags: Mapping[str, str] = field(default_factory=dict)
     own_volumes: tuple[VolumePlan, ...] = ()
     setup: SetupPlan = NO_SETUP
+
+    def region_of(self, gpu: str | None) -> tuple[str, ...]:
+        """Return where a call on the candidate ``gpu`` may run (``None``: on CPU); empty is anywhere."""
+        if not self.candidate_regions:
+            return self.region
+        return region_of(gpu, self.gpu_candidates, self.candidate_regions, self.region)
 
     @property
     def backend(self) -> Literal["function"]:
@@ -92,7 +110,7 @@ class FunctionPlan:
             "cpu": self.cpu,
             "memory": self.memory,
             "timeout": self.longest,
-            "region": list(self.region) or None,
+            "region": list(self.region_of(gpu)) or None,
             "cloud": self.cloud,
             "secrets": [secret.name for secret in self.secrets] or None,
             "volumes": {volume.mount_path: _mount(volume) for volume in self.volumes} or None,
@@ -116,3 +134,10 @@ def _bucket(bucket: Bucket) -> str:
 
 Plan = SandboxPlan | FunctionPlan
 """What a task becomes."""
+
+
+def candidates_in_words(plan: Plan) -> list[str]:
+    """Return the candidates, with their regions if they have their own: ``L4 in us-east``."""
+    if not plan.candidate_regions:
+        return list(plan.gpu_candidates)
+    return [f"{gpu} in {', '.join(plan.region_of(gpu)) or 'any region'}" for gpu in plan.gpu_candidates]

@@ -149,12 +149,14 @@ GpuSubstitution = Literal["never", "nearest"]
 class GpuChoice:
     """One candidate: how the model is spelled to Modal, and how many of it.
 
-    ``stands_for`` is the name of other hardware, as the user wrote it, that this model is nearest to.
+    ``stands_for`` is the name of other hardware, as the user wrote it, that this model is nearest to. ``regions`` are where this
+    candidate may run, if it has regions of its own.
     """
 
     name: str
     count: int
     stands_for: str = ""
+    regions: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -48,14 +48,15 @@ Nothing is replaced in silence: what Modal lacks is an error that lists the near
 Every expression of a term must hold, and one term must. `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` and `Lt` are solved against
 the catalogue for the model, its memory, architecture and compute capability, and checked for region, `kubernetes.io/arch` and
 `kubernetes.io/os`. Terms that Modal cannot meet are left out with a notice if another one is left. The models of several terms
-are tried in their order; if terms pair different models with different regions the first holds, since a plan cannot pair them.
+are tried in their order. Terms may pair models with regions (an L4 in `us-east`, or an A100 in `uk`; zones count as regions):
+each model is then asked for in its own regions, and a preferred region ranks the models that are paired with it.
 `Gt` and `Lt` take a model only if every source agrees that its memory is on that side (a T4 is 15109 to 16384 MiB).
 
 Modal may give an H200 for an `H100` and an A100 of 80 GB for an `A100`, at the same price. Where `NotIn` or the memory would not
 allow that, `H100!` and `A100-40GB` are sent instead.
 
-Preferences rank what is required by the sum of their weights, and never fail. A preferred region is not honoured: one that is
-named on Modal is a must, and raises the price.
+Preferences rank what is required by the sum of their weights, and never fail. Any other preferred region is not honoured: one
+that is named on Modal is a must, and raises the price.
 
 ### Parts of GPUs
 

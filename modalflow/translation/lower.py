@@ -33,6 +33,7 @@ def lower(
     return SandboxPlan(
         image=image_plan(spec, options),
         gpu_candidates=tuple([choice.text for choice in spec.gpu]),
+        candidate_regions=candidate_regions(spec) if spec.gpu else (),
         gpu_wait=spec.gpu_wait,
         cpu=spec.cpu,
         memory=spec.memory,
@@ -51,6 +52,12 @@ def lower(
         home=spec.home,
         setup=setup,
     )
+
+
+def candidate_regions(spec: TaskSpec) -> tuple[tuple[str, ...], ...]:
+    """Return the regions of each GPU candidate, if any has regions of its own."""
+    regions = tuple([choice.regions for choice in spec.gpu])
+    return regions if any(regions) else ()
 
 
 def _grace_tag(setup: SetupPlan) -> dict[str, str]:

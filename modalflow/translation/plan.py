@@ -102,12 +102,20 @@ class BucketPlan:
     bucket: Bucket
 
 
+def region_of(
+    gpu: str | None, candidates: tuple[str, ...], regions: tuple[tuple[str, ...], ...], region: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the regions of one of ``candidates``: its own, else ``region``."""
+    return region if gpu is None else dict(zip(candidates, regions, strict=True)).get(gpu) or region
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxPlan:
     """One task as Modal Sandbox parameters.
 
     ``gpu_candidates`` are Modal GPU strings in order of preference (``("H100:2", "A100-80GB:2")``), empty for a CPU
-    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``timeout`` is in seconds. ``oidc``:
+    task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``candidate_regions`` are the regions of
+    each candidate, in the same order, if they differ; an empty one stands for ``region``. ``timeout`` is in seconds. ``oidc``:
     Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``home`` is where the sandbox and what it
     names live, by the ``namespace`` of the task (``[modal_executor] namespaces``). ``setup`` is what the sandbox does before
     Airflow starts; ``env`` carries it.
@@ -115,6 +123,7 @@ class SandboxPlan:
 
     image: ImagePlan
     gpu_candidates: tuple[str, ...] = ()
+    candidate_regions: tuple[tuple[str, ...], ...] = ()
     gpu_wait: float = 480.0
     cpu: CpuCores | None = None
     memory: MemoryMib | None = None
@@ -132,6 +141,12 @@ class SandboxPlan:
     home: Home = MODALFLOWS
     tags: Mapping[str, str] = field(default_factory=dict)
     setup: SetupPlan = NO_SETUP
+
+    def region_of(self, gpu: str | None) -> tuple[str, ...]:
+        """Return where the sandbox may run on the candidate ``gpu`` (``None``: on CPU); empty is anywhere."""
+        if not self.candidate_regions:
+            return self.region
+        return region_of(gpu, self.gpu_candidates, self.candidate_regions, self.region)
 
     @property
     def backend(self) -> Literal["sandbox-v1", "sandbox-v2"]:

@@ -6,12 +6,14 @@ preferred; a region; and a finding for every requirement that chooses nothing on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
 from modalflow.translation.gpu_demands import Demand, Strength, Unclear, Values, Wish
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.merge import Setting
+from modalflow.translation.node_terms import join
 from modalflow.translation.pod_merge import Piece
 from modalflow.translation.report import Place, kind_of, shown
 
@@ -33,6 +35,7 @@ class NodeChoice:
     ``models`` are those that meet what is required, best first (empty: nothing is said about models), ``strength`` how firmly.
     ``preferred`` are models that are merely preferred, best first. ``label`` and ``preferred_label`` are where they are named.
     ``refused`` tells that hardware was named that Modal does not have; ``without_gpu`` is where the machine is said to have none.
+    ``pairs`` are the regions of each model where they differ (``()``: anywhere), ``paired`` where the first of them is named.
     ``unclear`` are labels that may choose a GPU by a word of their own; ``pinned`` tells that an H100 may not become an H200.
     """
 
@@ -46,6 +49,8 @@ class NodeChoice:
         self.without_gpu: Place | None = None
         self.unclear: tuple[Unclear, ...] = ()
         self.pinned = False
+        self.pairs: Mapping[str, Values] = {}
+        self.paired: Piece | None = None
         self._findings = findings
         self._options = options
         self._base = Wish(findings, options)
@@ -97,7 +102,8 @@ class NodeChoice:
         if preferences is not None:
             self._prefer(preferences)
         # A label that leaves the memory open means "A100", which Modal may make an A100-80GB by itself.
-        open_size = self.models.index("A100") if self.strength is Strength.NAMES and "A100" in self.models else len(self.models)
+        is_open = self.strength is Strength.NAMES and "A100" in self.models and not self.pairs
+        open_size = self.models.index("A100") if is_open else len(self.models)
         self.models = tuple(m for i, m in enumerate(self.models) if i <= open_size or not m.startswith("A100-"))
 
     def _required(self, piece: Piece) -> Wish:
@@ -126,31 +132,16 @@ class NodeChoice:
         return self._together(possible)
 
     def _together(self, possible: list[Wish]) -> Wish:
-        """Join alternatives as far as one plan can: it has one list of models and one of regions, free to be combined."""
-        first, *others = sorted(possible, key=lambda wish: -(wish.strongest.strength if wish.strongest else 0))
-        models, regions = list(first.models()), first.regions
-        for wish in others:
-            found = wish.models()
-            if (wish.regions is None) == (regions is None) and (
-                regions is None or wish.regions is None or wish.regions[0] == regions[0]
-            ):
-                models += [model for model in found if model not in models]
-            elif regions is not None and wish.regions is not None and found == first.models():
-                regions = tuple(dict.fromkeys((*regions[0], *wish.regions[0]))), regions[1]
-            else:
-                self._tell_unused(wish)
-        leader = first.strongest
-        if leader is not None:
-            first.demands = [Demand(models=tuple(models), strength=leader.strength, place=leader.place)]
-        first.regions = regions
-        first.pinned = any(wish.pinned for wish in possible)
-        first.unclear = [entry for wish in possible for entry in wish.unclear]
-        return first
+        joined = join(possible)
+        self.pairs, self.paired = joined.pairs, joined.paired
+        for wish in joined.unused:
+            self._tell_unused(wish)
+        return joined.wish
 
     def _tell_unused(self, wish: Wish) -> None:
         place = wish.strongest.place if wish.strongest else wish.regions[1].place(self._findings) if wish.regions else None
         if place is not None:
-            message = "this alternative is left out: an earlier one holds, and a plan cannot pair models with regions"
+            message = "this alternative is left out: it leaves the model open, and another one names it"
             place.into(self._findings).notice("alternative-left-out", message)
 
     def _prefer(self, piece: Piece) -> None:
@@ -163,13 +154,17 @@ class NodeChoice:
             wish = Wish([], self._options)
             weight = self._preference(piece.part(entry, index), wish)
             self._findings += [_no_effect(d) for d in wish.findings]
-            if wish.regions is not None:
+            near = self._near(wish)
+            if wish.regions is not None and not near:
                 wish.regions[1].place(self._findings).warn(
                     "dropped",
                     "is not honoured: a region that is named on Modal is a must, and raises the price",
                     'write {"modal": {"region": REGION}} to have it',
                 )
-            if weight is not None and not wish.failed and (leader := wish.strongest) is not None:
+            leader = wish.strongest
+            if near and weight is not None and not wish.failed and self.label is not None:
+                met.append((weight, leader or Demand(near, Strength.EXCLUDES, self.label), near))
+            elif weight is not None and not wish.failed and leader is not None:
                 met.append((weight, leader, wish.models()))
         score: dict[str, int] = {}
         for weight, _, models in met:
@@ -184,6 +179,14 @@ class NodeChoice:
             self.preferred = tuple(m for m in ranked if score.get(m, 0) > 0)
             best = next((leader for leader, models in named if self.preferred[:1] and self.preferred[0] in models), named[0][0])
             self.preferred_label = best.place.into(self._findings)
+
+    def _near(self, preference: Wish) -> Values:
+        """Return the models of a preference that are asked for in no region but its own, where models have their own regions."""
+        if preference.regions is None:
+            return ()
+        wanted, named = set(preference.regions[0]), preference.models()
+        there = [model for model, regions in self.pairs.items() if regions and wanted.issuperset(regions)]
+        return tuple(model for model in there if not named or model in named)
 
     def _preference(self, piece: Piece, wish: Wish) -> int | None:
         weight: object = None

@@ -44,7 +44,6 @@ def prices_of(plan: Plan) -> tuple[Price, ...]:
     """Return the prices in the order of the candidates; one without GPU for a CPU task."""
     cores = DEFAULT_CORES if plan.cpu is None else plan.cpu[0] if isinstance(plan.cpu, tuple) else plan.cpu
     mib = DEFAULT_MIB if plan.memory is None else plan.memory[0] if isinstance(plan.memory, tuple) else plan.memory
-    multiplier = multiplier_of(plan.region)
     core, gib = (CORE_HOUR, GIB_HOUR) if isinstance(plan, SandboxPlan) else (FUNCTION_CORE_HOUR, FUNCTION_GIB_HOUR)
     return tuple(
         Price(
@@ -52,7 +51,7 @@ def prices_of(plan: Plan) -> tuple[Price, ...]:
             gpu_usd=0.0 if gpu is None else _gpu_price(gpu),
             cpu_usd=cores * core,
             memory_usd=mib / 1024 * gib,
-            multiplier=multiplier,
+            multiplier=multiplier_of(plan.region_of(gpu)),
         )
         for gpu in plan.gpu_candidates or (None,)
     )

@@ -6,6 +6,8 @@ that each plan field came from.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.inputs import TranslationOptions
@@ -52,6 +54,11 @@ def resolve(
     get = merged.values.get
     gpu_wait = get("gpu_wait")
     _check_gpu_wait(merged, options, gpu.request)
+    request, region = gpu.request, get("region") or ()
+    if pod.regions and any(choice.regions for choice in request):
+        request, region = _in_regions(request, region)
+        if pod.regions_place is not None:
+            places["region"] = pod.regions_place
     mounts = (get("volumes") or {}).values()
     buckets = tuple([mount for mount in mounts if isinstance(mount, BucketPlan)])
     for bucket in buckets:
@@ -60,7 +67,7 @@ def resolve(
         image=get("image") or "auto",
         registry_secret=get("registry_secret"),
         entrypoint=get("entrypoint"),
-        gpu=gpu.request,
+        gpu=request,
         gpu_wait=options.gpu_wait if gpu_wait is None else gpu_wait,
         cpu=get("cpu"),
         memory=get("memory"),
@@ -72,7 +79,7 @@ def resolve(
         namespace=get("namespace"),
         home=_home(merged, options, places),
         timeout=timeout,
-        region=get("region") or (),
+        region=region,
         cloud=get("cloud"),
         workdir=get("workdir"),
         tags=get("tags") or {},
@@ -83,6 +90,14 @@ def resolve(
         oidc=get("oidc") or False,
     )
     return spec, places
+
+
+def _in_regions(request: GpuRequest, region: tuple[str, ...]) -> tuple[GpuRequest, tuple[str, ...]]:
+    """Give the task the regions of its candidates where all have the same."""
+    own = {frozenset(choice.regions): choice.regions for choice in request}
+    if len(own) > 1:
+        return request, region
+    return tuple(replace(choice, regions=()) for choice in request), request[0].regions
 
 
 def _home(merged: Merged, options: TranslationOptions, places: dict[str, Place]) -> Home:

@@ -6,8 +6,8 @@ Stronger layers win; in one layer: the ``gpu`` key, then required labels, prefer
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.gpu_demands import Strength, Unclear, substitute
@@ -39,7 +39,8 @@ class PodGpu:
     preferences rank first. ``claim`` is what a device claim stands for, with its own numbers. ``without_gpu``: a label wants a
     machine without one. ``refused``: hardware was named that Modal lacks, which has been reported. ``unclear`` are labels that
     may choose a GPU in words that nobody explained. ``pinned``: an H100 may not become an H200. ``runtime`` is
-    where NVIDIA's runtime is chosen, which gives some clusters' pods the GPUs of a node without a limit.
+    where NVIDIA's runtime is chosen, which gives some clusters' pods the GPUs of a node without a limit. ``regions`` are those of
+    each model, where alternatives pair them (``()``: anywhere), ``regions_place`` where, ``regions_rank`` their layer.
     """
 
     count: int | None = None
@@ -57,6 +58,9 @@ class PodGpu:
     pinned: bool = False
     runtime: Place | None = None
     refused: bool = False
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    regions_place: Place | None = None
+    regions_rank: int = -1
 
 
 NO_GPU = PodGpu()
@@ -85,6 +89,18 @@ def overruled(finding: Diagnostic, by: Place) -> Diagnostic:
 
 def resolve_gpu(merged: Merged, pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> ChosenGpu:
     """Return the GPU of a task. Errors are in ``findings``."""
+    chosen = _resolve(merged, pod, options, findings)
+    if not pod.regions or merged.ranks.get("region", -1) > pod.regions_rank:
+        return chosen
+    request = tuple(replace(choice, regions=pod.regions.get(_unpinned(choice.name), ())) for choice in chosen.request)
+    return replace(chosen, request=request)
+
+
+def _unpinned(name: str) -> str:
+    return "H100" if name == PINNED else model_of(name).name
+
+
+def _resolve(merged: Merged, pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> ChosenGpu:
     native: GpuRequest | None = merged.get("gpu")
     native_place = merged.places.get("gpu")
     limit = pod.count_place
@@ -181,7 +197,7 @@ def _substituted(request: GpuRequest, place: Place | None, options: TranslationO
 
 
 def _chosen(pod: PodGpu, names: Iterable[str], place: Place, limit: Place, *, any_number: bool = False) -> ChosenGpu:
-    """Give each model the count of the pod's limit; report when the first of them does not come in that number.
+    """Give each model the count of the pod's limit; report those that do not come in that number.
 
     ``any_number``: nobody named the models, so those that do not come in it are passed over without a word.
     """
@@ -190,12 +206,12 @@ def _chosen(pod: PodGpu, names: Iterable[str], place: Place, limit: Place, *, an
     if any_number:
         offered = [name for name in offered if model_of(name).most >= count] or offered
     first = model_of(offered[0])
-    if first.most < count:
+    if all(model_of(name).most < count for name in offered):
         check_count(count, first, limit, name=offered[0], got=str(count), written='{"modal": {"gpu": "{}"}}')
         return ChosenGpu()
     for name in offered:
         if (model := model_of(name)).most < count:
-            limit.warn("dropped-fallback", f"a sandbox has at most {model.most} {name} GPUs: {name} is no fallback for {count}")
+            limit.warn("dropped-fallback", f"a sandbox has at most {model.most} {name} GPUs: it cannot be one of {count}")
     if pod.pinned:
         offered = [PINNED if name.upper() in {"H100", "H100-80GB"} else name for name in offered]
     request = without_doubles(GpuChoice(name=name, count=count) for name in offered if model_of(name).most >= count)

@@ -98,6 +98,8 @@ class _Reading:
             self._check_mounts(spec)
         if "gpu_wait" in values and (wait := self._places.get("gpu_wait")) is not None:
             self._check_gpu_wait(spec, wait)
+        if "region" in values:
+            spec = dataclasses.replace(spec, gpu=tuple(dataclasses.replace(choice, regions=()) for choice in spec.gpu))
         if "gpu" in values:
             substituted(spec.gpu, self._places.get("gpu_candidates"), self._options)
         return spec, self._places
@@ -130,7 +132,10 @@ class _Reading:
             place.error("bad-hook-result", f"{name} cannot be changed here", "change the pod in pod_mutation_hook")
             return None
         if name == "gpu" and isinstance(value, (list, tuple)):
-            value = [choice.text if isinstance(choice, GpuChoice) else choice for choice in value]
+            regions = {choice.text: choice.regions for choice in value if isinstance(choice, GpuChoice)}
+            written = [choice.text if isinstance(choice, GpuChoice) else choice for choice in value]
+            read: Any = KEYS[name].read(written, place)
+            return read and tuple(dataclasses.replace(choice, regions=regions.get(choice.text, ())) for choice in read)
         return KEYS[name].read(value, place)
 
     def _entries(self, name: str, value: Any, place: Place) -> Any:

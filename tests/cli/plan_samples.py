@@ -73,6 +73,12 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("image.entrypoint", ("/usr/bin/env",)),
         _sample("image.force_build", True),
         _sample("gpu_candidates", ("H100", "A100-80GB")),
+        _sample(
+            "candidate_regions",
+            (("us-east",), ("eu",)),
+            of=replace(GPU, gpu_candidates=("H100", "L4"), region=("us-east", "eu")),
+            in_words=False,
+        ),
         _sample("gpu_wait", 60.0, of=replace(GPU, gpu_candidates=("H100", "L4"))),
         _sample("cpu", (0.5, 2.0)),
         _sample("memory", (512, 1024)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import modal
@@ -47,6 +48,12 @@ def test_with_options_takes_every_argument_of_a_plan_and_no_plan_has_another() -
 def test_a_bare_task_leaves_the_function_as_it_was_deployed() -> None:
     bare = FunctionPlan(app="modalflow", function="Runner.run", image=ImagePlan(reference=None))
     assert function_kwargs(bare, None) == {"timeout": 86_400}
+
+
+def test_a_candidate_with_regions_of_its_own_is_called_there_and_has_its_own_pool() -> None:
+    paired = replace(FULL, candidate_regions=(("us-east",), ()))
+    assert [function_kwargs(paired, gpu).get("region") for gpu in paired.gpu_candidates] == [["us-east"], ["us-east", "us-west"]]
+    assert ['"region":["us-east"]' in key for key in paired.pool_keys] == [True, False]
 
 
 def test_the_client_makes_a_variant_of_the_function() -> None:

@@ -104,6 +104,20 @@ def test_a_gpu_that_is_not_in_stock_is_left_for_the_next_candidate(start_emulato
     assert names == [LAUNCH, f"{LAUNCH}.2"]
 
 
+def test_each_candidate_is_asked_for_in_its_own_region(start_emulator: StartEmulator) -> None:
+    emulator = start_emulator(EmulatorConfig(gpus={"A10G": 1, "H100": 0}, record_calls=True))
+    paired = plan(gpu_candidates=("H100", "A10G"), candidate_regions=(("us-east",), ("eu", "uk")), region=("us-east", "eu", "uk"))
+    with scheduler() as airflow:
+        airflow.backend.submit(request(plan=replace(paired, gpu_wait=6.0)))
+        until(lambda: airflow.heard(LaunchEnded), "the end")
+        assert airflow.ends() == {LAUNCH: ""}
+    sent = [call.definition for call in emulator.calls("SandboxCreate")]  # type: ignore[attr-defined]
+    assert [(one.resources.gpu_config.gpu_type, list(one.scheduler_placement.regions)) for one in sent] == [
+        ("H100", ["us-east"]),
+        ("A10G", ["eu", "uk"]),
+    ]
+
+
 def test_a_gpu_that_nobody_has_ends_after_its_wait_and_leaves_nothing_queued(start_emulator: StartEmulator) -> None:
     start_emulator(EmulatorConfig(gpus={"H100": 0}))
     with scheduler() as airflow:

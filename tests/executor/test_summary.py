@@ -22,6 +22,13 @@ def test_what_was_asked_for_and_who_decided_it() -> None:
     )
 
 
+def test_candidates_with_regions_of_their_own_are_told_with_them() -> None:
+    plan = SandboxPlan(
+        image=ImagePlan(reference="me/train:1"), gpu_candidates=("L4", "T4"), candidate_regions=(("us-east", "uk"), ())
+    )
+    assert "GPU L4 in us-east, uk, then T4 in any region (Modal's default)" in summary(Translation(plan=plan))
+
+
 def test_a_refused_task_has_none() -> None:
     assert summary(Translation(plan=None)) == ""
 

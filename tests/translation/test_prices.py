@@ -33,6 +33,13 @@ def test_each_candidate_with_its_count() -> None:
     assert prices[0].total == pytest.approx(1.5 * (31.6 + prices[0].cpu_usd + prices[0].memory_usd))
 
 
+def test_each_candidate_in_its_own_region() -> None:
+    plan = SandboxPlan(
+        image=IMAGE, gpu_candidates=("L4", "T4"), candidate_regions=(("us-east",), ("us",)), region=("us-east", "us")
+    )
+    assert [price.multiplier for price in prices_of(plan)] == [1.75, 1.5]
+
+
 @pytest.mark.parametrize("name", [name for model in CATALOGUE for name in (model.name, *model.spellings)])
 def test_every_name_that_a_plan_can_have_has_a_price(name: str) -> None:
     (price,) = prices_of(SandboxPlan(image=IMAGE, gpu_candidates=(name,)))

@@ -46,6 +46,44 @@ def test_the_hook_sees_the_resolved_task_and_who_it_is() -> None:
     )
 
 
+def paired(*terms: tuple[str, str]) -> dict[str, Any]:
+    """A pod that wants a model in a region, or another in another."""
+    keys = ("nvidia.com/gpu.product", "topology.kubernetes.io/region")
+    alternatives = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in zip(keys, term, strict=True)]}
+        for term in terms
+    ]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": alternatives}}}
+    container = {"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    return {"pod_override": {"spec": {"affinity": affinity, "containers": [container]}}}
+
+
+PAIRED = paired(("NVIDIA-L4", "us-east-1"), ("NVIDIA-H200", "europe-west2"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "candidates", "regions", "region"),
+    [
+        (changing(), ("L4", "H200"), (("us-east",), ("uk",)), ("us-east", "uk")),
+        (changing(region="jp"), ("L4", "H200"), (), ("jp",)),
+        (
+            lambda spec, task: dataclasses.replace(spec, gpu=[*spec.gpu[1:], "A100"]),
+            ("H200", "A100"),
+            (("uk",), ()),
+            ("us-east", "uk"),
+        ),
+        (changing(gpu="H100"), ("H100",), (), ("us-east", "uk")),
+    ],
+    ids=["nothing", "the region", "the list", "the model"],
+)
+def test_pairs_of_models_and_regions_hold_for_what_a_hook_leaves(
+    hook: Hook, candidates: tuple[str, ...], regions: tuple[tuple[str, ...], ...], region: tuple[str, ...]
+) -> None:
+    plan = hooked(PAIRED, hook).plan
+    assert plan is not None
+    assert (plan.gpu_candidates, plan.candidate_regions, plan.region) == (candidates, regions, region)
+
+
 def test_what_it_changes_is_its_own_and_the_rest_keeps_its_origin() -> None:
     config = {"modal": {"cpu": 2, "env": {"A": "1", "B": "2"}, "volumes": {"/m": "m"}, "secrets": ["hf"], "tags": {"t": "1"}}}
 
