@@ -17,15 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from modalflow.worker.commands import run_command
-from modalflow.worker.env_files import value_in
 from modalflow.worker.errors import EXIT_COMMAND_FAILED, SetUpError
 from modalflow.worker.hooks import HookError, run_hook
 from modalflow.worker.repositories import clone
+from modalflow.worker.texts import OURS, SETUP, Texts, is_of_file
 from modalflow.worker.user import User
 
-SETUP = "MODALFLOW_SETUP"
-POD_IP = "MODALFLOW_POD_IP"
-EMULATOR_ROOT = "MODAL_EMULATOR_ROOT"
 MEMORY_FOLDER = "/dev/shm"
 STOP_PLACE = "/tmp/modalflow-stop.json"
 
@@ -40,7 +37,7 @@ class SetUp:
         self._environ = environ
         self._say = say
         self._given = dict(environ)
-        self._root = environ.get(EMULATOR_ROOT) or ""
+        self._texts = Texts(self._given)
         self._user = User(self._plan["user"]) if "user" in self._plan else None
 
     @property
@@ -52,15 +49,15 @@ class SetUp:
         """Make variables, folders, links, files and host names."""
         plan = self._plan
         # All texts come from the variables as they were given, before any of them is renamed or removed.
-        written = {name: text for name, text in plan.get("exports", {}).items() if not _is_of_file(text)}
-        exports = {name: self._text(text, f"the variable {name}") for name, text in written.items()}
-        files = [(one, self._text(one["text"], f"the file {one['path']}")) for one in plan.get("files", [])]
+        written = {name: text for name, text in plan.get("exports", {}).items() if not is_of_file(text)}
+        exports = {name: self._texts.text(text, f"the variable {name}") for name, text in written.items()}
+        files = [(one, self._texts.text(one["text"], f"the file {one['path']}")) for one in plan.get("files", [])]
         for folder in plan.get("folders", []):
             self._folder(folder["path"], in_memory=folder["memory"])
         for one in plan.get("clones", []):
-            self._own_all(clone(one, self._place(one["path"]), self._given, self._say))
+            self._own_all(clone(one, self._texts.place(one["path"]), self._given, self._say))
         for path, target in plan.get("links", []):
-            self._link(self._place(path), self._place(target))
+            self._link(self._texts.place(path), self._texts.place(target))
         for one, text in files:
             if text is not None:
                 self._file(one, text)
@@ -80,23 +77,23 @@ class SetUp:
             user = User(one["user"]) if "user" in one else None
             if user is not None:
                 user.check()
-            argv = [self._text(word, what) or "" for word in one["argv"]]
+            argv = [self._texts.text(word, what) or "" for word in one["argv"]]
             self._say("info", f"{what} starts")
-            folder = self._place(one["folder"]) if "folder" in one else None
+            folder = self._texts.place(one["folder"]) if "folder" in one else None
             run_command(what, argv, self._say, environ=self._environ_of(one, user), folder=folder, user=user)
         for name, text in self._plan.get("exports", {}).items():
-            if _is_of_file(text) and (value := self._text(text, f"the variable {name}")) is not None:
+            if is_of_file(text) and (value := self._texts.text(text, f"the variable {name}")) is not None:
                 self._environ[name] = value
 
     def _environ_of(self, one: Any, user: Any) -> dict[str, str]:
         """Return an init container's variables: the image's and its own, none of the task's."""
         hidden = set(self._plan.get("hide", ()))
-        found = {name: text for name, text in self._given.items() if name not in hidden and not name.startswith("MODALFLOW_")}
+        found = {name: text for name, text in self._given.items() if name not in hidden and not name.startswith(OURS)}
         found.setdefault("PATH", os.defpath)
         if user is not None and user.uid != os.geteuid():
             found["HOME"] = user.home if os.path.isdir(user.home) else found.get("TMPDIR", "/tmp")
         for name, text in one["env"].items():
-            value = self._text(text, f"the variable {name}")
+            value = self._texts.text(text, f"the variable {name}")
             if value is not None:
                 found[name] = value
         return found
@@ -116,7 +113,7 @@ class SetUp:
 
     def _tell_how_it_ends(self) -> None:
         """Leave what ``stopping`` needs to know, written by whoever starts the sandbox and by nobody else."""
-        place = self._place(STOP_PLACE)
+        place = self._texts.place(STOP_PLACE)
         plan = {"pid": os.getpid(), **self._plan["grace"]}
         if "user" in self._plan:
             plan["user"] = self._plan["user"]
@@ -130,39 +127,8 @@ class SetUp:
             text = f"cannot write {place} ({error.strerror}): if Airflow takes the task back, it ends without a grace period"
             self._say("warning", text)
 
-    def _text(self, text: Any, what: str) -> str | None:
-        found = []
-        for part in text["parts"]:
-            if isinstance(part, dict) and "file" in part:
-                value = self._of_file(part["file"], part["key"])
-            else:
-                value = part if isinstance(part, str) else self._value(part["env"], part.get("else"))
-            if value is None:
-                if text.get("optional"):
-                    return None
-                if "file" in part:
-                    raise SetUpError(f"{what} needs {part['key']} of {part['file']}, which is not there")
-                raise SetUpError(f"{what} needs {part['env']}, which no Modal Secret of this sandbox gives")
-            found.append(value)
-        return "".join(found)
-
-    def _of_file(self, path: str, key: str) -> str | None:
-        try:
-            with open(self._place(path), encoding="utf-8", errors="replace") as file:
-                return value_in(file.read(), key)
-        except OSError:
-            return None
-
-    def _value(self, name: str, otherwise: str | None) -> str | None:
-        return _own_address() if name == POD_IP else self._given.get(name, otherwise)
-
-    def _place(self, path: str) -> str:
-        """Return where ``path`` is on this machine: as it is, but for the emulator's private root."""
-        inside = path == self._root or path.startswith(self._root + "/")
-        return path if inside else self._root + path
-
     def _folder(self, path: str, *, in_memory: bool) -> None:
-        place = self._place(path)
+        place = self._texts.place(path)
         if in_memory and not os.path.lexists(place):
             import tempfile
 
@@ -186,8 +152,11 @@ class SetUp:
     def _own_all(self, folder: str) -> None:
         if self._user is not None:
             for place, _, names in os.walk(folder):
-                for name in ("", *names):
-                    self._own(os.path.join(place, name))
+                self._own(place)
+                for name in names:
+                    path = os.path.join(place, name)
+                    if not os.path.islink(path):  # a repository's link may lead anywhere
+                        self._own(path)
 
     def _own(self, path: str, *, shared: bool = False) -> None:
         if self._user is not None:
@@ -207,7 +176,7 @@ class SetUp:
             raise SetUpError(f"cannot put a link to {target} at {path}, which the image may have ({error.strerror})") from error
 
     def _file(self, one: Any, text: str) -> None:
-        place = self._place(one["path"])
+        place = self._texts.place(one["path"])
         self._make(os.path.dirname(place))
         content = text.encode()
         if one["encoded"]:
@@ -228,9 +197,9 @@ class SetUp:
     def _hosts(self, hosts: Any) -> None:
         if not hosts:
             return
-        place = self._place("/etc/hosts")
+        place = self._texts.place("/etc/hosts")
         try:
-            if self._root:
+            if self._texts.root:
                 self._make(os.path.dirname(place))
             with open(place, "a", encoding="utf-8") as file:
                 file.write(
@@ -238,19 +207,3 @@ class SetUp:
                 )
         except OSError as error:
             self._say("warning", f"hostAliases: cannot write /etc/hosts ({error.strerror}); their names are not known here")
-
-
-def _is_of_file(text: Any) -> bool:
-    return any(isinstance(part, dict) and "file" in part for part in text["parts"])
-
-
-def _own_address() -> str:
-    """Return the address from which this machine would send; nothing is sent."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("10.254.254.254", 1))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

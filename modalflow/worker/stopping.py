@@ -14,10 +14,13 @@ import sys
 import time
 from typing import Any
 
+from modalflow.worker.errors import SetUpError
 from modalflow.worker.hooks import HookError, run_hook
+from modalflow.worker.texts import variables_of_task
 from modalflow.worker.user import User
 
 PLACE = "/tmp/modalflow-stop.json"  # noqa: S108 - written by whoever started the sandbox, and only believed from there
+WORKLOAD = "MODALFLOW_WORKLOAD"
 LOOK_EVERY = 0.05
 
 
@@ -25,12 +28,14 @@ def main() -> None:
     """Stop the workload; returns when it has ended."""
     import signal
 
+    if WORKLOAD in os.environ:
+        forget_workload()
     plan = told()
     deadline = time.monotonic() + plan["seconds"]
     if "hook" in plan:
         try:
-            run_hook(plan["hook"], seconds=plan["seconds"], user=User(plan["user"]) if "user" in plan else None)
-        except HookError as error:
+            pre_stop(plan)
+        except (HookError, SetUpError) as error:
             print(f"modalflow: preStop: {error}", file=sys.stderr)
     number = getattr(signal, plan["signal"])
     while send(plan["pid"], number):
@@ -38,6 +43,24 @@ def main() -> None:
         if time.monotonic() >= deadline:
             send(plan["pid"], signal.SIGKILL)
         time.sleep(LOOK_EVERY)
+
+
+def forget_workload() -> None:
+    """Start this program again without the workload, which Modal gives to every process of the sandbox.
+
+    It holds a token, and ``/proc/<pid>/environ`` shows what a process was started with to others of its user: to the task.
+    """
+    environment = {name: text for name, text in os.environ.items() if name != WORKLOAD}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
+
+
+def pre_stop(plan: Any) -> None:
+    """Run the hook with the task's variables, as the task's user. Raises ``HookError`` and ``SetUpError``."""
+    environ = variables_of_task(os.environ)
+    user = User(plan["user"]) if "user" in plan else None
+    if user is not None and os.geteuid() == 0 and user.uid != 0:
+        user.adapt(environ)
+    run_hook(plan["hook"], seconds=plan["seconds"], environ=environ, user=user)
 
 
 def told() -> Any:

@@ -91,10 +91,20 @@ class User:
     def adapt(self, environ: Any) -> None:
         """Give the variables of a process what belongs to this user: a home that it can enter, and a name."""
         home = environ.get("HOME")
-        if not home or not os.access(home, os.R_OK | os.X_OK):
+        if not home or not self._may_enter(home):
             environ["HOME"] = self.home if self.home and os.path.isdir(self.home) else environ.get("TMPDIR") or "/tmp"
         if not self.known:
             environ["USER"] = environ["LOGNAME"] = NOBODY_KNOWN
+
+    def _may_enter(self, folder: str) -> bool:
+        if os.geteuid() == self.uid:
+            return os.access(folder, os.R_OK | os.X_OK)
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return False
+        bits = 0o500 if status.st_uid == self.uid else 0o050 if status.st_gid in self.groups else 0o005
+        return status.st_mode & bits == bits
 
     def _say_what_stays(self, start: int, group: int, say: Callable[[str, str], None]) -> None:
         lacking = sorted(set(self._plan.get("groups", ())) - set(os.getgroups()))

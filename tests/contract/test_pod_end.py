@@ -21,7 +21,7 @@ from modalflow.modal_gateway import ModalGateway
 from modalflow.translation.plan import SandboxPlan
 from modalflow.worker import bootstrap_source, stop_source
 from tests.contract.conftest import SETTINGS
-from tests.contract.in_sandbox import plan_of, run, seen, task_log
+from tests.contract.in_sandbox import CANARY, plan_of, run, seen, task_log
 from tests.launch.plans import LAUNCH, request
 from tests.launch.scripted_gateway import until
 
@@ -35,8 +35,9 @@ def work():
     import signal
     set_up(SetUp(os.environ, log.say), os.environ.get(LOG_PATH))
     def told(number, _frame):
-        after = " after preStop" if os.path.exists(os.environ["TMPDIR"] + "/hook") else ""
-        log.say("info", f"got {signal.Signals(number).name}{after}")
+        place = os.environ["TMPDIR"] + "/hook"
+        after = " after preStop " + open(place).read() if os.path.exists(place) else ""
+        log.say("info", f"got {signal.Signals(number).name}{after}".rstrip())
         if os.environ.get("STUBBORN") != "yes":
             leave(0)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,13 +63,13 @@ def plan(seconds: int, lifecycle: str = "", *, stubborn: bool = False) -> Sandbo
     return plan_of(POD % (seconds, "yes" if stubborn else "no", lifecycle), {}, {})
 
 
-def stopped(kind: SandboxPlan) -> SandboxEnd:
+def stopped(kind: SandboxPlan, **secret_env: str) -> SandboxEnd:
     """Run it, ask it to stop as soon as it waits, and return how it ended by itself."""
 
     async def scene() -> SandboxEnd:
         async with await modal.Client.from_env.aio() as client, ModalGateway(SETTINGS, client=client) as gateway:
             argv = ["python", "-c", PROGRAM]
-            sandbox_id = await gateway.create(kind, name=str(uuid.uuid4()), gpu=None, argv=argv, secret_env={})
+            sandbox_id = await gateway.create(kind, name=str(uuid.uuid4()), gpu=None, argv=argv, secret_env=secret_env)
             sandbox = await modal.Sandbox.from_id.aio(sandbox_id, client=client)
             async for line in sandbox.stdout:
                 if "waits" in line:
@@ -92,6 +93,22 @@ def test_pre_stop_comes_first_and_the_pod_chooses_the_signal(modal_emulator: Emu
     hook = "preStop: {exec: {command: [sh, -c, 'touch \"$TMPDIR/hook\"']}}, stopSignal: SIGINT"
     assert stopped(plan(30, hook)).exit_code == 0
     assert said() == ["waits", "got SIGINT after preStop"]
+
+
+def test_pre_stop_sees_the_tasks_variables_and_never_the_workload(modal_emulator: EmulatorThread) -> None:
+    pod = """
+    spec:
+      containers:
+        - name: base
+          env:
+            - {name: MODE, value: fast}
+            - {name: WHO, valueFrom: {fieldRef: {fieldPath: "metadata.labels['dag_id']"}}}
+            - {name: URL, value: "db://$(WHO):$(MODE)"}
+          lifecycle:
+            preStop: {exec: {command: [sh, -c, 'echo "$URL" > "$TMPDIR/hook"; env | grep ^MODALFLOW >> "$TMPDIR/hook"']}}
+    """
+    assert stopped(plan_of(pod, {}, {}), MODALFLOW_WORKLOAD=CANARY).exit_code == 0
+    assert said() == ["waits", "got SIGTERM after preStop db://etl:fast"]
 
 
 def test_what_does_not_stop_in_its_time_is_killed_by_the_sandbox_itself(modal_emulator: EmulatorThread) -> None:
