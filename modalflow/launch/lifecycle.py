@@ -21,7 +21,16 @@ from modalflow.launch import outcomes
 from modalflow.launch.backoff import pause_before
 from modalflow.launch.candidates import Candidates, Try
 from modalflow.launch.events import LaunchEnded, LaunchNotice, LaunchStarted
-from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, NotFound, RateLimited, SandboxEnd, Unavailable
+from modalflow.launch.gateway import (
+    CapacityExhausted,
+    GatewayError,
+    NameTaken,
+    NotFound,
+    RateLimited,
+    SandboxEnd,
+    SandboxStatus,
+    Unavailable,
+)
 from modalflow.launch.identity import attempt_name
 from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.diagnostics import Severity
@@ -428,7 +437,10 @@ class Lifecycle:
         if happening.status is None:
             return self._lost()
         self._adoption = None
-        return self._wait() if happening.status.end is None else self._ended(happening.status.end)
+        if happening.status.end is not None:
+            return self._ended(happening.status.end)
+        self._learn_grace(happening.status)
+        return self._wait()
 
     def _lost(self) -> Commands:
         if self._adoption and self._adoption.can_relaunch:
@@ -441,8 +453,7 @@ class Lifecycle:
     @_on(m.Listed, _S.ADOPTING)
     def _on_listed(self, happening: m.Listed, _now: float) -> Commands:
         if happening.status is not None:
-            seconds = happening.status.tags.get(GRACE_TAG, "")
-            self._grace = int(seconds) if seconds.isdecimal() else None
+            self._learn_grace(happening.status)
             return self._adopt(happening.status.sandbox_id)
         return self._check() if self._sandbox_id is not None else self._find_adopted()
 
@@ -458,6 +469,7 @@ class Lifecycle:
             self._sandbox_id = status.sandbox_id
             return self._ended(status.end)
         if status is not None:
+            self._learn_grace(status)
             return self._adopt(status.sandbox_id)
         if self._the(self._adoption).can_relaunch:
             return self._relaunch()
@@ -466,6 +478,12 @@ class Lifecycle:
     @_on(m.LookupFailed, _S.ADOPTING)
     def _on_adopted_lookup_failed(self, happening: m.LookupFailed, now: float) -> Commands:
         return self._while_unreachable(happening.error, now, self._find_adopted)
+
+    def _learn_grace(self, status: SandboxStatus) -> None:
+        """Read the time to stop from a sandbox's tags, where it was not this scheduler that made the sandbox."""
+        seconds = status.tags.get(GRACE_TAG, "")
+        if self._grace is None and seconds.isascii() and seconds.isdecimal():
+            self._grace = int(seconds)
 
     def _adopt(self, sandbox_id: str) -> Commands:
         """Take a running sandbox over. That it has its workload is certain only if its id was committed."""
@@ -512,7 +530,9 @@ class Lifecycle:
         self._doom = _Doom(reason=happening.reason, silent=True)
         if already:
             return []  # its sandbox is being ended; only nobody wants to hear of it any more
-        if self._grace is not None and self.state in (State.RUNNING, State.CHECKING):
+        # Between two looks at a running sandbox there is a pause.
+        runs = self.state in (State.RUNNING, State.CHECKING) or (self.state is State.PAUSING and self._resume == self._check)
+        if self._grace is not None and runs:
             return self._ask_to_stop(self._grace, happening.reason, now)
         if self.state is State.LAUNCHING and self._try is None:
             # A cancelled V2 create may be carried out after we looked for it. It is bounded: let it return.

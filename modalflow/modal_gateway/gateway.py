@@ -117,7 +117,7 @@ class ModalGateway:
     async def find(self, name: str) -> SandboxStatus | None:
         """See ``Gateway.find``, in all Apps of the settings.
 
-        Of V1 (GPU) sandboxes Modal finds only running ones by name. Tags are not read.
+        Of V1 (GPU) sandboxes Modal finds only running ones by name.
         """
         kept = await self._objects()
         async with bounded(f"look for the sandbox {name}", self._settings.rpc_timeout):
@@ -134,16 +134,17 @@ class ModalGateway:
                         await sandbox.poll.aio()
                     except modal_errors.NotFoundError:
                         continue
-                    return SandboxStatus(sandbox_id=sandbox.object_id, name=name, tags={}, end=end_of(sandbox))
+                    return await _status(sandbox, name)
         return None
 
     async def status(self, sandbox_id: str) -> SandboxStatus | None:
-        """See ``Gateway.status``. Name and tags are not read."""
+        """See ``Gateway.status``. The name is not read."""
         try:
             sandbox = await self._look_up(sandbox_id, "look at")
         except NotFound:
             return None
-        return SandboxStatus(sandbox_id=sandbox_id, name="", tags={}, end=end_of(sandbox))
+        async with bounded(f"look at the sandbox {sandbox_id}", self._settings.rpc_timeout):
+            return await _status(sandbox, "")
 
     async def wait(self, sandbox_id: str) -> SandboxEnd:
         """Wait for the end, by the client's own long polls of 10 s."""
@@ -284,6 +285,16 @@ class ModalGateway:
         await self._objects()
         async with bounded(f"{doing} the sandbox {sandbox_id}", self._settings.rpc_timeout):
             return await Sandbox.from_id.aio(sandbox_id, client=self._client)
+
+
+async def _status(sandbox: Sandbox, name: str) -> SandboxStatus:
+    """Return what is known of a sandbox; its tags only while it runs, which is when they are of use."""
+    end = end_of(sandbox)
+    tags: dict[str, str] = {}
+    if end is None:
+        with suppress(modal_errors.NotFoundError):  # ended meanwhile
+            tags = await sandbox.get_tags.aio()
+    return SandboxStatus(sandbox_id=sandbox.object_id, name=name, tags=tags, end=end)
 
 
 async def _mounts(kept: KeptObjects, plan: SandboxPlan) -> dict[str | os.PathLike[str], Volume | CloudBucketMount]:

@@ -634,3 +634,22 @@ class TestTimeToStop:
         tags = {"launch": LAUNCH, "stop_grace": "30"}
         launch.tell(m.Listed(status=SandboxStatus(sandbox_id="sb-1", name="", tags=tags)))
         self.asked(launch)
+
+    def test_one_that_is_found_by_its_id_or_its_name_says_so_too(self) -> None:
+        found = SandboxStatus(sandbox_id="sb-1", name=LAUNCH, tags={"stop_grace": "30"})
+        by_id = Launch(Adoption(sandbox_id="sb-1", can_relaunch=False))
+        by_id.tell(m.Listed(status=None))
+        by_id.tell(m.Checked(status=found))
+        self.asked(by_id)
+        by_name = Launch(Adoption(sandbox_id=None, can_relaunch=False))
+        by_name.tell(m.Listed(status=None))
+        by_name.tell(m.LookedUp(status=found))
+        self.asked(by_name)
+
+    def test_one_whose_end_cannot_be_waited_for_for_a_while_has_its_time(self) -> None:
+        launch = Launch()
+        launch.running(PATIENT)
+        launch.tell(m.WaitFailed(error=DOWN))
+        assert launch.life.state is State.PAUSING
+        self.asked(launch)
+        assert launch.tell(m.AskedToStop()) == [m.AwaitEnd(sandbox_id="sb-1", seconds=30.0)]

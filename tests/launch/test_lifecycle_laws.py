@@ -40,7 +40,7 @@ def statuses() -> st.SearchStrategy[SandboxStatus | None]:
         SandboxStatus,
         sandbox_id=st.sampled_from(["sb-found"]),
         name=st.just(LAUNCH),
-        tags=st.just({}),
+        tags=st.sampled_from([{}, {"stop_grace": "30"}, {"stop_grace": "soon"}]),
         end=st.none() | ends,
     )
 
