@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 
-from modalflow.cli.shared import run_of
+from modalflow.cli.shared import piped, run_of
 from modalflow.provider.command_table import COMMANDS
 
 
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Callable[[Namespace], None]:
 
     def run(arguments: Namespace) -> None:
         arguments.airflow = True
-        raise SystemExit(run_of(command)(arguments))
+        raise SystemExit(piped(run_of(command), arguments))
 
     return run

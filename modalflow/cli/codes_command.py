@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rich.table import Table
 from rich.text import Text
 
-from modalflow.cli.translate_command import STYLES, console
+from modalflow.cli.tables import console, print_table
+from modalflow.cli.translate_command import STYLES
 from modalflow.translation.diagnostics import did_you_mean
 
 
@@ -25,10 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         hint = did_you_mean(code, CODES)
         sys.stderr.write(f'no diagnostic has the code "{code}"' + (f"; {hint}" if hint else "") + "\n")
         return 1
-    table = Table(pad_edge=False)
-    for heading in ("code", "severity", "what it means"):
-        table.add_column(heading, overflow="fold")
-    for row in sorted(CODES.values(), key=lambda row: row.code):
-        table.add_row(Text(row.code), Text(row.severity, style=STYLES.get(row.severity, "")), Text(row.title))
-    console().print(table)
+    listed = sorted(CODES.values(), key=lambda row: row.code)
+    rows = [(Text(row.code), Text(row.severity, style=STYLES.get(row.severity, "")), Text(row.title)) for row in listed]
+    print_table(console(), ("code", "severity", "what it means"), rows)
     return 0

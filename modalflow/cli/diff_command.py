@@ -14,12 +14,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from modalflow.cli.documents import STDIN, read_files
 from modalflow.cli.site import Site, site_of
-from modalflow.cli.translate_command import console
+from modalflow.cli.tables import console, print_table
 from modalflow.cli.translating import translate_document, translate_task
 from modalflow.provider.explanation import Row, rows_of
 from modalflow.settings import SettingsError
@@ -61,21 +60,19 @@ def run_diff(arguments: argparse.Namespace) -> int:
     elif not rows:
         sys.stdout.write("both ask Modal for the same\n")
     else:
-        console().print(_table(first, second))
+        print_table(console(), ("field", first.name, "by", second.name, "by"), _shown(first, second), titled=1)
     return 0
 
 
-def _table(first: Side, second: Side) -> Table:
+def _shown(first: Side, second: Side) -> list[tuple[Text, ...]]:
     """Return the rows that people read, where they differ."""
-    table = Table(pad_edge=False)
-    for heading in ("field", first.name, "by", second.name, "by"):
-        table.add_column(heading, overflow="fold")
+    rows: list[tuple[Text, ...]] = []
     a, b = ({row.field: row for row in rows_of(side.translation)} for side in (first, second))
     for name in dict.fromkeys((*a, *b)):
         left, right = a.get(name), b.get(name)
         if left is None or right is None or left.value != right.value:
-            table.add_row(Text(name), *_cells(left), *_cells(right))
-    return table
+            rows.append((Text(name), *_cells(left), *_cells(right)))
+    return rows
 
 
 def _cells(row: Row | None) -> tuple[Text, Text]:

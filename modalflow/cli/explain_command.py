@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from modalflow.cli.site import Site, site_of
-from modalflow.cli.translate_command import STYLES, console, finding_data, plan_data
+from modalflow.cli.tables import console, print_table
+from modalflow.cli.translate_command import STYLES, finding_data, plan_data
 from modalflow.cli.translating import modal_keys, translate_task
 from modalflow.modal_gateway.source import python_source
 from modalflow.provider.dag_files import DagTask, LoadedDags, load_bundles, load_path
@@ -210,7 +210,7 @@ def show(out: Console, result: Explained, *, with_python: bool) -> None:
     else:
         out.print(Text(f"{result.title} is refused:", style="bold red"))
     if plan is not None:
-        out.print(_table(result.rows))
+        print_table(out, ("field", "value", "decided by", "in the place of"), [_cells(row) for row in result.rows])
         for price in prices_of(plan):
             out.print(Text(f"price: {price_text(price)}"), soft_wrap=True)
         out.print(Text(f"list prices of {PRICES_OF}; Modal bills more where the task uses more than it requests", style="dim"))
@@ -221,11 +221,6 @@ def show(out: Console, result: Explained, *, with_python: bool) -> None:
         out.print(Text(result.python), soft_wrap=True)
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(pad_edge=False)
-    for heading in ("field", "value", "decided by", "in the place of"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        overrode = "\n".join(f"{weaker.value}: {weaker.decided_by}" for weaker in row.overrode)
-        table.add_row(Text(row.field), Text(row.value), Text(row.decided_by), Text(overrode))
-    return table
+def _cells(row: Row) -> tuple[Text, ...]:
+    overrode = "\n".join(f"{weaker.value}: {weaker.decided_by}" for weaker in row.overrode)
+    return Text(row.field), Text(row.value), Text(row.decided_by), Text(overrode)

@@ -8,10 +8,9 @@ import json
 import re
 import sys
 
-from rich.table import Table
 from rich.text import Text
 
-from modalflow.cli.translate_command import console
+from modalflow.cli.tables import console, print_table
 from modalflow.translation.diagnostics import did_you_mean
 
 COLOURS = {"translated": "green", "harmless": "dim", "warned": "yellow", "refused": "bold red"}
@@ -31,11 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
         json.dump([dataclasses.asdict(row) for row in found], sys.stdout, indent=2)
         sys.stdout.write("\n")
         return 0
-    table = Table(pad_edge=False)
-    for heading in ("field", "verdict", "becomes, or why not"):
-        table.add_column(heading, overflow="fold")
+    lines = []
     for row in folded(found) if not arguments.prefix else found:
         told = ", ".join(row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
-        table.add_row(Text(row.path), Text(row.shown_verdict, style=COLOURS.get(row.verdict, "")), Text(told))
-    console().print(table)
+        lines.append((Text(row.path), Text(row.shown_verdict, style=COLOURS.get(row.verdict, "")), Text(told)))
+    print_table(console(), ("field", "verdict", "what becomes of it"), lines)
     return 0

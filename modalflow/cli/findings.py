@@ -50,22 +50,42 @@ class Finding:
         return f"{told}: {self.text}"
 
 
-def findings_of(paths: Sequence[str], site: Site, *, verbose: bool = False) -> list[Finding]:
-    """Return all findings, by file and line. Without ``paths``: of the configured bundles and template folders."""
+@dataclass(kw_only=True, slots=True)
+class Checked:
+    """How much was looked at, so that a folder without a DAG is not taken for one without a mistake."""
+
+    tasks: int = 0
+    templates: int = 0
+
+    def __str__(self) -> str:
+        told = [_counted(self.tasks, "task"), _counted(self.templates, "template")]
+        return " and ".join(filter(None, told)) or "no task and no template"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}" if number else ""
+
+
+def findings_of(paths: Sequence[str], site: Site, *, verbose: bool = False, checked: Checked | None = None) -> list[Finding]:
+    """Return all findings, by file and line. Without ``paths``: of the configured bundles and template folders.
+
+    ``checked`` is added to.
+    """
+    checked = Checked() if checked is None else checked
     found: list[Finding] = []
     if not paths:
-        found += _of_dags(load_bundles(verbose=verbose, with_examples=False), site)
+        found += _of_dags(load_bundles(verbose=verbose, with_examples=False), site, checked)
         for folder in site.folders:
-            found += _of_templates(_yaml_files(Path(folder)), site, named=False)
+            found += _of_templates(_yaml_files(Path(folder)), site, checked, named=False)
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            found += _of_dags(load_path(path, verbose=verbose), site)
-            found += _of_templates(_yaml_files(path), site, named=False)
+            found += _of_dags(load_path(path, verbose=verbose), site, checked)
+            found += _of_templates(_yaml_files(path), site, checked, named=False)
         elif path.suffix in SUFFIXES or path.suffix == ".json":
-            found += _of_templates([path], site, named=True)
+            found += _of_templates([path], site, checked, named=True)
         elif path.is_file():
-            found += _of_dags(load_path(path, verbose=verbose), site)
+            found += _of_dags(load_path(path, verbose=verbose), site, checked)
         else:
             found.append(Finding(file=text, line=None, severity=Severity.ERROR, code=NO_FILE, text="no such file or folder"))
     return _collapsed(found)
@@ -79,20 +99,22 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _of_templates(files: Iterable[Path], site: Site, *, named: bool) -> Iterator[Finding]:
+def _of_templates(files: Iterable[Path], site: Site, checked: Checked, *, named: bool) -> Iterator[Finding]:
     for document in read_files(str(file) for file in files):
+        checked.templates += document.is_translatable
         for found in translate_document(document, site.options, site.folders).translation.diagnostics:
             if named or found.code not in NOT_A_TEMPLATE:
                 yield _finding(found, document.file, None)
 
 
-def _of_dags(loaded: LoadedDags, site: Site) -> Iterator[Finding]:
+def _of_dags(loaded: LoadedDags, site: Site, checked: Checked) -> Iterator[Finding]:
     for file, text in loaded.errors.items():
         yield Finding(file=_near(file), line=_traceback_line(file, text), severity=Severity.ERROR, code=IMPORT_ERROR, text=text)
     sources: dict[str, DagSource] = {}
     for task in sorted(loaded.tasks, key=lambda task: (task.file, task.dag_id, task.task_id)):
         if not task.on_modal:
             continue
+        checked.tasks += 1
         if task.file not in sources:
             sources[task.file] = DagSource(_read(task.file))
         yield from _of_task(task, site, sources[task.file])

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from modalflow.cli.findings import Finding, findings_of
+from modalflow.cli.findings import Checked, Finding, findings_of
 from modalflow.cli.sarif import sarif_log
 from modalflow.cli.site import site_of
 from modalflow.settings import SettingsError
@@ -26,33 +26,35 @@ def run(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    found = findings_of(arguments.paths, site, verbose=arguments.verbose)
+    checked = Checked()
+    found = findings_of(arguments.paths, site, verbose=arguments.verbose, checked=checked)
     failing = {Severity.ERROR, Severity.WARNING} if arguments.strict else {Severity.ERROR}
     clean = not any(finding.severity in failing for finding in found)
     if arguments.format == "text":
-        _write_text(found)
+        _write_text(found, checked)
     elif arguments.format == "github":
         sys.stdout.write("".join(f"{annotation(finding)}\n" for finding in found))
     else:
-        data = sarif_log(found, arguments.docs) if arguments.format == "sarif" else _as_data(found, clean=clean)
+        data = sarif_log(found, arguments.docs) if arguments.format == "sarif" else _as_data(found, checked, clean=clean)
         json.dump(data, sys.stdout, indent=2)
         sys.stdout.write("\n")
     return 0 if clean else 1
 
 
-def _as_data(found: Sequence[Finding], *, clean: bool) -> dict[str, object]:
+def _as_data(found: Sequence[Finding], checked: Checked, *, clean: bool) -> dict[str, object]:
     rows = [{**dataclasses.asdict(finding), "severity": str(finding.severity)} for finding in found]
-    return {"clean": clean, "findings": rows}
+    return {"clean": clean, "checked": dataclasses.asdict(checked), "findings": rows}
 
 
-def _write_text(found: Sequence[Finding]) -> None:
+def _write_text(found: Sequence[Finding], checked: Checked) -> None:
     for finding in found:
         where = f"{finding.file}:" if finding.file is not None else ""
         where += f"{finding.line}:" if finding.line is not None else ""
         sys.stdout.write(f"{where}{' ' if where else ''}{finding.severity}: {finding.message} [{finding.code}]\n")
     counts = [(severity, sum(finding.severity is severity for finding in found)) for severity in Severity]
     told = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts if count]
-    sys.stdout.write(f"{', '.join(told) or 'nothing to say'}\n")
+    where = f" in {checked}" if checked.tasks or checked.templates or not told else ""
+    sys.stdout.write(f"{', '.join(told) or 'no findings'}{where}\n")
 
 
 def annotation(finding: Finding) -> str:

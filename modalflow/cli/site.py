@@ -39,6 +39,9 @@ def site_of(arguments: argparse.Namespace, *, with_airflow: bool = False) -> Sit
     Raises ``SettingsError``, whose text is one sentence.
     """
     given = given_options(arguments)
+    for folder in arguments.templates:
+        if not Path(folder).is_dir():
+            raise SettingsError(f"--templates {folder}: no such folder")
     settings = _airflow_settings(given) if with_airflow or arguments.airflow else read_settings(given)
     return Site(settings=settings, folders=(*settings.template_folders, *arguments.templates))
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from modalflow.cli.documents import read_files
 from modalflow.cli.site import site_of
+from modalflow.cli.tables import console, print_table
 from modalflow.cli.translating import Translated, modal_keys, path_of, translate_documents
 from modalflow.provider.explanation import rows_of
 from modalflow.settings import SettingsError
@@ -30,8 +30,6 @@ from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 
 STYLES = {"error": "bold red", "warning": "yellow", "notice": "dim"}
-NARROWEST = 100
-"""Columns of a table on something that is no terminal."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,12 +123,6 @@ def _write_yaml(results: Sequence[Translated]) -> None:
         yaml.safe_dump_all(documents, sys.stdout, sort_keys=False, allow_unicode=True, explicit_start=len(documents) > 1)
 
 
-def console() -> Console:
-    """Return a console for stdout that keeps tables readable in a pipe."""
-    plain = Console(soft_wrap=False, highlight=False)
-    return plain if plain.is_terminal else Console(soft_wrap=False, highlight=False, width=max(NARROWEST, plain.width))
-
-
 def _write_text(results: Sequence[Translated]) -> None:
     out = console()
     for result in results:
@@ -146,22 +138,16 @@ def _write_text(results: Sequence[Translated]) -> None:
 def _write_plan(out: Console, result: Translated) -> None:
     if result.translation.plan is None:
         return
-    table = Table(pad_edge=False)
-    for heading in ("Modal gets", "value", "decided by"):
-        table.add_column(heading, overflow="fold")
-    for row in rows_of(result.translation):
-        table.add_row(Text(row.field), Text(row.value), Text(row.decided_by))
-    out.print(table)
+    rows = [(Text(row.field), Text(row.value), Text(row.decided_by)) for row in rows_of(result.translation)]
+    print_table(out, ("Modal gets", "value", "decided by"), rows)
 
 
 def _write_account(out: Console, result: Translated) -> None:
     if not result.leaves:
         return
-    table = Table(pad_edge=False)
-    for heading in ("leaf", "is", "as"):
-        table.add_column(heading, overflow="fold")
+    rows = []
     for leaf in result.leaves:
         becomes = ", ".join(leaf.fields or leaf.codes)
         by = f"{becomes} by {leaf.by}" if leaf.by is not None else becomes
-        table.add_row(Text(path_of(leaf.origin)), Text(str(leaf.fate)), Text(by))
-    out.print(table)
+        rows.append((Text(path_of(leaf.origin)), Text(str(leaf.fate)), Text(by)))
+    print_table(out, ("leaf", "is", "as"), rows)

@@ -51,10 +51,14 @@ class LoadedDags:
 
 
 def load_path(path: Path, *, verbose: bool = False) -> LoadedDags:
-    """Load a file, or all DAG files of a folder. Modules beside it can be imported, as in a bundle."""
+    """Load a file, or all DAG files of a folder. Modules beside it can be imported, as in a bundle.
+
+    A file that is named is loaded even if it does not look like a DAG to Airflow, which skips such files of a folder unread.
+    """
     whole = path.resolve()
     folder = whole if whole.is_dir() else whole.parent
-    return _loaded(lambda: [_bag(whole, folder, path.stem or "dags")], verbose=verbose)
+    name, named = path.stem or "dags", whole.is_file()
+    return _loaded(lambda: [_bag(whole, folder, name, named=named)], verbose=verbose)
 
 
 def load_bundles(
@@ -77,10 +81,11 @@ def load_bundles(
     return _loaded(bags, dag_id=dag_id, verbose=verbose)
 
 
-def _bag(path: Path, folder: Path, name: str) -> Any:
+def _bag(path: Path, folder: Path, name: str, *, named: bool = False) -> Any:
     from airflow.dag_processing.dagbag import BundleDagBag  # noqa: PLC0415 - Airflow is imported where it is needed
 
-    return BundleDagBag(dag_folder=path, bundle_path=folder, bundle_name=name)
+    further = {"safe_mode": False} if named else {}
+    return BundleDagBag(dag_folder=path, bundle_path=folder, bundle_name=name, **further)
 
 
 def _loaded(bags: Callable[[], Any], *, verbose: bool, dag_id: str | None = None) -> LoadedDags:

@@ -47,7 +47,7 @@ def gpu(out: str) -> Any:
 def test_diff_lint_and_codes(pod: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = airflow(capsys, "diff", "options", pod, "--json")
     assert (code, json.loads(out)[0]["b"]) == (0, ["L4"])
-    assert airflow(capsys, "lint", pod)[:2] == (0, "nothing to say\n")
+    assert airflow(capsys, "lint", pod)[:2] == (0, "no findings in 1 template\n")
     assert airflow(capsys, "codes", "unknown-gpu")[0] == 0
     assert airflow(capsys, "codes", "unknown-gqu")[::2] == (
         1,

@@ -96,7 +96,7 @@ def test_all_findings_of_all_files_come_at_once(project: Path, capsys: pytest.Ca
         f"dags/first.py:3: error: first.one, first.two: {TOLD} [unknown-key]",
         'templates/team.yaml:4: error: first.three: spec.gpus: unknown key; did you mean "gpu"? [unknown-key]',
     ]
-    assert lines[-1] == "3 errors"
+    assert lines[-1] == "3 errors in 4 tasks and 1 template"
 
 
 def test_a_finding_as_data(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_warnings_fail_where_that_is_asked_for(project: Path, capsys: pytest.Cap
 
 def test_clean_files(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "templates" / "team.yaml").write_text(TEAM.replace("gpus", "gpu"))
-    assert run(capsys, "templates") == (0, "nothing to say\n")
+    assert run(capsys, "templates") == (0, "no findings in 1 template\n")
     code, findings = found(capsys, "templates/service.yaml")
     assert (code, [finding["code"] for finding in findings]) == (0, ["no-pod"]), "it was named, so it is told of"
 
@@ -288,5 +288,24 @@ def test_airflow_s_twin_in_a_fresh_home(project: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stdout.endswith("2 errors\n")
+    assert done.stdout.endswith("2 errors in 4 tasks\n")
     assert not (home / "airflow.db").exists()
+
+
+def test_a_named_file_is_read_whatever_it_looks_like(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Airflow skips Python files without the words "dag" and "airflow"; the mistake is most likely what keeps them out."""
+    (project / "half.py").write_text("def (\n")
+    code, out = run(capsys, "half.py")
+    assert code == 1
+    assert out.startswith("half.py:1: error: Traceback (most recent call last):")
+    assert out.endswith("SyntaxError: invalid syntax [import-error]\n1 error\n")
+
+
+def test_nothing_that_was_looked_at_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "empty").mkdir()
+    assert run(capsys, "empty") == (0, "no findings in no task and no template\n")
+
+
+def test_a_folder_of_templates_that_is_not_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "templates", "--templates", "nowhere"]) == 1
+    assert capsys.readouterr().err == "--templates nowhere: no such folder\n"
