@@ -153,9 +153,10 @@ class PodVolumes:
 
     def _mount(self, piece: Piece, entry: dict[str, Any], place: Place) -> Mount | None:
         known(entry, _MOUNT, place)
-        path = entry.get("mountPath")
-        if not isinstance(path, str) or not _is_path(path) or path == RESERVED or path.startswith(RESERVED + "/"):
-            place.at("mountPath").error("bad-mount-path", f"expected an absolute path of the task's own, got {shown(path)}")
+        path = _normal(entry.get("mountPath"))
+        if path is None or path == RESERVED or path.startswith(RESERVED + "/"):
+            asked = shown(entry.get("mountPath"))
+            place.at("mountPath").error("bad-mount-path", f"expected an absolute path of the task's own, got {asked}")
             return None
         if entry.get("mountPropagation") not in {None, "None"}:
             place.at("mountPropagation").error("refused-field", "a sandbox shares no mounts with a host", "remove it")
@@ -176,7 +177,7 @@ class PodVolumes:
         if not isinstance(sub_path, str) or sub_path.startswith("/") or ".." in sub_path.split("/"):
             place.error("bad-sub-path", f"expected a path inside the volume, got {shown(sub_path)}", "write it without '..'")
             return None
-        return Mount(piece, posixpath.normpath(path), sub_path.strip("/"), entry.get("readOnly") is True)
+        return Mount(piece, path, sub_path.strip("/"), entry.get("readOnly") is True)
 
     # -- volumes
 
@@ -417,8 +418,12 @@ def known(content: dict[str, Any], names: tuple[str, ...], place: Place) -> None
             place.at(field).error("unknown-field", "Kubernetes has no such field", did_you_mean(field, names))
 
 
-def _is_path(path: str) -> bool:
-    return path.startswith("/") and path.isprintable() and ".." not in path.split("/") and path != "/"
+def _normal(path: object) -> str | None:
+    """Return an absolute path in its shortest form, ``None`` if it is none, or the root."""
+    if not isinstance(path, str) or not path.startswith("/") or not path.isprintable() or ".." in path.split("/"):
+        return None
+    short = "/" + posixpath.normpath(path).lstrip("/")
+    return None if short == "/" else short
 
 
 def _plan(mount: Mount, target: ClaimSource, *, read_only: bool) -> VolumePlan:

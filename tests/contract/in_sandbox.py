@@ -39,6 +39,9 @@ def work():
     names = json.loads(os.environ["LOOK_AT"])
     seen = {"env": {n: os.environ.get(n) for n in names["env"]}, "files": {p: look(p) for p in names["files"]}}
     seen["user"] = [os.getuid(), os.getgid(), sorted(os.getgroups())]
+    seen["folder"] = os.getcwd().removeprefix(root)
+    seen["links"] = {p: os.readlink(root + p).removeprefix(root) for p in names.get("links", ())}
+    seen["owners"] = {p: [os.stat(root + p).st_uid, os.stat(root + p).st_gid] for p in names.get("owners", ())}
     for path, text in names.get("write", {}).items():
         with open(root + path, "w") as file:
             file.write(text)
@@ -77,6 +80,7 @@ def run(
     secrets: Mapping[str, dict[str, str]] | None = None,
     volumes: tuple[str, ...] = (),
     program: str = PROGRAM,
+    gpu: str | None = None,
 ) -> tuple[int, str, str]:
     """Run the plan in the emulator; return exit code, stdout and stderr."""
 
@@ -87,7 +91,7 @@ def run(
             for name in volumes:
                 await modal.Volume.objects.create.aio(name, client=client)
             argv = ["python", "-c", program]
-            sandbox_id = await gateway.create(plan, name=str(uuid.uuid4()), gpu=None, argv=argv, secret_env={})
+            sandbox_id = await gateway.create(plan, name=str(uuid.uuid4()), gpu=gpu, argv=argv, secret_env={})
             sandbox = await modal.Sandbox.from_id.aio(sandbox_id, client=client)
             await sandbox.wait.aio(raise_on_termination=False)
             return sandbox.returncode or 0, await sandbox.stdout.read.aio(), await sandbox.stderr.read.aio()
