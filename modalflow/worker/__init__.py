@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-_JOINED = re.compile(r"^from modalflow\.worker\.(\w+) import .*\n", re.MULTILINE)
+_JOINED = re.compile(r"^from modalflow\.worker\.(\w+) import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 """A line that the text of that file stands in for: a sandbox has no modalflow."""
 _FUTURE = "from __future__ import annotations\n"
 

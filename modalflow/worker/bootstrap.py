@@ -19,208 +19,41 @@ import gc
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from modalflow.worker.errors import EXIT_NOT_SET_UP, SetUpError
+from modalflow.worker.api_failures import api_failure
+from modalflow.worker.errors import (
+    EXIT_AIRFLOW_UNUSABLE,
+    EXIT_CRASHED,
+    EXIT_NOT_SET_UP,
+    EXIT_REPORTED,
+    EXIT_SIGTERM,
+    EXIT_WORKLOAD_UNREADABLE,
+    Failure,
+    SetUpError,
+)
 from modalflow.worker.set_up import SetUp
+from modalflow.worker.task_log import LOG_FOLDER, Log
+from modalflow.worker.workload import WORKLOAD, hide_workload, inherited_workload, stdin_is_ready, workload_from_stdin
 
-STARTED = time.monotonic()
-
-EXIT_REPORTED = 0
-"""The supervisor has told Airflow how the task ended, whatever the end was."""
-EXIT_CRASHED = 1
-"""Anything not foreseen; a traceback is on stderr."""
-EXIT_WORKLOAD_UNREADABLE = 64
-EXIT_NO_WORKLOAD = 65
-"""Nothing came on stdin within the hand-over timeout."""
-EXIT_AIRFLOW_UNUSABLE = 66
-"""Airflow cannot be imported here, or is another minor version than the scheduler's."""
-EXIT_START_REFUSED = 67
-"""Airflow's API did not let the task start: it runs elsewhere, was cleared or removed, or the token is too old."""
-EXIT_API_UNREACHABLE = 68
-EXIT_SIGTERM = 143
-"""Ended by SIGTERM before the task ran; while it runs, Airflow's supervisor forwards the signal to it."""
-
-WORKLOAD = "MODALFLOW_WORKLOAD"
-WORKLOAD_FD = "MODALFLOW_WORKLOAD_FD"
-HANDOVER_TIMEOUT = "MODALFLOW_HANDOVER_TIMEOUT"
 LAUNCH_ID = "MODALFLOW_LAUNCH_ID"
 LOG_PATH = "MODALFLOW_LOG_PATH"
 AIRFLOW_VERSION = "MODALFLOW_AIRFLOW_VERSION"
-LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 SUMMARY = "MODALFLOW_SUMMARY"
 """What Modal was asked for and who decided it: the first line of the task's log."""
 SANDBOX_ID = "MODAL_SANDBOX_ID"
 """Set by Modal in every sandbox."""
 
-DEFAULT_HANDOVER_TIMEOUT = 60.0
 FLUSH_MILLISECONDS = 5_000
 """Longest time that metrics may take to leave at the end; without an exporter it is none."""
-PIPE_BYTES = 16 * 1024
-"""What a pipe surely holds without a reader (macOS); Linux has memfd and no such bound."""
-COPY_BYTES = 256 * 1024
-SERVER_ERROR = 500
 HOSTNAME_MODULE = "_modalflow_sandbox"
-
-
-class Failure(Exception):
-    """The workload cannot be run; ``code`` is the exit code, the text one readable sentence."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class Log:
-    """The task's log file: what the bootstrap itself has to say goes there, and all of it is copied to stdout.
-
-    Lines said before the file is known are kept and written once it is; they are on stderr at once, in readable form, and
-    so are later ones that tell of trouble.
-    ``secret`` is cut out of every line. ``copied`` says whether there is a copy. It is byte for byte: Airflow merges the
-    lines of several sources and drops what is equal, and its own second logger for stdout gives the lines of ``print``
-    another timestamp (3.3.2).
-    """
-
-    def __init__(self) -> None:
-        self.path: str | None = None
-        self.secret = ""
-        self.copied = True
-        self._kept: list[str] = []
-        self._start = 0
-        self._file: Any = None
-
-    def say(self, level: str, text: str) -> None:
-        """Write one line at ``level`` (error, warning, info)."""
-        if self.secret:
-            text = text.replace(self.secret, "***")
-        if level != "info" or self.path is None:
-            print(f"modalflow: {text}", file=sys.stderr, flush=True)
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
-        self._kept.append(json.dumps({"timestamp": stamp, "level": level, "event": text, "logger": "modalflow"}))
-        self._write()
-
-    def goes_to(self, path: str) -> None:
-        """Name the task's log file, absolute. What earlier sandboxes of the same try wrote there is not copied."""
-        if self.path is not None:  # another user may not write the first one
-            self.copy()
-            self._file, self._start = None, 0
-        self.path = path
-        with contextlib.suppress(FileNotFoundError):
-            self._start = os.stat(path).st_size
-        self._write()
-
-    def places(self) -> list[str]:
-        """Return the log file and its folders, up to the log folder: what another user needs to go on with it."""
-        found = [] if self.path is None else [self.path]
-        top = os.environ.get(LOG_FOLDER) or ""
-        while found and found[-1] != top and len(found[-1]) > len(top):
-            found.append(os.path.dirname(found[-1]))
-        return [path for path in found if os.path.exists(path)]
-
-    def copy(self) -> None:
-        """Copy to stdout what was appended since the last time. Lines are whole: this process alone writes the file.
-
-        Never raises, for it is called within Airflow's supervisor: if stdout is gone, the file is enough.
-        """
-        if not self.copied or self.path is None:
-            return
-        try:
-            if self._file is None:
-                self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - open to the end of the program
-                self._file.seek(self._start)
-            while part := self._file.read(COPY_BYTES):
-                sys.stdout.buffer.write(part)
-            sys.stdout.buffer.flush()
-        except FileNotFoundError:
-            return  # nothing was logged yet
-        except (OSError, ValueError) as error:
-            self.copied = False
-            if self._file is not None:
-                self._file.close()
-            self.say("warning", f"the log is no longer copied to stdout ({error})")
-
-    def _write(self) -> None:
-        if self.path is None or not self._kept:
-            return
-        try:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write("".join(line + "\n" for line in self._kept))
-        except OSError as error:
-            print(f"modalflow: cannot write {self.path}: {error.strerror}", file=sys.stderr, flush=True)
-        self._kept = []
 
 
 log = Log()
 
 
 # --- the workload -----------------------------------------------------------------------------------------------------------
-
-
-def hide_workload() -> NoReturn:
-    """Start this program again without the workload in its environment.
-
-    ``/proc/<pid>/environ`` shows what a process image was started with for as long as it lives, and the task could read it.
-    The new image finds the workload on an inherited anonymous file.
-    """
-    environment = dict(os.environ)
-    payload = environment.pop(WORKLOAD).encode()
-    environment[WORKLOAD_FD] = str(anonymous_file(payload))
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
-
-
-def anonymous_file(payload: bytes) -> int:
-    """Return an inheritable descriptor from which ``payload`` can be read and that has no name anywhere."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("workload", 0)
-        with open(fd, "wb", closefd=False) as file:
-            file.write(payload)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
-    if len(payload) > PIPE_BYTES:
-        text = f"this system has no memfd, and a workload of {len(payload)} bytes does not fit a pipe"
-        raise Failure(EXIT_WORKLOAD_UNREADABLE, text)
-    read, write = os.pipe()
-    os.write(write, payload)
-    os.close(write)
-    os.set_inheritable(read, True)  # noqa: FBT003
-    return read
-
-
-def inherited_workload() -> bytes | None:
-    """Return the workload that ``hide_workload`` left, or ``None`` when it comes on stdin."""
-    fd = os.environ.pop(WORKLOAD_FD, None)
-    if fd is None:
-        return None
-    with open(int(fd), "rb") as file:
-        return file.read()
-
-
-def stdin_is_ready(seconds: float) -> bool:
-    """Tell whether stdin has bytes or its end, waiting at most ``seconds``."""
-    import select
-
-    return bool(select.select([0], [], [], max(0.0, seconds))[0])
-
-
-def workload_from_stdin() -> bytes:
-    """Read stdin to its end, at most until the hand-over timeout, counted from the start of this program."""
-    timeout = float(os.environ.get(HANDOVER_TIMEOUT) or DEFAULT_HANDOVER_TIMEOUT)
-    received = bytearray()
-    # One look is always taken: importing Airflow from a cold disk may have used the time up while the bytes lie ready.
-    while stdin_is_ready(STARTED + timeout - time.monotonic()):
-        part = os.read(0, 65536)
-        if part:
-            received += part
-        elif received:
-            return bytes(received)
-        else:
-            raise Failure(EXIT_NO_WORKLOAD, "stdin was closed without a workload")
-    got = f"{len(received)} bytes came, and no end" if received else "nothing came"
-    raise Failure(EXIT_NO_WORKLOAD, f"no workload on stdin within {timeout:g} s ({got})")
 
 
 def decode(raw: bytes) -> dict[str, Any]:
@@ -485,59 +318,6 @@ def set_title(title: str) -> None:
     except ImportError:
         return
     setproctitle(title)
-
-
-def api_failure(error: BaseException, server: str) -> Failure | None:
-    """Return what an exception of the supervisor says about the execution API, or ``None`` if it says nothing."""
-    import urllib.parse
-
-    import httpx
-
-    parts = urllib.parse.urlsplit(server)
-    # Not the whole URL: behind the relay its path is a secret.
-    api = f"the execution API at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    found = next((one for one in chain_of(error) if isinstance(one, (httpx.HTTPStatusError, httpx.RequestError))), None)
-    if found is None:
-        return None
-    starting = not request_path(found) or request_path(found).endswith("/run")
-    if isinstance(found, httpx.RequestError):
-        what = "could not be reached" if starting else "could not be reached when the task had ended"
-        return Failure(EXIT_API_UNREACHABLE, f"{api} {what} ({type(found).__name__}: {found})")
-    status = found.response.status_code
-    said = str(getattr(found, "detail", None) or found.response.reason_phrase)[:300]
-    if status >= SERVER_ERROR:
-        return Failure(EXIT_API_UNREACHABLE, f"{api} failed ({status}: {said})")
-    if starting:
-        why = REFUSALS.get(status, "it was refused")
-        return Failure(EXIT_START_REFUSED, f"Airflow did not let the task start: {why} ({status}: {said})")
-    return Failure(EXIT_CRASHED, f"{api} refused a report about the task ({status}: {said})")
-
-
-REFUSALS = {
-    401: "the token was not accepted",
-    403: (
-        "the token was not accepted, as when scheduler and API server differ in [api_auth] jwt_secret (each makes up its own "
-        "where none is set), or when it is older than [scheduler] task_queued_timeout"
-    ),
-    404: "it is not there any more, as after a clear",
-    409: "it runs or ended elsewhere",
-    410: "it was replaced by a newer try",
-}
-
-
-def chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those it came from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def request_path(error: Any) -> str:
-    """Return the path that an HTTP error was about, or nothing where the request never came to be."""
-    try:
-        return str(error.request.url.path)
-    except RuntimeError:
-        return ""
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------------

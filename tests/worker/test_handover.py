@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.worker import bootstrap, bootstrap_source
+from modalflow.worker.errors import Failure
 from tests.worker.conftest import RunSandbox
 
 BARE = (sys.executable, "-S")
@@ -114,7 +115,7 @@ def test_sigterm_before_the_task_runs_ends_it(env: dict[str, str]) -> None:
 
 def test_a_python_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(sys, "orig_argv")  # new in 3.10
-    with pytest.raises(bootstrap.Failure) as failure:
+    with pytest.raises(Failure) as failure:
         bootstrap.work()
     assert (failure.value.code, str(failure.value)) == (
         66,

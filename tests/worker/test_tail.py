@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from modalflow.worker import bootstrap
+from modalflow.worker.task_log import Log
 
 
 class StillRunning(Exception):
@@ -83,7 +84,7 @@ def test_otherwise_it_waits_as_airflow_does(open_sockets: list[str], exit_code: 
 def test_another_supervisor_is_left_alone_and_it_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "log", bootstrap.Log())
+    monkeypatch.setattr(bootstrap, "log", Log())
 
     class WatchedSubprocess:
         def _service_subprocess(self) -> None: ...
@@ -103,7 +104,7 @@ def test_a_closed_stdout_does_not_reach_the_supervisor(
     os.close(read)
     with open(write, "w") as stdout:  # noqa: PTH123 - a descriptor
         monkeypatch.setattr(sys, "stdout", stdout)
-        log = bootstrap.Log()
+        log = Log()
         log.goes_to(str(tmp_path / "attempt=1.log"))
         log.copy()  # there is no file yet
         (tmp_path / "attempt=1.log").write_text("a line\n")
