@@ -40,6 +40,11 @@ _OF_ALL_MACHINES = frozenset(
     | {"kubernetes.io/arch", "beta.kubernetes.io/arch", "kubernetes.io/os", "beta.kubernetes.io/os", "kubernetes.io/hostname"}
 )
 _LARGEST = 10_000_000
+_OF_SOME_GPUS = (
+    *("nvidia.com/mig", "nvidia.com/mps.", "nvidia.com/vgpu.", "nvidia.com/gpu.deploy.", "nvidia.com/gpu.replicas"),
+    *("nvidia.com/gpu.sharing-strategy", "nvidia.com/gpu.mode", "cloud.google.com/gke-gpu-driver-version"),
+)
+"""Starts of labels about how a GPU is shared or managed: a machine without one of them may well have GPUs."""
 
 
 class Strength(IntEnum):
@@ -158,7 +163,10 @@ class Wish:
         elif key in MANUFACTURER_KEYS and "nvidia" in {value.lower() for value in values}:
             place.error("gpu-not-on-modal", f"excludes {text}: Modal has NVIDIA GPUs only", "remove it")
         elif key in VAGUE_KEYS and key not in COUNT_KEYS and "true" in {value.lower() for value in values}:
-            self._forbid_gpu(place)
+            if key.startswith(_OF_SOME_GPUS):
+                place.notice("no-effect", "this is how a sandbox is anyway")
+            else:
+                self._forbid_gpu(place)
         elif key in INSTANCE_KEYS:
             place.notice("no-effect", f"has no effect: it excludes the machine {text}, not a GPU model")
         else:
@@ -189,7 +197,7 @@ class Wish:
         place = self._place(piece)
         if key in _OF_ALL_MACHINES:
             place.error("refused-field", f"every machine has {key}", "remove it")
-        elif key != TPU_KEY and key not in ACCELERATOR_KEYS and is_gpu_key(key):
+        elif key != TPU_KEY and key not in ACCELERATOR_KEYS and is_gpu_key(key) and not key.startswith(_OF_SOME_GPUS):
             self._forbid_gpu(place)
         else:
             place.notice("no-effect", "this is how a sandbox is anyway")
@@ -228,6 +236,9 @@ class Wish:
             left_out = _either(tuple(value for value, _ in lacking))
             place.notice("alternative-not-on-modal", f"Modal has no {left_out}; the other values remain")
         models = union(match for _, match in usable)
+        if not models and key in VAGUE_KEYS and not key.startswith(_OF_SOME_GPUS) and _are_no(values):
+            self._forbid_gpu(place)
+            return
         if not models:
             place.notice("no-effect", f"has no effect: {key}={text} names no GPU model")
             return
@@ -302,6 +313,10 @@ class Wish:
                 return
             regions, piece = both, self.regions[1] if len(both) == len(self.regions[0]) else piece
         self.regions = regions, piece
+
+
+def _are_no(values: Values) -> bool:
+    return all(value.lower() in {"false", "0", "no"} for value in values)
 
 
 def substitute(text: str, models: Values, reason: str, place: Place, substitution: GpuSubstitution) -> None:

@@ -77,6 +77,8 @@ class ChosenGpu:
 
 _OF_THE_MODEL = frozenset({"gpu-not-on-modal", "unknown-gpu", "no-gpu-fits", "gpu-conflict", "unknown-claim"})
 """Errors of a pod about which GPU it wants."""
+_OF_THE_KEY = frozenset({"unknown-gpu", "bad-gpu", "bad-gpu-count"})
+"""Errors of a ``gpu`` key, which would have named a model."""
 
 
 def overruled(finding: Diagnostic, by: Place) -> Diagnostic:
@@ -129,6 +131,9 @@ def _of_pod(pod: PodGpu, limit: Place) -> ChosenGpu | None:
     if pod.slice:
         size = model_of(pod.slice[0]).memory
         alike = [name for name in pod.models if pod.strength is Strength.NAMES and model_of(name).memory == size]
+        if pod.label is not None and pod.strength is Strength.NAMES and not alike and not set(pod.slice) & set(pod.models):
+            message = f"is not what the limit's slice comes to: {' or '.join(pod.slice)} is used"
+            pod.label.warn("gpu-substituted", message, 'write {"modal": {"gpu": MODEL}} for another')
         return _chosen(pod, alike or pod.slice, limit, limit)
     if pod.strength >= Strength.NAMES:
         return _chosen(pod, pod.models, pod.label or limit, limit)
@@ -237,7 +242,7 @@ def _default_name(options: TranslationOptions, findings: list[Diagnostic]) -> st
 def _default_gpu(pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic], limit: Place) -> ChosenGpu:
     place = Place(OPTIONS, ("default_gpu",), findings)
     if options.default_gpu is None:
-        if not pod.refused:
+        if not pod.refused and not any(found.code in _OF_THE_KEY for found in findings):
             limit.error(
                 "gpu-without-model",
                 "no GPU model is named, and [modal_executor] default_gpu is not set",
