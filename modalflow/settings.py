@@ -8,23 +8,38 @@ what Airflow shows in ``airflow config list`` and what ``docs/reference/options.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+from modalflow.option_texts import (
+    one_of,
+    read_boolean,
+    read_bound,
+    read_claims,
+    read_config_maps,
+    read_count,
+    read_count_or_none,
+    read_functions,
+    read_json_list,
+    read_json_object,
+    read_json_or_text,
+    read_name,
+    read_name_map,
+    read_names,
+    read_namespaces,
+    read_seconds,
+    read_secret_sources,
+    read_text,
+)
 from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
-from modalflow.translation.env import NAME, variable_of
-from modalflow.translation.function_plan import DISK, FunctionTarget
 from modalflow.translation.gpu_requests import read_gpu
 from modalflow.translation.gpus import GpuRequest
-from modalflow.translation.images import read_image
-from modalflow.translation.inputs import ClaimSource, FieldPattern, SecretSource, TranslationOptions
+from modalflow.translation.inputs import FieldPattern, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
 from modalflow.translation.pod_sidecars import KNOWN
-from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
 SECTION = "modal_executor"
@@ -34,169 +49,6 @@ T = TypeVar("T")
 
 class SettingsError(ValueError):
     """An option that cannot be used; the text names section, option, value and what to write."""
-
-
-def _text(raw: str) -> str:
-    return raw
-
-
-def _name(raw: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", raw.strip()):
-        raise ValueError
-    return raw.strip()
-
-
-def _count(raw: str) -> int:
-    """Read a whole number of 1 or more."""
-    value = int(raw)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _count_or_none(raw: str) -> int:
-    """Read a whole number of 0 or more."""
-    value = int(raw)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def _seconds(raw: str) -> float:
-    value = float(raw)
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
-
-
-def _bound(raw: str) -> float:
-    """Read seconds, more than none: a bound of 0 would end everything at once."""
-    value = _seconds(raw)
-    if value == 0:
-        raise ValueError
-    return value
-
-
-def _boolean(raw: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    return known[raw.strip().lower()]
-
-
-def _json_object(raw: str) -> dict[str, object]:
-    value = json.loads(raw)
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
-
-
-def _json_list(raw: str) -> list[object]:
-    value = json.loads(raw)
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _json_or_text(raw: str) -> object:
-    """Read a list, object or number where the text is JSON, else the text itself (``us-east``, ``64Gi``)."""
-    try:
-        return json.loads(raw)
-    except json.JSONDecodeError:
-        return raw
-
-
-def _names(raw: str) -> list[str]:
-    """Read a comma-separated list of names."""
-    return [part.strip() for part in raw.split(",") if part.strip()]
-
-
-def _text_in(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError
-    return value
-
-
-def _name_map(raw: str) -> dict[str, str]:
-    return {name: _text_in(value) for name, value in _json_object(raw).items()}
-
-
-def _claims(raw: str) -> dict[str, ClaimSource]:
-    found = {}
-    for claim, target in _name_map(raw).items():
-        volume, _, folder = target.partition("/")
-        if ".." in folder.split("/") or not volume:
-            raise ValueError
-        found[claim] = ClaimSource(volume=volume, sub_path=folder.strip("/") or None)
-    return found
-
-
-def _secret_source(value: object, field: str) -> SecretSource:
-    """Read ``name``, or ``{field: name, "keys": [...]}`` with the keys as a list, or as a map to the variables that hold them."""
-    if not isinstance(value, dict):
-        return SecretSource(name=_text_in(value))
-    if not set(value) <= {field, "keys"}:
-        raise ValueError
-    keys = value.get("keys")
-    if isinstance(keys, list):
-        keys = {_text_in(key): variable_of(key) for key in keys}
-    elif isinstance(keys, dict):
-        keys = {key: _text_in(variable) for key, variable in keys.items()}
-    elif keys is not None:
-        raise TypeError
-    if not all(NAME.fullmatch(variable) for variable in (keys or {}).values()):
-        raise ValueError
-    return SecretSource(name=_text_in(value.get(field)), keys=keys)
-
-
-def _secret_sources(raw: str) -> dict[str, SecretSource]:
-    return {name: _secret_source(value, "name") for name, value in _json_object(raw).items()}
-
-
-def _config_maps(raw: str) -> dict[str, str | SecretSource]:
-    found: dict[str, str | SecretSource] = {}
-    for name, value in _json_object(raw).items():
-        found[name] = _secret_source(value, "secret") if isinstance(value, dict) else _text_in(value)
-        if isinstance(value, str) and not value.startswith("/"):
-            raise ValueError
-    return found
-
-
-def _functions(raw: str) -> dict[str, FunctionTarget]:
-    return {name: _function(value) for name, value in _json_object(raw).items()}
-
-
-def _function(value: object) -> FunctionTarget:
-    if not isinstance(value, dict) or not set(value) <= {"app", "function", "image", "disk"}:
-        raise ValueError
-    findings: list[Diagnostic] = []
-    place = Place(OPTIONS_ROOT, ("functions",), findings)
-    disk = read_disk(value["disk"], place) if "disk" in value else DISK
-    image = read_image(value.get("image", "auto"), place)
-    if disk is None or image is None:
-        raise ValueError
-    app, function = _name(_text_in(value.get("app"))), _name(_text_in(value.get("function")))
-    return FunctionTarget(app=app, function=function, image=image, disk=disk)
-
-
-def _namespaces(raw: str) -> dict[str, Home]:
-    """Read ``ENVIRONMENT/APP`` by namespace; an empty part is modalflow's own."""
-    found: dict[str, Home] = {}
-    for name, text in _json_object(raw).items():
-        if not isinstance(text, str) or (text and text.count("/") != 1):
-            raise ValueError
-        environment, _, app = text.partition("/")
-        found[name] = Home(environment=_name(environment) if environment else None, app=_name(app) if app else None)
-    return found
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(raw: str) -> str:
-        value = raw.strip().lower()
-        if value not in choices:
-            raise ValueError
-        return value
-
-    read.__doc__ = " or ".join(choices)
-    return read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,86 +73,88 @@ class Option:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option(name="app_name", default="modalflow", read=_text, expects="a Modal App name",
+    Option(name="app_name", default="modalflow", read=read_text, expects="a Modal App name",
            description="Modal App that the sandboxes belong to; created if missing."),
-    Option(name="environment", read=_text, expects="a Modal environment name", example="main",
+    Option(name="environment", read=read_text, expects="a Modal environment name", example="main",
            description="Modal environment; empty means the one that the credentials default to."),
-    Option(name="namespaces", read=_namespaces, expects="a JSON object of names to ENVIRONMENT/APP",
+    Option(name="namespaces", read=read_namespaces, expects="a JSON object of names to ENVIRONMENT/APP",
            example='{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}',
            description="Where the tasks of a pod's `metadata.namespace`, or of the key `namespace`, run: a Modal environment and "
                        "an App in it. Either side may be empty: it is `environment` or `app_name` then. Secrets, Volumes and the "
                        "registry's Secret are looked up in that environment; modalflow's own Volumes stay where they are. Keep "
                        "an entry until its tasks have ended: running sandboxes are looked for in all of these."),
-    Option(name="deployment", default="airflow", read=_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
+    Option(name="deployment", default="airflow", read=read_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
            description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
                        "a sandbox is ours only if this and its launch id both match."),
-    Option(name="image", default="auto", read=_text, expects="auto, or an image reference", task_key=True,
+    Option(name="image", default="auto", read=read_text, expects="auto, or an image reference", task_key=True,
            example="ghcr.io/me/airflow@sha256:...",
            description="Image of tasks that name none. `auto` is Modal's debian_slim with exactly the Airflow distributions "
                        "that the scheduler has."),
-    Option(name="cpu", read=_json_or_text, expects="physical cores", task_key=True, example="0.5",
+    Option(name="cpu", read=read_json_or_text, expects="physical cores", task_key=True, example="0.5",
            description="Physical cores (one is two vCPUs), or [request, limit]. Empty leaves Modal's default of 0.125."),
-    Option(name="memory", read=_json_or_text, expects="MiB or a quantity", task_key=True, example="2Gi",
+    Option(name="memory", read=read_json_or_text, expects="MiB or a quantity", task_key=True, example="2Gi",
            description="Memory in MiB, or a quantity, or [request, limit]. An Airflow task process needs about 200 MiB before "
                        "user code; Modal's own default request is 128 MiB.", default="512"),
-    Option(name="env", read=_json_object, expects="a JSON object", task_key=True, quotable=False,
+    Option(name="env", read=read_json_object, expects="a JSON object", task_key=True, quotable=False,
            example='{"HF_HOME": "/models"}', description="Environment variables of every task."),
-    Option(name="secrets", read=_names, expects="comma-separated names", task_key=True, example="huggingface,warehouse",
+    Option(name="secrets", read=read_names, expects="comma-separated names", task_key=True, example="huggingface,warehouse",
            description="Modal Secrets that every task gets."),
-    Option(name="volumes", read=_json_object, expects="a JSON object", task_key=True, example='{"/models": "models"}',
+    Option(name="volumes", read=read_json_object, expects="a JSON object", task_key=True, example='{"/models": "models"}',
            description="Modal Volumes of every task: mount path to Volume name."),
-    Option(name="region", read=_json_or_text, expects="a region or a JSON list", task_key=True, example="us-east",
+    Option(name="region", read=read_json_or_text, expects="a region or a JSON list", task_key=True, example="us-east",
            description="Where tasks may run. Naming a region raises Modal's price."),
-    Option(name="cloud", read=_text, expects="aws, gcp, oci or auto", task_key=True, description="Cloud provider of every task."),
-    Option(name="workdir", read=_text, expects="an absolute path", task_key=True, description="Working directory of every task."),
-    Option(name="oidc", read=_boolean, expects="True or False", task_key=True, example="True",
+    Option(name="cloud", read=read_text, expects="aws, gcp, oci or auto", task_key=True,
+           description="Cloud provider of every task."),
+    Option(name="workdir", read=read_text, expects="an absolute path", task_key=True,
+           description="Working directory of every task."),
+    Option(name="oidc", read=read_boolean, expects="True or False", task_key=True, example="True",
            description="Give every task a token of its identity, signed by Modal, in MODAL_IDENTITY_TOKEN. Clouds that trust "
                        "Modal's OIDC provider exchange it for a role."),
-    Option(name="tags", read=_json_object, expects="a JSON object", task_key=True, example='{"team": "ml"}',
+    Option(name="tags", read=read_json_object, expects="a JSON object", task_key=True, example='{"team": "ml"}',
            description="Tags of every sandbox, beside modalflow's own."),
-    Option(name="timeout", default="24h", read=_json_or_text, expects="seconds or a duration", task_key=True, example="6h",
+    Option(name="timeout", default="24h", read=read_json_or_text, expects="seconds or a duration", task_key=True, example="6h",
            description="Longest life of a task's sandbox that sets none itself. Modal ends it then; Modal's maximum is 24 h and "
                        "its own default, 300 s, would cut tasks short."),
-    Option(name="backend", read=_one_of("sandbox", "function", "auto"), expects="sandbox, function or auto", task_key=True,
+    Option(name="backend", read=one_of("sandbox", "function", "auto"), expects="sandbox, function or auto", task_key=True,
            description="What tasks become that do not say it. Empty: `sandbox`. `auto`: a call of a deployed Function where "
                        "one of `functions` can do it, which this version plans and does not make."),
-    Option(name="functions", read=_functions, expects="a JSON object of names to objects with app, function and image",
+    Option(name="functions", read=read_functions, expects="a JSON object of names to objects with app, function and image",
            example='{"default": {"app": "modalflow", "function": "Runner.run"}, '
                    '"etl": {"app": "modalflow", "function": "Etl.run", "image": "ghcr.io/me/etl:3", "disk": "1Ti"}}',
            description="Deployed Functions that run tasks, one for each image: `image` (`auto` if absent) is what it was "
                        "deployed with, `disk` its ephemeral_disk. Deploy them without GPU, Secrets, Volumes, region and "
                        "cloud: a call can add those and take none away."),
-    Option(name="default_gpu", read=_text, expects="a GPU name", example="L4",
+    Option(name="default_gpu", read=read_text, expects="a GPU name", example="L4",
            description="GPU model for a pod that limits nvidia.com/gpu without naming a model. Empty: such a task is refused "
                        "with the list of choices, never guessed."),
-    Option(name="gpu_substitution", default="never", read=_one_of("never", "nearest"), expects="never or nearest",
+    Option(name="gpu_substitution", default="never", read=one_of("never", "nearest"), expects="never or nearest",
            description="What becomes of a GPU that Modal does not rent (a V100, a MIG slice). `never`: the task is refused, and "
                        "the error lists the nearest models. `nearest`: the first of them is used, with a warning."),
-    Option(name="labels", read=_json_object, expects="a JSON object of KEY=VALUE to an object with gpu",
+    Option(name="labels", read=read_json_object, expects="a JSON object of KEY=VALUE to an object with gpu",
            example='{"pool=training": {"gpu": ["H100", "A100-80GB"]}, "pool=cpu": {}}',
            description="The site's own node labels: which GPU model a `nodeSelector` entry or an affinity expression of that "
                        "label means. They come before everything that modalflow knows of labels. An empty object: the label says "
                        "nothing of GPUs."),
-    Option(name="resource_claims", read=_json_object, expects="a JSON object of names to an object with gpu",
+    Option(name="resource_claims", read=read_json_object, expects="a JSON object of names to an object with gpu",
            example='{"single-gpu": {"gpu": "H100"}, "two-gpus": {"gpu": "A100-80GB:2"}}',
            description="What the device claims of pods are: by the name of the ResourceClaim or ResourceClaimTemplate, the GPUs "
                        "that it stands for. Claims live in the cluster, where modalflow cannot read them."),
-    Option(name="gpu_wait", default="480", read=_seconds, expects="seconds",
+    Option(name="gpu_wait", default="480", read=read_seconds, expects="seconds",
            description="Seconds that a task waits for GPU capacity, over all its candidates together. Less than Airflow's "
                        "[scheduler] task_queued_timeout (600), or Airflow takes the task back while it still waits."),
-    Option(name="allow_long_gpu_wait", default="False", read=_boolean, expects="True or False",
+    Option(name="allow_long_gpu_wait", default="False", read=read_boolean, expects="True or False",
            description="Start although gpu_wait is more than [scheduler] task_queued_timeout."),
-    Option(name="default_template", read=_text, expects="a template name", example="cpu",
+    Option(name="default_template", read=read_text, expects="a template name", example="cpu",
            description="Template of every task, below what the task says itself."),
-    Option(name="queue_templates", read=_json_object, expects="a JSON object", example='{"gpu": "gpu-inference"}',
+    Option(name="queue_templates", read=read_json_object, expects="a JSON object", example='{"gpu": "gpu-inference"}',
            description="Template by Airflow queue: the task's `queue=` chooses it."),
-    Option(name="pod_template_file", read=_text, expects="a path", example="/opt/airflow/pod_template.yaml",
+    Option(name="pod_template_file", read=read_text, expects="a path", example="/opt/airflow/pod_template.yaml",
            description="KubernetesExecutor's pod template, used as it is as the weakest template."),
-    Option(name="claims", read=_claims, expects="a JSON object of claim names to Modal Volumes",
+    Option(name="claims", read=read_claims, expects="a JSON object of claim names to Modal Volumes",
            example='{"datasets": "datasets", "RELEASE-NAME-dags": "airflow/dags"}',
            description="Modal Volume, or a folder in it, that holds what a pod's PersistentVolumeClaim holds in Kubernetes. A "
                        "claim that is not here is refused: an empty Volume in its place would be data lost in silence."),
-    Option(name="buckets", read=_json_object, expects="a JSON object of buckets or claims to objects",
+    Option(name="buckets", read=read_json_object, expects="a JSON object of buckets or claims to objects",
            example='{"raw": {"secret": "aws"}, "models-claim": {"bucket": "models", "prefix": "v2/", "secret": "gcs-hmac", '
                    '"endpoint": "https://storage.googleapis.com"}}',
            description="How the buckets of pods (CSI volumes of S3 and Cloud Storage) are opened, by the bucket's name; or the "
@@ -308,65 +162,65 @@ OPTIONS: tuple[Option, ...] = (
                        "`role_arn`: an IAM role that trusts Modal's OIDC provider; an empty object: a public bucket. `bucket`, "
                        "`prefix`, `endpoint`: what stands on Modal's side for the cluster's, where it is another. Also "
                        "`read_only`, `requester_pays`, `path_style`."),
-    Option(name="config_maps", read=_config_maps, expects="a JSON object of names to absolute paths or Modal Secrets",
+    Option(name="config_maps", read=read_config_maps, expects="a JSON object of names to absolute paths or Modal Secrets",
            example='{"app-config": "/opt/airflow/app-config.yaml", "tls": {"secret": "tls", "keys": {"ca.crt": "CA_CRT"}}}',
            description="Where the content of a pod's ConfigMap is: its manifest or a folder on the scheduler's host, or a "
                        "Modal Secret. `keys` names the Secret's keys, as a list or with the variable of each."),
-    Option(name="kubernetes_secrets", read=_secret_sources, expects="a JSON object of names to Modal Secrets",
+    Option(name="kubernetes_secrets", read=read_secret_sources, expects="a JSON object of names to Modal Secrets",
            example='{"warehouse-credentials": "warehouse", "ssh": {"name": "ssh", "keys": {"id_rsa": "SSH_KEY"}}}',
            description="Modal Secret that stands for a pod's Kubernetes Secret; without an entry, the one of the same name. "
                        "`keys` names its keys where a pod asks for all of them under a prefix or as files."),
-    Option(name="registry_secrets", read=_name_map, expects="a JSON object of names to Modal Secrets",
+    Option(name="registry_secrets", read=read_name_map, expects="a JSON object of names to Modal Secrets",
            example='{"ghcr-pull": "ghcr", "123456789012.dkr.ecr.us-east-1.amazonaws.com": "aws-ecr"}',
            description="Modal Secret with the credentials of a private registry, by the name of a pod's imagePullSecret, or by "
                        "the registry's host for every image from there."),
-    Option(name="merge", default="kubernetes_executor", read=_one_of("kubernetes_executor", "strategic"),
+    Option(name="merge", default="kubernetes_executor", read=one_of("kubernetes_executor", "strategic"),
            expects="kubernetes_executor or strategic",
            description="How the pods of a task meet (pod templates and pod_override) where neither task nor template says. "
                        "`kubernetes_executor`: as KubernetesExecutor merges them. `strategic`: as `kubectl patch` does, lists "
                        "by their merge keys, maps in depth, null removes."),
-    Option(name="pull_always", default="False", read=_boolean, expects="True or False",
+    Option(name="pull_always", default="False", read=read_boolean, expects="True or False",
            description="Pull and build the image anew for every task whose pod says `imagePullPolicy: Always`, which takes "
                        "minutes each time. Off: such a pod gets the image that Modal pulled first, with a warning."),
-    Option(name="dropped_sidecars", read=_names, expects="comma-separated names", can_be_empty=True, default=",".join(KNOWN),
+    Option(name="dropped_sidecars", read=read_names, expects="comma-separated names", can_be_empty=True, default=",".join(KNOWN),
            description="Containers beside the task's that are left out with a warning, by their own name or that of their image: "
                        "those that serve the cluster and not the task. Any other sidecar is refused. Empty: every one is."),
-    Option(name="template_folders", read=_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
+    Option(name="template_folders", read=read_names, expects="comma-separated folders", example="/opt/airflow/modal_templates",
            description="Folders searched for templates, before those that ship with modalflow."),
-    Option(name="on_unsupported", default="warn", read=_one_of("error", "warn", "ignore"), expects="error, warn or ignore",
+    Option(name="on_unsupported", default="warn", read=one_of("error", "warn", "ignore"), expects="error, warn or ignore",
            description="What a pod field does that is not honoured, if little is lost by it: refuse the task, run it "
                        "with a warning in its log, or run it without a word (`airflow modal explain` shows a notice). Fields "
                        "whose loss would change data, hardware, security or the result are refused either way; see `allow`."),
-    Option(name="allow", read=_json_list, expects="a JSON list of fields of a pod",
+    Option(name="allow", read=read_json_list, expects="a JSON list of fields of a pod",
            example='["spec.hostNetwork", "spec.containers[*].args", "spec.volumes[*].nfs"]',
            description="Fields that are left out with a warning where a task would be refused for them, for all tasks: paths as "
                        "`modalflow fields` shows them, with `[*]` for any index or key; what lies below is meant too. Under "
                        "`on_unsupported = error` also the fields that still only warn. Values that are malformed, unknown or "
                        "contradict each other cannot be allowed: nothing could be launched."),
-    Option(name="execution_api_url", read=_text, expects="an http(s) URL ending in /execution/",
+    Option(name="execution_api_url", read=read_text, expects="an http(s) URL ending in /execution/",
            example="https://airflow.example.com/execution/",
            description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
-    Option(name="dags_volume", read=_text, expects="a Modal Volume name", example="airflow-dags",
+    Option(name="dags_volume", read=read_text, expects="a Modal Volume name", example="airflow-dags",
            description="Volume with one folder per local DAG bundle (`dags-folder` is Airflow's default bundle), mounted "
                        "read-only. Empty: the image holds the DAGs at the configured path."),
-    Option(name="logs_volume", default="modalflow-logs", read=_text, expects="a Modal Volume name", can_be_empty=True,
+    Option(name="logs_volume", default="modalflow-logs", read=read_text, expects="a Modal Volume name", can_be_empty=True,
            description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
-    Option(name="base_logging_config_class", read=_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
+    Option(name="base_logging_config_class", read=read_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
            description="Logging configuration that modalflow's own (`[logging] logging_config_class`) extends; a remote log that "
                        "its module has stays in use. Empty: Airflow's."),
-    Option(name="worker_env", read=_json_object, expects="a JSON object", quotable=False,
+    Option(name="worker_env", read=read_json_object, expects="a JSON object", quotable=False,
            example='{"AIRFLOW__SECRETS__BACKEND": "..."}',
            description="Further environment for Airflow inside sandboxes, beside the documented allow-list. Never put a "
                        "database URL or a signing key here: tasks could read it."),
-    Option(name="handover_timeout", default="60", read=_bound, expects="seconds, more than 0",
+    Option(name="handover_timeout", default="60", read=read_bound, expects="seconds, more than 0",
            description="How long a sandbox that takes its workload on stdin waits for it before it gives up."),
-    Option(name="create_timeout", default="120", read=_bound, expects="seconds, more than 0",
+    Option(name="create_timeout", default="120", read=read_bound, expects="seconds, more than 0",
            description="Bound on creating one CPU sandbox. An image that must first be built is not counted in it."),
-    Option(name="rpc_timeout", default="30", read=_bound, expects="seconds, more than 0",
+    Option(name="rpc_timeout", default="30", read=read_bound, expects="seconds, more than 0",
            description="Bound on any other single call to Modal."),
-    Option(name="launch_concurrency", default="64", read=_count, expects="a whole number of 1 or more",
+    Option(name="launch_concurrency", default="64", read=read_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
-    Option(name="launch_retries", default="5", read=_count_or_none, expects="a whole number of 0 or more",
+    Option(name="launch_retries", default="5", read=read_count_or_none, expects="a whole number of 0 or more",
            description="How often a launch that Modal could not serve (unavailable, rate limited) is tried again before the task "
                        "fails. No Airflow retry is used up by it."),
 )  # fmt: skip
