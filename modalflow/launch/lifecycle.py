@@ -296,6 +296,10 @@ class Lifecycle:
         self._sandbox_id = status.sandbox_id
         if status.end is not None:
             return self._release_slot() + self._ended(status.end)
+        if self._doom and self._adoption is not None:  # it may have run for long
+            self._learn_grace(status)
+            if self._grace is not None:
+                return self._ask_to_stop(self._grace, self._doom.reason, now)
         # The client terminates a GPU sandbox whose create it gave up, so one that is found is about to go: make sure, then create
         # the next. Only a name that was taken already (by an earlier scheduler) stands for a sandbox that stays.
         if self._doom or (self._candidates is not None and not isinstance(unknown, NameTaken)):

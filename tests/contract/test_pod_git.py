@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,24 @@ def test_a_revision_in_the_volume_itself(modal_emulator: EmulatorThread, reposit
     source = f"repository: '{repository}', revision: v1, directory: ."
     found = seen(plan_of(pod(source), {}, {"env": [], "files": ["/code/weights"]}))
     assert found["files"] == {"/code/weights": ["0o644", "version 1"]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sandboxes of the emulator start as root only where the tests do")
+def test_a_link_in_a_repository_gives_nothing_away(modal_emulator: EmulatorThread, repository: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("root's own")
+    outside.chmod(0o600)
+    folder = repository.removeprefix("file://")
+    (Path(folder) / "link").symlink_to(outside)
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("add", "."), (*who, "commit", "--quiet", "-m", "3")):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+    source = pod(f"repository: '{repository}'").replace(
+        "spec:", "spec:\n      securityContext: {runAsUser: 50000, fsGroup: 7}", 1
+    )
+    found = seen(plan_of(source, {}, {"env": [], "files": [], "owners": ["/code/models/weights"]}))
+    assert found["owners"] == {"/code/models/weights": [50000, 7]}
+    assert (outside.stat().st_uid, outside.stat().st_mode & 0o777) == (0, 0o600)
 
 
 @pytest.mark.parametrize("source", ["repository: '%s-not'", "repository: '%s', revision: v9"])

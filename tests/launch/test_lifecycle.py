@@ -653,3 +653,12 @@ class TestTimeToStop:
         assert launch.life.state is State.PAUSING
         self.asked(launch)
         assert launch.tell(m.AskedToStop()) == [m.AwaitEnd(sandbox_id="sb-1", seconds=30.0)]
+
+    def test_one_that_is_taken_back_while_it_is_looked_for_has_its_time(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        assert launch.tell(m.Revoked(reason="queued too long")) == [m.Find(name=LAUNCH)]
+        found = SandboxStatus(sandbox_id="sb-1", name=LAUNCH, tags={"stop_grace": "30"})
+        commands = launch.tell(m.LookedUp(status=found))
+        assert commands == [m.WriteLog(level="info", text=self.ASKED), m.AskToStop(sandbox_id="sb-1")]
+        launch.tell(m.AskedToStop())
+        assert launch.tell(m.SandboxEnded(end=SUCCESS)) == [m.Forget()]
