@@ -51,8 +51,10 @@ ROWS: tuple[Code, ...] = (
         "replaced-list",
         "notice",
         "A list of a weaker layer is replaced",
-        "`command`, `args`, `imagePullSecrets`, `hostAliases` or `resourceClaims` of this layer replace those of a weaker one.",
-        "KubernetesExecutor appends to `env`, volumes, mounts and ports only; these lists it takes from the strongest layer.",
+        "`command`, `args`, `imagePullSecrets`, `hostAliases` or `resourceClaims` of this layer replace those of a weaker one; "
+        "with `merge: strategic`, any list that Kubernetes does not merge by a key (`envFrom`, `tolerations`, `args`).",
+        "KubernetesExecutor appends to `env`, volumes, mounts and ports only; these lists it takes from the strongest layer, as "
+        "`kubectl patch` does those without a key.",
         "Repeat the entries that should stay.",
         task(
             {"pod_override": {"spec": {"containers": [{"name": "base", "command": ["/bin/env"]}]}}},

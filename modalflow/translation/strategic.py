@@ -220,9 +220,19 @@ class _Merging:
             order = self._order(patch, key, value, source, rule)
             fields[key] = _Node(None, source, self._list(entries, value, source, rule, order))
         elif isinstance(value, list):
+            self._report_replaced(below, value, source)
             fields[key] = _Node(None, source, self._atomic(value, source))
         else:
             fields[key] = _Node(value, source)
+
+    def _report_replaced(self, below: _Node | None, value: list[Any], source: Source) -> None:
+        """Tell that a list that Kubernetes does not merge takes the place of a weaker one."""
+        was = below.entries() if below is not None else None
+        if below is None or not was or [_put_together(entry, (), {}) for entry in was] == value:
+            return
+        weaker = Place(below.source.root, below.source.path, self._findings).origin
+        message = f"replaces {weaker} as a whole, as kubectl patch does"
+        Place(source.root, source.path, self._findings).notice("replaced-list", message, "repeat it to keep it")
 
     def _retain(self, fields: dict[Any, _Node], patch: Mapping[Any, Any], source: Source) -> None:
         retained = patch[RETAIN]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.cache import Translator
 from modalflow.translation.fingerprints import fingerprint, likeness
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan
 from modalflow.translation.translate import translate
@@ -212,3 +214,79 @@ def test_several_threads_can_share_it() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+MAPS = [k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name="settings"))]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_changed_config_map_is_noticed(tmp_path: Path, *, is_folder: bool) -> None:
+    place = tmp_path / "settings"
+    options = read_settings({"config_maps": f'{{"settings": "{place}"}}'}).translation
+    translator = Translator(options, TemplateFolders())
+
+    def env() -> object:
+        found = translator({"pod_override": pod(env_from=MAPS)}, TaskContext())
+        fresh = translate({"pod_override": pod(env_from=MAPS)}, context=TaskContext(), options=options, templates=TEMPLATES)
+        assert (found.plan, found.diagnostics) == (fresh.plan, fresh.diagnostics)
+        return found.plan.env if found.plan else [d.code for d in found.diagnostics]
+
+    def write(value: str) -> None:
+        if is_folder:
+            place.mkdir(exist_ok=True)
+            (place / "A").write_text(value)
+        else:
+            place.write_text(f"{{kind: ConfigMap, data: {{A: '{value}'}}}}")
+
+    missing = env()
+    assert isinstance(missing, list)
+    write("1")
+    assert env() == {"A": "1"}
+    assert env() == {"A": "1"}
+    assert translator.prepared == 2
+    write("22")
+    assert env() == {"A": "22"}
+    if is_folder:
+        (place / "B").write_text("3")
+        assert env() == {"A": "22", "B": "3"}
+
+
+@pytest.mark.parametrize("merge", ["kubernetes_executor", "strategic"])
+def test_null_and_nothing_are_two_configs(tmp_path: Path, merge: str) -> None:
+    (tmp_path / "site.yaml").write_text("{kind: Pod, spec: {containers: [{name: base, workingDir: /work}]}}")
+    options = read_settings({"merge": merge, "pod_template_file": "site"}).translation
+    translator = Translator(options, TemplateFolders([tmp_path]))
+    found = []
+    for container in ({"workingDir": None}, {}, {"workingDir": None}):
+        config = {"pod_override": {"spec": {"containers": [{"name": "base", **container}]}}}
+        plan = translator(config, TaskContext()).sandbox
+        found.append(plan and plan.workdir)
+    assert found == [None if merge == "strategic" else "/work", "/work", None if merge == "strategic" else "/work"]
+    assert translator.prepared == 2
+
+
+def test_what_the_site_allows_is_kept_with_the_task() -> None:
+    options = read_settings({"allow": '["spec.containers[*].args"]', "on_unsupported": "error"}).translation
+    translator = Translator(options, TEMPLATES)
+    for _ in range(2):
+        found = translator({"pod_override": pod(args=["x"], tty=True)}, TaskContext())
+        fresh = translate(
+            {"pod_override": pod(args=["x"], tty=True)}, context=TaskContext(), options=options, templates=TEMPLATES
+        )
+        assert (found.plan, found.diagnostics) == (fresh.plan, fresh.diagnostics)
+        assert [(d.code, str(d.severity)) for d in found.diagnostics] == [("allowed-field", "warning"), ("dropped", "error")]
+    assert translator.prepared == 1
+
+
+def test_a_pod_hook_sees_every_task_and_leaves_nothing_behind() -> None:
+    def hook(given: dict[str, Any]) -> tuple[Any, Any]:
+        left = copy.deepcopy(given)
+        left["spec"]["containers"][0]["workingDir"] = f"/{given['metadata']['annotations']['task_id']}"
+        return given, left
+
+    translator = Translator(replace(OPTIONS, pod_hook=hook), TEMPLATES)
+    config = {"pod_override": pod(image="me/a:1")}
+    tasks = [TaskFacts(dag_id="d", task_id=name, run_id="r", map_index=-1, try_number=1, queue="default") for name in "ab"]
+    plans = [translator(config, TaskContext(task=task)).sandbox for task in (tasks[0], tasks[1], None, tasks[0])]
+    assert [plan and plan.workdir for plan in plans] == ["/a", "/b", None, "/a"]
+    assert translator.prepared == 1

@@ -154,5 +154,5 @@ def test_pairs_made_by_chance(number: int, tmp_path: Path) -> None:
     expected = theirs(base, patch, tmp_path)
     merged, findings = ours({"apiVersion": "v1", "kind": "Pod", **base}, patch)
     assert expected is not None
-    assert findings == []
+    assert {found.code for found in findings} <= {"replaced-list"}
     assert without_empty(merged) == without_empty(expected)
