@@ -26,6 +26,7 @@ from modalflow.provider.explanation import Row, price_data, price_text, rows_wit
 from modalflow.settings import SettingsError
 from modalflow.translation.gpus import PRICES_OF
 from modalflow.translation.history import history
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.prices import prices_of
 from modalflow.translation.result import Translation
@@ -88,7 +89,8 @@ def explained(task: DagTask, site: Site) -> Explained:
     plan = translation.plan
     if plan is None:
         return Explained(task=task, translation=translation, rows=(), python=None)
-    context = TaskContext(queue=task.queue)
+    facts = TaskFacts(dag_id=task.dag_id, task_id=task.task_id, queue=task.queue)
+    context = TaskContext(queue=task.queue, task=facts)
     steps = history(task.config, context=context, options=site.options, templates=site.templates())
     launch, sandbox = site.settings.launch, translation.sandbox
     return Explained(

@@ -20,6 +20,11 @@ from modalflow.translation.setup_plan import VARIABLE, SetupPlan
 ORIGINS = {"gpu": "gpu_candidates", "entrypoint": "image.entrypoint", "registry_secret": "image.registry_secret"}
 """Rows with another name than the plan field that origins know."""
 
+MERGE_RULES = {
+    "kubernetes_executor": "pods meet by KubernetesExecutor's rule",
+    "strategic": "pods meet as kubectl patch merges them",
+}
+MERGE_DEFAULT = "[modal_executor] merge"
 TAKEN_OUT = "(taken out)"
 """The value of an entry that a weaker layer has and a stronger one removed."""
 
@@ -71,6 +76,8 @@ def rows_with_history(translation: Translation, steps: Sequence[Step]) -> list[R
                 value = Weaker(value=row.value, decided_by=row.decided_by)
                 if value not in chain:
                     chain.append(value)
+    if steps and (merge := steps[-1].merge) is not None:
+        rows.append(Row(field="merge", value=MERGE_RULES.get(merge.rule, merge.rule), decided_by=merge.layer or MERGE_DEFAULT))
     told = {row.field for row in rows}
     gone = [Row(field=field, value=TAKEN_OUT, decided_by=layer) for field, layer in removed.items() if field not in told]
     return [replace(row, overrode=_weaker(row, seen.get(row.field, []))) for row in (*rows, *gone)]

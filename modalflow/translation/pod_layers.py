@@ -27,13 +27,19 @@ ANNOTATION = "modalflow/merge"
 
 def is_strategic(layers: Iterable[Layer], default: PodMerge) -> bool:
     """Tell how the pods of these layers meet, weakest first: the last one that says so decides. Reports nothing."""
+    return merge_rule(layers, default)[0] == "strategic"
+
+
+def merge_rule(layers: Iterable[Layer], default: PodMerge) -> tuple[str, Layer | None]:
+    """Return how the pods of these layers meet, and the layer that says so, ``None`` for the site's default."""
     choice: str = default
+    chosen_by = None
     for layer in layers:
         content = layer.content
         said = _annotated(content) if layer.is_pod else content.get("merge") if isinstance(content, dict) else None
         if said is not None and type(said) is str and said in MERGES:
-            choice = said
-    return choice == "strategic"
+            choice, chosen_by = said, layer
+    return choice, chosen_by
 
 
 def _annotated(pod: Any) -> object:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,9 @@ from modalflow.provider.explanation import TAKEN_OUT, rows_with_history
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.history import history
+from modalflow.translation.hook_types import TaskFacts
 from modalflow.translation.inputs import TaskContext
+from modalflow.translation.spec import TaskSpec
 from modalflow.translation.translate import translate
 
 OPTIONS = read_settings({"memory": "1Gi", "env": '{"SITE": "1", "A": "site"}', "default_template": "gpu-training"}).translation
@@ -104,3 +109,71 @@ def test_the_scheduler_does_not_even_import_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_hooks_are_the_last_steps_and_what_they_overrode_is_told() -> None:
+    def pod_hook(given: dict[str, Any]) -> tuple[Any, Any]:
+        left = copy.deepcopy(given)
+        left["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "8"
+        left["spec"]["containers"][0]["env"] = []
+        return given, left
+
+    def task_hook(spec: TaskSpec, task: TaskFacts) -> TaskSpec:
+        return replace(spec, memory=(4096, 8192), env={})
+
+    options = replace(OPTIONS, pod_hook=pod_hook, task_hook=task_hook)
+    context = TaskContext(task=TaskFacts(dag_id="d", task_id="t"))
+    pod = copy.deepcopy(POD)
+    pod["spec"]["containers"][0]["env"] = [{"name": "MINE", "value": "1"}]
+    config = {"pod_override": pod}
+    steps = history(config, context=context, options=options, templates=TEMPLATES)
+    result = translate(config, context=context, options=options, templates=TEMPLATES)
+    assert result.errors == ()
+    assert [step.layer for step in steps[-3:]] == [
+        'executor_config["modal"]',
+        "pod_mutation_hook",
+        "airflow_local_settings.modal_task_mutation_hook",
+    ]
+    assert steps[-1].translation.plan == result.plan
+    rows = {
+        row.field: (row.decided_by, [weaker.decided_by for weaker in row.overrode][:1])
+        for row in rows_with_history(result, steps)
+    }
+    task_hooked = "airflow_local_settings.modal_task_mutation_hook"
+    assert rows["cpu"] == (
+        "pod_mutation_hook.spec.containers[0].resources.limits.cpu",
+        ["pod_override.spec.containers[0].resources.limits.cpu"],
+    )
+    assert rows["memory"][0] == f"{task_hooked} memory"
+    assert rows["env.MINE"] == ("pod_mutation_hook", ["pod_override.spec.containers[0].env[0]"])
+    assert rows["env.SITE"] == (task_hooked, ['[modal_executor] env["SITE"]'])
+
+
+@pytest.mark.parametrize(
+    ("modal", "expected"),
+    [
+        ({}, ("pods meet by KubernetesExecutor's rule", "[modal_executor] merge")),
+        ({"merge": "strategic"}, ("pods meet as kubectl patch merges them", 'executor_config["modal"]')),
+    ],
+)
+def test_the_rule_by_which_pods_meet_is_told_where_there_are_two(
+    modal: dict[str, Any], expected: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "site.yaml").write_text("{kind: Pod, spec: {containers: [{name: base}]}}")
+    options, templates = replace(OPTIONS, pod_template_file="site"), TemplateFolders([tmp_path])
+
+    def merge_rows(config: object) -> list[tuple[str, str]]:
+        result = translate(config, context=TaskContext(), options=options, templates=templates)
+        steps = history(config, context=TaskContext(), options=options, templates=templates)
+        return [(row.value, row.decided_by) for row in rows_with_history(result, steps) if row.field == "merge"]
+
+    assert merge_rows({"modal": modal}) == []
+    assert merge_rows({"modal": modal, "pod_override": POD}) == [expected]
+
+
+def test_an_object_that_ends_the_process_ends_nothing() -> None:
+    class Ending(dict[str, Any]):
+        def items(self) -> Any:
+            raise SystemExit
+
+    assert history({"modal": Ending(gpu="L4")}, context=TaskContext(), options=OPTIONS, templates=TEMPLATES) == ()

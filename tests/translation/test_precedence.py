@@ -88,7 +88,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
     "backend": ("function", "sandbox"),
     "gpu_wait": (60, 90),
 }
-FIELDS: Mapping[str, tuple[Any, Any]] = {
+FIELDS: Mapping[str, tuple[dict[str, Any], ...]] = {
     "gpu": (gpu("nvidia-tesla-t4"), gpu("nvidia-l4")),
     "cpu": (limit("cpu", "6"), limit("cpu", "8")),
     "memory": (limit("memory", "3Gi"), limit("memory", "4Gi")),
@@ -137,7 +137,7 @@ class Sources:
 def said(key: str, way: str, which: int) -> dict[str, Any]:
     """Return the modal keys, or the pod, that say one of the two values."""
     if way == "field":
-        return FIELDS[key][which]  # type: ignore[no-any-return]
+        return FIELDS[key][which]
     value = VALUES[key][which]
     if way == "native":
         return {key: value}
