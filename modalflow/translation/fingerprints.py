@@ -51,7 +51,7 @@ def _frozen(value: Any, left: list[int]) -> Hashable:
         left[0] -= 1
         if left[0] < 0:
             raise _Unknown
-        return (kind, *[v if v is None or v.__class__ is str else _frozen(v, left) for v in values])
+        return (kind, *[v if v is None or type(v) is str else _frozen(v, left) for v in values])
     if kind is dict or kind is list or kind is tuple:
         left[0] -= len(value)
         if left[0] < 0:
@@ -60,7 +60,7 @@ def _frozen(value: Any, left: list[int]) -> Hashable:
             return (kind, *[_frozen(v, left) for v in value])
         if value and {*map(type, value)} != _TEXT:
             raise _Unknown
-        return (kind, *value, *[v if v.__class__ is str else _frozen(v, left) for v in value.values()])
+        return (kind, *value, *[v if type(v) is str else _frozen(v, left) for v in value.values()])
     return _frozen_scalar(kind, value)
 
 

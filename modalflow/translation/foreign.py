@@ -8,7 +8,7 @@ refused. But Airflow's scheduler ends by ``SystemExit`` out of its handler of SI
 from __future__ import annotations
 
 import signal
-from types import TracebackType
+from types import CodeType, TracebackType
 
 
 def is_of_the_process(error: BaseException) -> bool:
@@ -19,9 +19,17 @@ def is_of_the_process(error: BaseException) -> bool:
 
 
 def _is_of_a_signal(traceback: TracebackType | None) -> bool:
-    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     while traceback is not None:
         if traceback.tb_frame.f_code in handlers:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def _code_of(handler: object) -> CodeType | None:
+    """Return the code of a function, a method, a partial of one, or an object that is called; ``None`` for any other handler."""
+    function = getattr(handler, "func", handler)
+    called = type(function).__call__ if callable(function) else None
+    found = getattr(function, "__code__", None) or getattr(called, "__code__", None)
+    return found if isinstance(found, CodeType) else None

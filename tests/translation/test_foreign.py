@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
@@ -53,9 +54,32 @@ def test_nothing_that_an_object_raises_gets_out(error: BaseException, where: str
     assert [(leaf.fate, leaf.codes) for leaf in told] == [(Fate.REPORTED, ("untranslatable",))]
 
 
-@pytest.fixture
-def sigterm_exits() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+class Secretive:
+    """What cannot even be asked for its class."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise SystemExit(name)
+
+
+@pytest.mark.parametrize(
+    "config", [{"modal": Secretive()}, {"modal": {"env": {"A": Secretive()}}}, {"pod_override": [Secretive()]}]
+)
+def test_an_object_that_answers_nothing_refuses_its_task_alone(config: dict[str, Any]) -> None:
+    result = Translator(OPTIONS, TEMPLATES)(config, TaskContext())
+    assert result.plan is None
+    assert result.diagnostics == translate(config, context=TaskContext(), options=OPTIONS, templates=TEMPLATES).diagnostics
+
+
+class Ender:
+    """A handler of signals that is an object."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        sys.exit(0)
+
+
+@pytest.fixture(params=[lambda *_: sys.exit(0), Ender(), Ender().__call__, partial(lambda *_: sys.exit(0), 1)])
+def sigterm_exits(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, request.param)
     yield
     signal.signal(signal.SIGTERM, before)
 
