@@ -43,7 +43,7 @@ def read_annotations(annotations: Fields, findings: list[Diagnostic]) -> list[Se
         is_text = spec.schema.get("type") == "string"
         value = piece.value if is_text or not isinstance(piece.value, str) else _parsed(piece.value, place)
         if value is None and len(findings) == before:
-            place.notice("no-effect", "has no effect: nothing is not set")
+            place.notice("no-effect", "has no effect: null sets nothing")
         read = None if value is None else spec.read(value, place)
         if read is not None:
             settings.append(Setting(key=key, value=read, place=place, rank=piece.rank))
