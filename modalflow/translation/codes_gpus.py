@@ -269,6 +269,20 @@ ROWS: tuple[Code, ...] = (
         base({}, nodeSelector={_REGION: "mars-1"}),
     ),
     Code(
+        "overruled-region",
+        "warning",
+        "Another layer decides the region",
+        "A pod's label about regions cannot be kept, and a `region` key of a stronger layer says where the task runs.",
+        "Of two layers the stronger one holds.",
+        "Nothing, or remove the label.",
+        task(
+            {
+                "modal": {"region": "us-east"},
+                "pod_override": {"spec": {"nodeSelector": {_REGION: "mars-1"}, "containers": [{"name": "base"}]}},
+            }
+        ),
+    ),
+    Code(
         "region-conflict",
         "error",
         "Two values name different regions",

@@ -95,6 +95,12 @@ class Wish:
         return any(finding.severity is Severity.ERROR for finding in self.findings)
 
     @property
+    def failed_for_its_region(self) -> bool:
+        """Tell whether nothing but the region is wrong: the models still hold."""
+        wrong = {finding.code for finding in self.findings if finding.severity is Severity.ERROR}
+        return bool(wrong) and wrong <= {"unknown-region", "region-conflict", "region-excluded"}
+
+    @property
     def strongest(self) -> Demand | None:
         """The first of the most telling requirements: the one that chose the model."""
         return max(self.demands, key=lambda demand: demand.strength, default=None)
@@ -220,7 +226,7 @@ class Wish:
             sign = ">" if operator == "Gt" else "<"
             place.error("no-gpu-fits", f"no GPU of Modal's has {key} {sign} {value}", f"Modal has {_known()}")
         else:
-            strict = key in MEMORY_KEYS
+            strict = key in MEMORY_KEYS or key in SIZE_KEYS
             self._demand(Demand(models=match.models, strength=Strength.BOUNDS, place=place, strict=strict), f"{operator} {value}")
 
     def _gpu(self, key: str, values: Values, matches: list[tuple[str, LabelMatch]], piece: Piece) -> None:
@@ -262,7 +268,7 @@ class Wish:
             return near if self._options.gpu_substitution == "nearest" else []
         value, match = lacking[0]
         if match.kind == "absent":
-            _refuse_absent(shown(value), match.reason, place)
+            refuse_absent(shown(value), match.reason, place)
         else:
             known = ", ".join(model.name for model in CATALOGUE if model.exact)
             hint = f'write {{"modal": {{"gpu": MODEL}}}}; Modal has {known}'
@@ -329,7 +335,8 @@ def substitute(text: str, models: Values, reason: str, place: Place, substitutio
     place.error("gpu-not-on-modal", f"Modal has no {text}; the nearest: {priced(models)}{told}", hint)
 
 
-def _refuse_absent(text: str, reason: str, place: Place) -> None:
+def refuse_absent(text: str, reason: str, place: Place) -> None:
+    """Refuse hardware that nothing of Modal's is like; ``reason`` finishes the sentence "… is"."""
     place.error("gpu-not-on-modal", f"{text} is {reason}; Modal has NVIDIA GPUs on amd64 only", 'write {"modal": {"gpu": MODEL}}')
 
 

@@ -35,6 +35,7 @@ NAME_KEYS = (
     "gpu.nvidia.com/model",
     "nebius.com/gpu-name",
     "doks.digitalocean.com/gpu-model",
+    "alibabacloud.com/gpu-card-model",
     "alibabacloud.com/gpu-model-series",
     "aliyun.accelerator/nvidia_name",
     "k8s.amazonaws.com/accelerator",
@@ -97,9 +98,12 @@ _ABSENT_PREFIXES = (
     ("aws.amazon.com/neuron", tables.NEURON),
 )
 _OTHER_CARDS = re.compile(
-    r"V100S?|P100|P40|K80|M60|A[34]0|A16|A[456]000|RTX\w+|[345]0[789]0|GH200|GB[23]00|B300|MI\d{3}X?", re.ASCII
+    r"V100S?|P100|P40|K80|M60|A[34]0|A16|A800|A[456]000|L20|L40G?|H20|H800|RTX\w+|[345]0[789]0|GH200|GB[23]00|B300|MI\d{3}X?",
+    re.ASCII,
 )
 """Names of GPUs that Modal lacks, as they stand in names of node pools."""
+_FAMILIES = re.compile(r"G4DN|G5|G6[EF]?|GR6|G7E|P3(?:DN)?|P4DE?|P5(?:EN?)?", re.ASCII)
+"""AWS's families of machines with GPUs, as they stand in names of node pools: ``g5-gpu-karpenter``."""
 _PREFIXES = ("NVIDIA-", "TESLA-", "GEFORCE-", "QUADRO-")
 _PARTITION = re.compile(r"(.+)\.PARTITION[-_](\d)G[-_](\d+)GB", re.ASCII)
 _MIG_SUFFIX = re.compile(r"(.+)-MIG-([1-7]G\.\d+GB)(?:[+.].+)?", re.ASCII)
@@ -151,7 +155,11 @@ def _own_words(key: str, value: str) -> LabelMatch | None:
     words = [_TIMES.sub("", word) for word in _WORDS.split(_NOISE.sub("-", value.upper())) if word]
     pairs = (f"{left}-{right}" for left, right in pairwise(words))
     names = [BY_NAME[word].name for word in (*pairs, *words) if word in BY_NAME]
-    if names or any(_OTHER_CARDS.fullmatch(word) for word in words):
+    families = [word for word in words if _FAMILIES.fullmatch(word)]
+    for family in families:
+        machine = _family(family)
+        names += machine.models if machine is not None and machine.plain else ()
+    if names or families or any(_OTHER_CARDS.fullmatch(word) for word in words):
         # "a100" and "a100-80gb" of one text are one name, the longer one.
         found = [name for name in dict.fromkeys(names) if not any(name != other and other.startswith(name) for other in names)]
         return LabelMatch(kind="unclear", models=tuple(found))
@@ -168,6 +176,9 @@ def match_bound(key: str, number: int, *, above: bool) -> LabelMatch | None:
     if key in MEMORY_KEYS:
         # Sources differ by some percent; only a model that is on that side by all of them is taken.
         return _bounded(lambda m: m.mib[0] > number if above else m.mib[1] < number)
+    if key in SIZE_KEYS:
+        size = number if number < _LEAST_MIB else number / 1024
+        return _bounded(lambda m: m.memory > size if above else m.memory < size)
     if key in {MAJOR_KEY, MINOR_KEY}:
         part = 0 if key == MAJOR_KEY else 1
         return _bounded(lambda m: m.compute[part] > number if above else m.compute[part] < number)

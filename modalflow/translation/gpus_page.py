@@ -66,6 +66,12 @@ refused, or under `gpu_substitution = nearest` becomes the smallest GPU with as 
 `7g.180gb` are whole cards: A100-40GB, A100-80GB (an H100 beside a label of one), H200, B200. Parts that other schedulers cut
 (`nvidia.com/gpumem`, `aliyun.com/gpu-mem`, `volcano.sh/vgpu-memory`, the annotations `gpu-fraction`, `gpu-memory`) are refused.
 
+### Resources named after a model
+
+Some clusters split `nvidia.com/gpu` by model: `nvidia.com/a100`, `nvidia.com/gpu-h100`, `nvidia.com/A100_SXM4_40GB`, KubeVirt's
+`nvidia.com/GA102GL_A10`. Such a limit gives the task GPUs of that model, which labels may narrow (an A100 to its 80 GB); a model
+that Modal lacks is refused with the nearest, as a label of it would be.
+
 ### Device claims
 
 `spec.resourceClaims` name claims that live in the cluster. `[modal_executor] resource_claims` says which GPUs they stand for, by

@@ -98,9 +98,7 @@ DEVICES: Mapping[str, Device] = {
     "squat.ai/": _FUSE,
     "github.com/fuse": _FUSE,
     "devices.kubevirt.io/": _FUSE,
-    "nvidia.com/": Device(
-        "no whole GPU", f'write limits["nvidia.com/gpu"], or {_MODEL.removeprefix("write ")}', accelerator=True
-    ),
+    "nvidia.com/": Device("a cluster's own name for a device; no GPU of that name is known", _MODEL, accelerator=True),
     "alpha.kubernetes.io/nvidia-gpu": Device("the name of GPUs before Kubernetes 1.8", 'write limits["nvidia.com/gpu"]'),
 }
 """By the beginning of the name; the longest that fits counts."""

@@ -22,6 +22,7 @@ from modalflow.translation.pod_claims import Claims
 from modalflow.translation.pod_devices import ANNOTATIONS, report_annotation
 from modalflow.translation.pod_env import PodEnv
 from modalflow.translation.pod_init import InitReader
+from modalflow.translation.pod_injected import INJECTED, report_injected
 from modalflow.translation.pod_layers import ANNOTATION as MERGE_ANNOTATION
 from modalflow.translation.pod_lifecycle import EndOfPod
 from modalflow.translation.pod_merge import ContainerPieces, Fields, Piece, PodPieces
@@ -99,6 +100,8 @@ class PodReader:
             self._place(claim[1]).error("gpu-conflict", f"asks for GPUs beside {origin}", "keep one of them")
         asked = count if claim is None else (claim[0][0].count, claim[1])
         runtime = pod.spec.get("runtimeClassName")
+        if asked is not None and (named := resources.named()):
+            nodes.narrow(named, self._place(asked[1]))
         self.gpu = PodGpu(
             count=None if asked is None else asked[0],
             count_place=None if asked is None else self._place(asked[1]),
@@ -159,6 +162,8 @@ class PodReader:
                 continue
             if name.startswith(PREFIX):
                 continue
+            if name in INJECTED:
+                report_injected(name, piece.value, self._place(piece))
             if name in ANNOTATIONS:
                 report_annotation(name, self._place(piece))
             elif name in pod.labels:

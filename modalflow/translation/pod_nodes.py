@@ -106,6 +106,16 @@ class NodeChoice:
         open_size = self.models.index("A100") if is_open else len(self.models)
         self.models = tuple(m for i, m in enumerate(self.models) if i <= open_size or not m.startswith("A100-"))
 
+    def narrow(self, named: Values, limit: Place) -> None:
+        """Hold what the labels allow against the models that the limit's own name stands for (``nvidia.com/a100``)."""
+        both = tuple(model for model in self.models if model in named) if self.strength else named
+        if not both and self.label is not None:
+            self.label.error("gpu-conflict", f"does not allow {named[0]} of {limit.origin}", "keep one of them")
+            self.refused = True
+            return
+        self.models = ("A100",) if both[0] == "A100" else both
+        self.strength, self.label = Strength.NAMES, limit
+
     def _required(self, piece: Piece) -> Wish:
         """Return the one wish that the terms, which are alternatives, come to."""
         alternatives: list[Wish] = []
@@ -120,6 +130,9 @@ class NodeChoice:
         if not alternatives:
             return self._base
         possible = [wish for wish in alternatives if not wish.failed]
+        if not possible and (nowhere := [wish for wish in alternatives if wish.failed_for_its_region]):
+            self._findings += [finding for wish in alternatives for finding in wish.findings]
+            return self._together(nowhere)
         if not possible:
             for wish in alternatives:
                 self._findings += wish.findings

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpu_demands import substitute
 from modalflow.translation.gpu_labels_tables import slice_of
+from modalflow.translation.gpu_resources import MAKER, match_resource, report_resource
 from modalflow.translation.gpus import GpuSubstitution
 from modalflow.translation.malformed import in_quantity, report_malformed
 from modalflow.translation.merge import Setting
@@ -55,6 +56,7 @@ class Resources:
         self._findings = findings
         self._substitution = substitution
         self._slice: tuple[str, ...] = ()
+        self._named: tuple[str, ...] = ()
         self._found: dict[str, dict[str, Piece]] = {"limits": {}, "requests": {}}
         self._gpu_names: list[str] = []
         self._others: list[tuple[str, str]] = []
@@ -115,6 +117,10 @@ class Resources:
     def slice(self) -> tuple[str, ...]:
         """Return the whole GPUs that stand for a slice, empty if none was asked for. Valid after ``settings``."""
         return self._slice
+
+    def named(self) -> tuple[str, ...]:
+        """Return the models that the GPU's resource is named after, empty if it is named after none. Valid after ``settings``."""
+        return self._named
 
     def _both(
         self, name: str, convert: Callable[[Piece], T | None], check: Callable[[T, T, Place], tuple[T, T] | None]
@@ -207,12 +213,15 @@ class Resources:
         """Say what a share or a slice becomes; ``False`` if it was refused."""
         if name == SHARED_GPU:
             if number > 1:
-                message = f"{number} shares of GPUs are not that many GPUs; Modal rents whole ones"
-                place.error("refused-field", message, f'write limits["{GPU}"], or {{"modal": {{"gpu": MODEL}}}}')
-                return False
+                return _refuse_shares(number, place)
             place.notice("whole-gpu", "a share of a GPU; Modal rents whole ones")
         elif name.startswith(SLICE):
             return self._read_slice(name.removeprefix(SLICE), place)
+        elif name != GPU and (match := match_resource(name)) is not None:
+            if number > 1 and match.share:
+                return _refuse_shares(number, place)
+            self._named = match.models
+            return report_resource(name, match, place, self._substitution)
         return True
 
     def _read_slice(self, profile: str, place: Place) -> bool:
@@ -262,5 +271,13 @@ def _with_volume(memory: Setting | None, size: Decimal, place: Place) -> Setting
     return memory._replace(value=more if limit is None else (min(more, limit), limit))
 
 
+def _refuse_shares(number: int, place: Place) -> bool:
+    message = f"{number} shares of GPUs are not that many GPUs; Modal rents whole ones"
+    place.error("gpu-not-on-modal", message, f'write limits["{GPU}"], or {{"modal": {{"gpu": MODEL}}}}')
+    return False
+
+
 def _is_gpu(name: object) -> bool:
-    return isinstance(name, str) and (name in {GPU, SHARED_GPU} or name.startswith(SLICE))
+    return isinstance(name, str) and (
+        name in {GPU, SHARED_GPU} or name.startswith(SLICE) or (name.startswith(MAKER) and match_resource(name) is not None)
+    )

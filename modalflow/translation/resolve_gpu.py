@@ -75,18 +75,22 @@ class ChosenGpu:
     count_place: Place | None = None
 
 
-_OF_THE_MODEL = frozenset({"gpu-not-on-modal", "unknown-gpu", "no-gpu-fits", "gpu-conflict", "unknown-claim"})
-"""Errors of a pod about which GPU it wants."""
+OVERRULED_BY = {
+    "gpu": frozenset({"gpu-not-on-modal", "unknown-gpu", "no-gpu-fits", "gpu-conflict", "unknown-claim"}),
+    "region": frozenset({"unknown-region", "region-conflict", "region-excluded"}),
+}
+"""Errors of a pod about which GPU it wants and where, by the key that settles them in a stronger layer."""
 _OF_THE_KEY = frozenset({"unknown-gpu", "bad-gpu", "bad-gpu-count"})
 """Errors of a ``gpu`` key, which would have named a model."""
 
 
-def overruled(finding: Diagnostic, by: Place) -> Diagnostic:
-    """Return the warning that a pod's error about its GPU is, where a stronger layer says which GPU the task gets."""
-    if finding.severity is not Severity.ERROR or finding.code not in _OF_THE_MODEL:
+def overruled(finding: Diagnostic, by: Place, key: str, codes: frozenset[str]) -> Diagnostic:
+    """Return the warning that an error of a pod is, where ``key`` of a stronger layer says what the task gets."""
+    if finding.severity is not Severity.ERROR or finding.code not in codes:
         return finding
     message = f"overruled by {by.origin}: {finding.message}"
-    return replace(finding, code="overruled-gpu", severity=Severity.WARNING, message=message, hint="")
+    code = "overruled-gpu" if key == "gpu" else "overruled-region"
+    return replace(finding, code=code, severity=Severity.WARNING, message=message, hint="")
 
 
 def resolve_gpu(merged: Merged, pod: PodGpu, options: TranslationOptions, findings: list[Diagnostic]) -> ChosenGpu:
@@ -277,6 +281,8 @@ def _report_overruled(native: GpuRequest | None, native_place: Place | None, pod
 
 
 def _report_unused_label(pod: PodGpu) -> None:
+    if pod.refused:
+        return
     if pod.label is not None and pod.strength > Strength.EXCLUDES:
         pod.label.warn(
             "gpu-label-alone",

@@ -27,7 +27,7 @@ from modalflow.translation.pod_merge import Piece, PodPieces, reconcile, take_ap
 from modalflow.translation.pods import read_pod_form
 from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
-from modalflow.translation.resolve_gpu import overruled
+from modalflow.translation.resolve_gpu import OVERRULED_BY, overruled
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
 from modalflow.translation.site_hooks import apply_pod_hook, apply_task_hook
@@ -213,12 +213,13 @@ def _read(
 
 
 def _tell_overruled(settings: Sequence[Setting], pod_rank: int, findings: list[Diagnostic], before: int) -> None:
-    """Mend what the pod was told of GPUs, where a stronger ``gpu`` key decides anyway."""
+    """Mend what the pod was told of GPUs and regions, where a stronger ``gpu`` or ``region`` key decides anyway."""
     if len(findings) == before:
         return
-    gpu = next((setting for setting in reversed(settings) if setting.key == "gpu"), None)
-    if gpu is not None and gpu.rank > pod_rank:
-        findings[before:] = [overruled(found, gpu.place) for found in findings[before:]]
+    for key, codes in OVERRULED_BY.items():
+        strong = next((setting for setting in reversed(settings) if setting.key == key), None)
+        if strong is not None and strong.rank > pod_rank:
+            findings[before:] = [overruled(found, strong.place, key, codes) for found in findings[before:]]
 
 
 def _annotated(pod: PodPieces | None, merged: tuple[PodPieces, MergedRoot] | None, findings: list[Diagnostic]) -> list[Setting]:
