@@ -159,18 +159,19 @@ class PodReader:
         for name, piece in pod.annotations.items():
             if name == MERGE_ANNOTATION:
                 read_merge(piece.value, self._place(piece))  # its effect is in how this pod came to be
-                continue
-            if name.startswith(PREFIX):
-                continue
-            if name in INJECTED:
-                report_injected(name, piece.value, self._place(piece))
-            if name in ANNOTATIONS:
-                report_annotation(name, self._place(piece))
-            elif name in pod.labels:
-                self._place(piece).notice("overruled-tag", "the label of that name becomes the tag")
-            else:
-                self._tag(name, piece)
+            elif not name.startswith(PREFIX):
+                self._annotation(name, piece, pod)
         for name, piece in pod.labels.items():
+            self._tag(name, piece)
+
+    def _annotation(self, name: str, piece: Piece, pod: PodPieces) -> None:
+        if name in INJECTED:
+            report_injected(name, piece.value, self._place(piece))
+        if name in ANNOTATIONS:
+            report_annotation(name, self._place(piece))
+        elif name in pod.labels:
+            self._place(piece).notice("overruled-tag", "the label of that name becomes the tag")
+        else:
             self._tag(name, piece)
 
     def _tag(self, name: object, piece: Piece) -> None:
