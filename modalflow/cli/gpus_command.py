@@ -17,7 +17,7 @@ from modalflow.translation.gpu_requests import Constraint, constraint_of, judge,
 from modalflow.translation.gpus import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
 from modalflow.translation.prices import multiplier_of
 from modalflow.translation.regions import modal_region
-from modalflow.translation.report import Place, Root, shown
+from modalflow.translation.report import Place, Root, kind_of, shown
 
 WISH = Root(layer="--for", prefix="--for", style="subscript")
 _PART = re.compile(r"\s*([a-z_]+)\s*(>=|<=|==|=|>|<)\s*(.+?)\s*", re.ASCII)
@@ -41,17 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
     except WishError as error:
         sys.stderr.write(f"modalflow gpus: --for: {error}\n")
         return 2
-    region = value.pop("region", None) if isinstance(value, dict) else None
-    if region is not None and (not isinstance(region, str) or modal_region(region) is None):
-        sys.stderr.write(f"modalflow gpus: --for: region: no region of Modal's is known for {shown(region)}\n")
+    try:
+        regions = _regions(value.pop("region", ())) if isinstance(value, dict) else ()
+    except WishError as error:
+        sys.stderr.write(f"modalflow gpus: --for: region: {error}\n")
         return 2
     request = read_gpu(value or "0GB+", place)
     errors = [d for d in findings if d.severity is Severity.ERROR]
     if request is None and not all(d.code == "no-gpu-fits" for d in errors):
         sys.stderr.write("modalflow gpus: " + "\n".join(found.full() for found in errors) + "\n")
         return 2
-    rows = ranking(request or (), constraint_of(value), multiplier_of(() if region is None else (region,)))
-    _print_ranking(rows, as_json=arguments.json, region=region)
+    rows = ranking(request or (), constraint_of(value), multiplier_of(regions))
+    _print_ranking(rows, as_json=arguments.json, regions=regions)
     return 0 if request else 1
 
 
@@ -72,6 +73,17 @@ def read_wish(text: str) -> object:
         name, operator, raw = match.groups()
         wish[_SHORT.get(name, name)] = _value(_SHORT.get(name, name), operator, raw)
     return wish
+
+
+def _regions(value: object) -> tuple[str, ...]:
+    """Return the regions of a wish: ``us-east|eu`` or a list. Raises ``WishError``."""
+    named = value.split("|") if isinstance(value, str) else value
+    if not isinstance(named, (list, tuple)):
+        raise WishError(f"expected a region or a list of them, got {kind_of(value)}")
+    for region in named:
+        if not isinstance(region, str) or modal_region(region.strip()) is None:
+            raise WishError(f"no region of Modal's is known for {shown(region)}")
+    return tuple(region.strip() for region in named)
 
 
 def _value(name: str, operator: str, raw: str) -> object:
@@ -150,9 +162,9 @@ def _print_catalogue(*, as_json: bool) -> None:
     sys.stdout.write(f"\nPrices of {PRICES_OF}, for one GPU, without CPU and memory.\n")
 
 
-def _print_ranking(rows: list[Row], *, as_json: bool, region: str | None) -> None:
+def _print_ranking(rows: list[Row], *, as_json: bool, regions: tuple[str, ...]) -> None:
     if as_json:
-        _print_json({"prices_of": PRICES_OF, "region": region, "ranking": rows})
+        _print_json({"prices_of": PRICES_OF, "region": list(regions), "ranking": rows})
         return
     lines = [("#", "GPU", "GIB", "COMPUTE", "USD/H", "WHY")]
     for row in rows:
@@ -162,8 +174,9 @@ def _print_ranking(rows: list[Row], *, as_json: bool, region: str | None) -> Non
             (rank, str(row["gpu"]), str(row["memory_gib"]), str(row["compute_capability"]), f"{price:.2f}", str(row["why"]))
         )
     _print_table(lines)
-    if region is not None:
-        sys.stdout.write(f"\nPrices with the factor {multiplier_of((region,)):g} of the region {region}.\n")
+    if regions:
+        which = f"region {regions[0]}" if len(regions) == 1 else f"dearest of the regions {', '.join(regions)}"
+        sys.stdout.write(f"\nPrices with the factor {multiplier_of(regions):g} of the {which}.\n")
 
 
 def _print_table(lines: Iterable[tuple[str, ...]]) -> None:

@@ -77,10 +77,33 @@ def test_every_form_of_the_gpu_key_is_ranked(wish: str, tried: list[str], capsys
 def test_a_region_raises_the_price(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gpus", "--json", "--for", "any_of=H100|A100-80GB,region=us-east"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["region"] == "us-east"
+    assert found["region"] == ["us-east"]
     assert [(row["gpu"], row["usd_an_hour"]) for row in found["ranking"][:2]] == [("A100-80GB", 4.38), ("H100", 6.91)]
     assert main(["gpus", "--for", "name=L4,region=eu"]) == 0
     assert capsys.readouterr().out.endswith("\nPrices with the factor 1.5 of the region eu.\n")
+
+
+@pytest.mark.parametrize(
+    ("wish", "regions", "tried"),
+    [
+        ("any_of=H100|L4,region=us|us-east,count=2", ["us", "us-east"], [("L4:2", 2.8), ("H100:2", 13.83)]),
+        ('{"ordered": ["H100", "L4"], "region": ["us", "eu"]}', ["us", "eu"], [("H100", 5.93), ("L4", 1.2)]),
+        ("ordered=H100|L4", [], [("H100", 3.95), ("L4", 0.8)]),
+    ],
+)
+def test_of_several_regions_the_dearest_counts_and_the_order_is_the_wishs(
+    wish: str, regions: list[str], tried: list[tuple[str, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gpus", "--json", "--for", wish]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["region"], found["prices_of"]) == (regions, "2026-10")
+    ranked = [row for row in found["ranking"] if row["rank"] is not None]
+    assert [(row["rank"], row["gpu"], row["usd_an_hour"]) for row in ranked] == [
+        (rank, gpu, usd) for rank, (gpu, usd) in enumerate(tried, start=1)
+    ]
+    assert main(["gpus", "--for", wish]) == 0
+    last = capsys.readouterr().out.rpartition("\n\n")[2]
+    assert last.startswith("Prices with the factor ") == bool(regions)
 
 
 def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +122,8 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ("count>=2", "modalflow gpus: --for: count takes '=', got '>='; write e.g. memory>=40Gi,count=2,price<=3\n"),
         ("count=two", "modalflow gpus: --for: count: expected a number, got 'two'\n"),
+        ("region=us|moon", 'modalflow gpus: --for: region: no region of Modal\'s is known for "moon"\n'),
+        ('{"region": 1}', "modalflow gpus: --for: region: expected a region or a list of them, got an int\n"),
         ("region=moon", 'modalflow gpus: --for: region: no region of Modal\'s is known for "moon"\n'),
         (
             "memory>=much",
