@@ -22,9 +22,9 @@ def test_every_key_has_its_row(name: str) -> None:
 @pytest.mark.parametrize(
     ("verdict", "begin", "end"),
     [
-        (pod_verdicts.Loss.NONE, "- **Nothing**", "- **Little**"),
-        (pod_verdicts.Loss.SMALL, "- **Little**", "- **Data, hardware"),
-        (pod_verdicts.Loss.REFUSED, "- **Data, hardware", "## Timeout"),
+        (pod_verdicts.Loss.NONE, "### Nothing is lost", "### Little is lost"),
+        (pod_verdicts.Loss.SMALL, "### Little is lost", "### Data, hardware"),
+        (pod_verdicts.Loss.REFUSED, "### Data, hardware", "### What a site does without"),
     ],
 )
 def test_every_field_stands_with_its_verdict(verdict: pod_verdicts.Loss, begin: str, end: str) -> None:
