@@ -14,7 +14,8 @@ from pathlib import PurePath
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.foreign import is_of_the_process
-from modalflow.translation.layers import CONFIG, MODAL, POD_OVERRIDE, is_too_large
+from modalflow.translation.layers import CONFIG, CONFIG_KEYS, MODAL, POD_OVERRIDE, is_too_large
+from modalflow.translation.legacy import KEY as LEGACY
 from modalflow.translation.report import PathKey, Place, kind_of, shown, type_name
 
 DEEPEST = 32
@@ -49,7 +50,8 @@ def _check_top(key: object, value: object, findings: list[Diagnostic]) -> None:
     elif key == "pod_override":
         if not hasattr(type(value), "attribute_map"):
             _walk(value, Place(POD_OVERRIDE, (), findings), 1)
-    else:
+    elif not isinstance(key, str) or key in CONFIG_KEYS or key == LEGACY:
+        # An unknown key is refused by its name, which says more than what stands under it.
         _check_key(key, Place(CONFIG, (), findings))
         _walk(value, Place(CONFIG, (_path_key(key),), findings), 1)
 

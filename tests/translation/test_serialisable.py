@@ -133,7 +133,8 @@ def check(config: object, **options: str) -> list[str]:
 
 def test_a_typo_is_an_error_while_the_dag_is_parsed() -> None:
     assert check({"modal": {"gpu": "A10GG"}}) == ['executor_config["modal"]["gpu"]: unknown GPU "A10GG"; did you mean "A10G"?']
-    assert check({"pod_overide": {}}) == ['executor_config["pod_overide"]: unknown key; did you mean "pod_override"?']
+    for value in ({}, k8s.V1Pod()):
+        assert check({"pod_overide": value}) == ['executor_config["pod_overide"]: unknown key; did you mean "pod_override"?']
 
 
 def test_what_only_the_scheduler_knows_is_no_error_while_the_dag_is_parsed() -> None:
