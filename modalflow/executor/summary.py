@@ -70,11 +70,15 @@ def cpu_text(cpu: CpuCores | None) -> str:
     """Cores, and vCPUs for those who count in them. Modal's default is 0.125 cores (modal.com/docs/guide/resources, 2026-07)."""
     if cpu is None:
         return "0.125 cores"
-    return f"{cpu[0]:g} to {cpu[1]:g} cores" if isinstance(cpu, tuple) else f"{cpu:g} cores ({cpu * 2:g} vCPU)"
+    if not isinstance(cpu, tuple):
+        return f"{cpu:g} cores ({cpu * 2:g} vCPU)"
+    return f"{cpu[0]:g} to {cpu[1]:g} cores" if cpu[0] != cpu[1] else f"{cpu[0]:g} cores, no more"
 
 
 def memory_text(memory: MemoryMib | None) -> str:
     """MiB. Modal's default request is 128 MiB (same page)."""
     if memory is None:
         return "128 MiB"
-    return f"{memory[0]} to {memory[1]} MiB" if isinstance(memory, tuple) else f"{memory} MiB"
+    if not isinstance(memory, tuple):
+        return f"{memory} MiB"
+    return f"{memory[0]} to {memory[1]} MiB" if memory[0] != memory[1] else f"{memory[0]} MiB, no more"

@@ -107,11 +107,11 @@ def test_each_field_says_who_decided_it_and_what_it_overrode(dags: Path, capsys:
     }
     assert told["gpu"] == ("H100, then A100-80GB", 'executor_config["modal"]["gpu"]', [("L4", f"spec.gpu ({file}:5)")])
     assert told["memory"] == (
-        "8192 to 8192 MiB",
+        "8192 MiB, no more",
         "pod_override.spec.containers[0].resources.limits.memory",
         [("4096 MiB", f"spec.memory ({file}:6)"), ("512 MiB", "[modal_executor] memory")],
     )
-    assert told["cpu"] == ("2 to 2 cores", "pod_override.spec.containers[0].resources.limits.cpu", [])
+    assert told["cpu"] == ("2 cores, no more", "pod_override.spec.containers[0].resources.limits.cpu", [])
     assert told["timeout"] == (
         "4200 s",
         'executor_config["modal"]["execution_timeout"]',
