@@ -133,7 +133,8 @@ def check(config: object, **options: str) -> list[str]:
 
 def test_a_typo_is_an_error_while_the_dag_is_parsed() -> None:
     assert check({"modal": {"gpu": "A10GG"}}) == ['executor_config["modal"]["gpu"]: unknown GPU "A10GG"; did you mean "A10G"?']
-    for value in ({}, k8s.V1Pod()):
+    values: list[object] = [{}, k8s.V1Pod()]
+    for value in values:
         assert check({"pod_overide": value}) == ['executor_config["pod_overide"]: unknown key; did you mean "pod_override"?']
 
 
