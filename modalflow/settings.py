@@ -197,6 +197,10 @@ OPTIONS: tuple[Option, ...] = (
                        "`modalflow fields` shows them, with `[*]` for any index or key; what lies below is meant too. Under "
                        "`on_unsupported = error` also the fields that still only warn. Values that are malformed, unknown or "
                        "contradict each other cannot be allowed: nothing could be launched."),
+    Option(name="allow_env", read=read_names, expects="comma-separated names", example="AIRFLOW__CORE__FERNET_KEY",
+           description="Variables that tasks may have though they are secrets of Airflow itself (database, Fernet key, signing "
+                       "keys, Celery), which are otherwise withheld from every sandbox with a warning, whoever sets them. Whole "
+                       "names. A task could then read and change what is not its own."),
     Option(name="execution_api_url", read=read_text, expects="an http(s) URL ending in /execution/",
            example="https://airflow.example.com/execution/",
            description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
@@ -336,6 +340,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             merge="strategic" if value("merge", str) == "strategic" else "kubernetes_executor",
             on_unsupported=_on_unsupported(value("on_unsupported", str)),
             allow=_allow(optional("allow", list) or []),
+            allow_env=frozenset(optional("allow_env", list) or ()),
         ),
         allow_long_gpu_wait=value("allow_long_gpu_wait", bool),
         template_folders=tuple(optional("template_folders", list) or ()),

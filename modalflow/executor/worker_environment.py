@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from modalflow.executor.configuration import ConfigurationView
 from modalflow.executor.workloads import WorkloadFacts
 from modalflow.settings import SECTION, Settings, SettingsError
+from modalflow.translation.control_plane import SECRETS
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan
 
@@ -30,14 +31,9 @@ COPIED_SECTIONS = ("workers", "secrets")
 """Sections whose explicitly set options a worker gets as they are."""
 
 NEVER = (
-    "AIRFLOW__DATABASE__",
-    "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
-    "AIRFLOW__CORE__FERNET_KEY",
-    "AIRFLOW__API_AUTH__",
-    "AIRFLOW__API__SECRET_KEY",
+    *SECRETS,
     "AIRFLOW__CORE__EXECUTOR",
     "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS",
-    "AIRFLOW__CELERY__",
     "MODAL_TOKEN_",
     "MODALFLOW_",
 )

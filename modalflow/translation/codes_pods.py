@@ -215,11 +215,11 @@ ROWS: tuple[Code, ...] = (
     # -- variables
     Code(
         "withheld-env",
-        "notice",
+        "warning",
         "A variable that tasks must not have",
-        "The variable is left out.",
+        "The variable is left out, whether a pod, `env` or `[modal_executor] env` sets it.",
         "It is a secret of Airflow's own, such as its database or its signing key, that a worker of Airflow 3 has no use for.",
-        "Remove it.",
+        "Remove it, or name it in `[modal_executor] allow_env`.",
         base({"env": [{"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "value": "sqlite://"}]}),
     ),
     Code(

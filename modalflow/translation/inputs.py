@@ -81,6 +81,7 @@ class TranslationOptions:
     it says nothing of GPUs); ``resource_claims`` the GPUs that a device claim, or the template of one, stands for.
     ``functions`` are deployed Functions by a name of the site's; ``calls_functions`` is false where the plan is for somebody who
     cannot call one. ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
+    ``allow_env`` are variables with secrets of Airflow's own that tasks get nevertheless.
     ``pull_always``: a pod's ``imagePullPolicy: Always`` is taken at its word. ``dropped_sidecars``: names of
     containers, or of their images, that are left out of a pod with a warning.
     """
@@ -102,6 +103,7 @@ class TranslationOptions:
     kubernetes: KubernetesDefaults | None = None
     on_unsupported: Literal["error", "warn", "ignore"] = "warn"
     allow: tuple[FieldPattern, ...] = ()
+    allow_env: frozenset[str] = frozenset()
     kubernetes_secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     config_maps: Mapping[str, str | SecretSource] = field(default_factory=dict)
     registry_secrets: Mapping[str, str] = field(default_factory=dict)

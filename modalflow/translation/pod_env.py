@@ -10,6 +10,7 @@ import re
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+from modalflow.translation.control_plane import withholds
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.env import NAME, check_name, check_text, split_references
 from modalflow.translation.malformed import in_quantity, report_malformed
@@ -21,18 +22,6 @@ from modalflow.translation.pod_sources import Sources
 from modalflow.translation.quantities import parse_quantity
 from modalflow.translation.report import Place, kind_of, shown
 from modalflow.translation.setup_plan import LAUNCH_ID, POD_IP, Ref, Tag, Text
-
-NEVER_IN_TASKS = (
-    "AIRFLOW__DATABASE__",
-    "AIRFLOW__CORE__SQL_ALCHEMY_CONN",
-    "AIRFLOW__CORE__FERNET_KEY",
-    "AIRFLOW_CONN_AIRFLOW_DB",
-    "AIRFLOW__API_AUTH__JWT_SECRET",
-    "AIRFLOW__API__SECRET_KEY",
-    "AIRFLOW__WEBSERVER__SECRET_KEY",
-    "AIRFLOW__CELERY__",
-)
-"""What Helm charts set in every pod and an Airflow 3 task neither needs nor may have."""
 
 FACTS = ("dag_id", "task_id", "run_id", "try_number", "map_index")
 """Labels and annotations that KubernetesExecutor gives each pod; the task's tags have them."""
@@ -110,8 +99,7 @@ class PodEnv:
                 place.at(field).error("unknown-field", "Kubernetes has no such field", did_you_mean(field, _FIELDS))
         if not check_name(name, place) or not isinstance(name, str):
             return None
-        if name.startswith(NEVER_IN_TASKS):
-            place.notice("withheld-env", f"{name} is not given to tasks: they must not have it")
+        if withholds(name, place, self.sources.allow_env):
             return None
         source = entry.get("valueFrom")
         if source is not None:
@@ -200,9 +188,7 @@ class PodEnv:
             name = prefix + key
             if not NAME.fullmatch(name):
                 place.notice("skipped-key", f"{shown(name)} cannot name a variable: left out, as in Kubernetes")
-            elif name.startswith(NEVER_IN_TASKS):
-                place.notice("withheld-env", f"{name} is not given to tasks: they must not have it")
-            else:
+            elif not withholds(name, place, self.sources.allow_env):
                 self._take(name, value, piece)
 
 

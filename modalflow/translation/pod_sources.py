@@ -55,6 +55,8 @@ class Sources:
         """Modal Secrets whose variables the pod wants as they are."""
         self.identity = False
         """Whether Modal gives the task a token of its identity."""
+        self.allow_env = options.allow_env
+        """Variables that tasks may have though they are secrets of Airflow's."""
         self._findings = findings
         self._options = options
         self._templates = templates

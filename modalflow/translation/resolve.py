@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from modalflow.translation.control_plane import without_secrets
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpus import GpuRequest
 from modalflow.translation.inputs import TranslationOptions
@@ -71,7 +72,7 @@ def resolve(
         gpu_wait=options.gpu_wait if gpu_wait is None else gpu_wait,
         cpu=get("cpu"),
         memory=get("memory"),
-        env=get("env") or {},
+        env=without_secrets(get("env") or {}, merged.places, options.allow_env),
         secrets=tuple((get("secrets") or {}).values()),
         volumes=tuple([mount for mount in mounts if not isinstance(mount, BucketPlan)]) if buckets else tuple(mounts),
         buckets=buckets,
