@@ -12,11 +12,12 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from modalflow.cli.field_cases import CASES
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account
@@ -49,11 +50,17 @@ _SAMPLES: dict[str, object] = {
     "mode": 0o440,
 }
 """Values that mean something where ``x`` and ``1`` do not, by the field's name."""
-_RESOURCES = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "amd.com/gpu", "hugepages-2Mi")
+_RESOURCES = (
+    *("cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb"),
+    *("amd.com/gpu", "google.com/tpu", "aws.amazon.com/neuron", "vpc.amazonaws.com/efa", "rdma/hca", "example.com/fpga"),
+)
 _LABELS = {
     "cloud.google.com/gke-accelerator": "nvidia-l4",
     "topology.kubernetes.io/region": "us-east-1",
+    "node.kubernetes.io/instance-type": "g6.xlarge",
     "kubernetes.io/arch": "arm64",
+    "kubernetes.io/os": "linux",
+    "karpenter.sh/capacity-type": "spot",
     "example.com/pool": "x",
 }
 _NAMED: tuple[tuple[str, dict[str, object]], ...] = (
@@ -77,9 +84,18 @@ _NAMED: tuple[tuple[str, dict[str, object]], ...] = (
 """Neighbours without which a leaf has no meaning, by the path of the object that holds them."""
 
 
+_BY_VALUE = "by its value"
+"""Reason of a row whose sample is no value of the field, which is read nevertheless."""
+_OF_GPUS = ("cloud.google.com/gke-accelerator", "node.kubernetes.io/instance-type")
+"""Labels that say something of a task with a GPU only."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One leaf (``spec.containers[].image``): its verdict, the plan fields it decides, and the finding about it."""
+    """One leaf (``spec.containers[].image``): its verdict, the plan fields it decides, and the finding about it.
+
+    ``value`` is the sample that was tried. ``cases``: the same leaf with other values, if not all come to the same.
+    """
 
     path: str
     verdict: str
@@ -87,10 +103,25 @@ class Row:
     code: str = ""
     reason: str = ""
     hint: str = ""
+    value: object = None
+    cases: tuple[Row, ...] = ()
+
+    def told(self, mark: str = "") -> str:
+        """What the leaf becomes, or why not; of each value that was tried, where they differ. ``mark`` goes around names."""
+        if not self.cases:
+            return ", ".join(f"{mark}{field}{mark}" for field in self.fields) or "; ".join(filter(None, (self.reason, self.hint)))
+        values: dict[str, list[str]] = {}
+        for case in (*self.cases, replace(self, cases=())):
+            verdict = "malformed" if case.reason == _BY_VALUE else case.shown_verdict
+            outcome = f"{verdict}, {told}" if verdict != "malformed" and (told := case.told(mark)) else verdict
+            values.setdefault(outcome, []).append(f"{mark}{json.dumps(case.value)}{mark}")
+        return " \u2014 ".join(f"{', '.join(same)}: {outcome}" for outcome, same in values.items())
 
     @property
     def shown_verdict(self) -> str:
         """The verdict, and whether ``[modal_executor] allow`` can lift it."""
+        if self.cases:
+            return _BY_VALUE
         return f"{self.verdict}, can be allowed" if self.verdict == "refused" and self.code == REFUSED else self.verdict
 
 
@@ -107,7 +138,18 @@ def rows(prefix: str = "") -> Iterator[Row]:
         for key, value in _values(path, kind):
             name = f'{path}["{key}"]' if key else path
             if _is_below(name, prefix):
-                yield _row(name, path, {key: value} if key else value, (key,) if key else ())
+                yield _with_cases(_one(name, path, key, value), path, key)
+
+
+def _one(name: str, path: str, key: str, value: object) -> Row:
+    return replace(_row(name, path, {key: value} if key else value, (key,) if key else ()), value=value)
+
+
+def _with_cases(row: Row, path: str, key: str) -> Row:
+    """Try the further values of a leaf; they are told of if what becomes of it depends on them."""
+    cases = tuple(_one(row.path, path, key, value) for value in CASES.get(row.path, ()))
+    same = {(row.shown_verdict, row.fields) for row in (row, *cases)}
+    return replace(row, cases=cases) if len(same) > 1 else row
 
 
 def _is_below(path: str, prefix: str) -> bool:
@@ -138,7 +180,7 @@ def _row(name: str, path: str, value: object, inner: tuple[str, ...]) -> Row:
     _with_mounts(pod, path)
     if inner == ("nvidia.com/gpu",):
         pod["spec"]["nodeSelector"] = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
-    elif "nodeAffinity" in path or inner == ("cloud.google.com/gke-accelerator",):
+    elif "nodeAffinity" in path or (inner and inner[0] in _OF_GPUS):
         pod["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
     return _judged(name, pod, POD_OVERRIDE.render((*where, *inner)))
 
@@ -193,7 +235,7 @@ def _row_of(name: str, leaf: Leaf, findings: Sequence[Diagnostic]) -> Row:
     if told is None:
         return Row(path=name, verdict="translated" if leaf.codes else str(leaf.fate), code=", ".join(leaf.codes))
     if told.code.startswith("bad-"):  # the field is read; only our sample is no value of it
-        return Row(path=name, verdict="translated", code=told.code, reason="by its value")
+        return Row(path=name, verdict="translated", code=told.code, reason=_BY_VALUE)
     return Row(path=name, verdict=VERDICTS[told.severity], code=told.code, reason=told.message, hint=told.hint)
 
 
@@ -203,7 +245,7 @@ def folded(all_rows: Iterable[Row]) -> list[Row]:
 
 
 def _fold(group: list[Row], depth: int) -> Iterator[Row]:
-    if len({(row.verdict, row.fields, row.code, row.reason, row.hint) for row in group}) == 1 and depth > 1:
+    if len({(row.verdict, row.fields, row.code, row.reason, row.hint, row.cases) for row in group}) == 1 and depth > 1:
         row = group[0]
         above = ".".join(row.path.split(".")[:depth])
         yield (
@@ -232,6 +274,8 @@ translation does with a pod that has the field; `modalflow fields [PREFIX]` prin
 - **harmless**: without effect, and nothing is lost: a notice.
 - **warned**: the task runs without it, and its log says so.
 - **refused**: the task is not started: dropping the field would change data, hardware, security or the result.
+- **by its value**: several values were tried, and not all come to the same; each is named with what becomes of it.
+  `"x"` stands for any other text.
 - **refused, can be allowed**: `[modal_executor] allow` can say that all tasks run without it, with a warning. Its entries are
   these paths, with `[*]` for `[]`.
 
@@ -242,9 +286,7 @@ translation does with a pod that has the field; `modalflow fields [PREFIX]` prin
 def page() -> str:
     """Return ``docs/reference/fields.md``."""
     lines = [INTRODUCTION]
-    for row in folded(rows()):
-        told = ", ".join(f"`{field}`" for field in row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
-        lines.append(f"| `{row.path}` | {row.shown_verdict} | {told.replace('|', '&#124;')} |")
+    lines += [f"| `{row.path}` | {row.shown_verdict} | {row.told('`').replace('|', '&#124;')} |" for row in folded(rows())]
     return "\n".join(lines) + "\n"
 
 

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     lines = []
     for row in folded(found) if not arguments.prefix else found:
-        told = ", ".join(row.fields) or "; ".join(filter(None, (row.reason, row.hint)))
-        lines.append((Text(row.path), Text(row.shown_verdict, style=COLOURS.get(row.verdict, "")), Text(told)))
+        colour = "" if row.cases else COLOURS.get(row.verdict, "")
+        lines.append((Text(row.path), Text(row.shown_verdict, style=colour), Text(row.told())))
     print_table(console(), ("field", "verdict", "what becomes of it"), lines)
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.client import models as k8s
 
+from modalflow.cli.field_cases import CASES
 from modalflow.cli.field_matrix import VERDICTS, page, pod_leaves, rows
 from modalflow.cli.main import main
 
@@ -33,6 +34,16 @@ def test_the_list_of_leaves_is_the_kubernetes_client_s() -> None:
     assert pod_leaves() == expected
 
 
+def test_a_field_that_a_newer_client_brings_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(k8s.V1Container.openapi_types, "new_thing", "list[str]")
+    monkeypatch.setitem(k8s.V1Container.attribute_map, "new_thing", "newThing")
+    found = {**dict(leaves_of(k8s.V1ObjectMeta, "metadata")), **dict(leaves_of(k8s.V1PodSpec, "spec"))}
+    assert found.keys() - pod_leaves().keys() == {
+        "spec.containers[].newThing[]",
+        "spec.initContainers[].newThing[]",
+    }
+
+
 @pytest.fixture(scope="module")
 def matrix() -> list[Any]:
     return list(rows())
@@ -42,6 +53,42 @@ def test_every_leaf_has_a_verdict(matrix: list[Any]) -> None:
     assert {row.verdict for row in matrix} <= {"translated", *VERDICTS.values()}
     assert [row.path for row in matrix if row.code == "unknown-field"] == []
     assert [row.path for row in matrix if row.verdict != "translated" and not row.reason] == []
+
+
+def test_every_field_with_further_values_is_one_and_tells_of_them(matrix: list[Any]) -> None:
+    by_path = {row.path: row for row in matrix}
+    assert CASES.keys() <= by_path.keys()
+    for path, values in CASES.items():
+        assert [case.value for case in by_path[path].cases] in ([], list(values)), path
+        assert {case.verdict for case in by_path[path].cases} <= {"translated", *VERDICTS.values()}, path
+
+
+@pytest.mark.parametrize(
+    ("path", "verdicts"),
+    [
+        ("spec.runtimeClassName", {"gvisor": "translated", "kata": "translated", "nvidia": "warned", "x": "warned"}),
+        ("spec.restartPolicy", {"Never": "harmless", "Always": "warned", "OnFailure": "warned"}),
+        ("spec.hostNetwork", {False: "harmless", True: "refused"}),
+        (
+            "spec.containers[].imagePullPolicy",
+            {"IfNotPresent": "harmless", "Always": "warned", "Never": "refused", "x": "warned"},
+        ),
+        ("spec.os.name", {"linux": "harmless", "windows": "refused", "x": "refused"}),
+        ('spec.nodeSelector["kubernetes.io/arch"]', {"amd64": "harmless", "arm64": "refused"}),
+    ],
+)
+def test_a_verdict_by_the_value(path: str, verdicts: dict[Any, str], matrix: list[Any]) -> None:
+    row = next(row for row in matrix if row.path == path)
+    assert row.shown_verdict == "by its value"
+    assert {case.value: case.verdict for case in (*row.cases, row)} == verdicts
+
+
+def test_each_value_is_told_of_once(matrix: list[Any]) -> None:
+    row = next(row for row in matrix if row.path == "spec.automountServiceAccountToken")
+    assert row.told("`") == (
+        "`false`: harmless, this is how a sandbox is anyway \u2014 "
+        "`true`: warned, is not honoured: a sandbox has no Kubernetes identity; remove it"
+    )
 
 
 def test_one_field_by_its_prefix(capsys: pytest.CaptureFixture[str]) -> None:
