@@ -28,7 +28,7 @@ def fates(pod: Any) -> dict[str, Fate]:
 
 
 def test_the_corpus_is_large_and_says_what_it_is_modelled_on() -> None:
-    assert len(CORPUS) >= 60
+    assert len(CORPUS) >= 100
     assert all(path.read_text(encoding="utf-8").startswith("# Modelled on ") for path in CORPUS)
 
 
@@ -58,7 +58,7 @@ def codes_of(name: str, options: dict[str, str]) -> list[str]:
 
 def test_every_pod_of_the_corpus_has_an_expectation() -> None:
     expected = [*EXPECTED["translates"], *EXPECTED["translates_with"], *EXPECTED["refused"]]
-    assert sorted(expected) == [path.stem for path in CORPUS]
+    assert sorted(expected) == sorted(path.stem for path in CORPUS)
 
 
 @pytest.mark.parametrize("name", EXPECTED["translates"])
