@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+# Every run draws the same examples, so that a red run is the change's own. HYPOTHESIS_PROFILE=default draws new ones, and so
+# does tests/property/fuzz.py.
 
 HOME = Path(tempfile.mkdtemp(prefix="modalflow-tests-"))
 """AIRFLOW_HOME of this process; each worker of pytest-xdist has its own."""
