@@ -276,7 +276,8 @@ class _Ablation:
             return overridden
         if codes := self._codes_of_entry(root, path, self._layers[rank].content):
             return Leaf(origin=root.origin(path), fate=Fate.REPORTED, codes=codes)
-        return self._agreeing(rank, root, path, value)
+        agreeing = self._agreeing(rank, root, path, value)
+        return agreeing if agreeing.fate is not Fate.UNACCOUNTED else self._without_effect_below(rank, root, path, value)
 
     def _refusals(self, origin: Origin) -> tuple[str, ...]:
         """Return the errors at the leaf itself: it has no effect, whatever the rest of a plan that is not run looks like."""
@@ -342,6 +343,13 @@ class _Ablation:
         place = next((self._places[name] for name in _origin_names(decided) if name in self._places), None)
         by = None if place is None or place.root == root else place.origin
         return Leaf(origin=root.origin(path), fate=Fate.OVERRIDDEN, fields=decided, by=by)
+
+    def _without_effect_below(self, rank: int, root: Root, path: Path, value: object) -> Leaf:
+        """Ask whether the leaf, which has no effect in its own layer either, would be read there if nothing stood above it."""
+        below = _Ablation(self._layers[: rank + 1], self._context, self._options, [], self._templates)
+        entry = below._codes_of_entry(root, path, self._layers[rank].content)
+        read = rank + 1 < len(self._layers) and (entry or below._agreeing(rank, root, path, value).fate is not Fate.UNACCOUNTED)
+        return Leaf(origin=root.origin(path), fate=Fate.OVERRIDDEN if read else Fate.UNACCOUNTED)
 
     def _is_of_another(self, name: str, root: Root) -> bool:
         winner = self._places.get(name)

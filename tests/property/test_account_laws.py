@@ -126,3 +126,13 @@ def test_of_a_claim_that_an_override_takes_away() -> None:
 
 def _dotted(path: tuple[str | int, ...]) -> str:
     return POD_OVERRIDE.render(path).removeprefix(f"{POD_OVERRIDE.prefix}.").removeprefix(POD_OVERRIDE.prefix)
+
+
+def test_of_a_wish_without_effect_that_an_override_repeats() -> None:
+    """A preference for nothing is read and changes nothing; the override takes its place all the same."""
+    term = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
+    pod = {"spec": {"affinity": term, "containers": [{"name": "base"}]}}
+    told, findings = accounted({"pod_template_file": TEMPLATE, "pod_override": pod}, {"kind": "Pod", **pod})
+    check(told, findings)
+    fates = {leaf.origin.layer: leaf.fate for leaf in told if leaf.origin.path.endswith("[0].weight")}
+    assert fates == {"template mine": Fate.OVERRIDDEN, "pod_override": Fate.HONOURED}
