@@ -102,6 +102,7 @@ class InitReader:
         resources = container.fields.get("resources")
         if resources is not None:
             self._apply(verdicts.INIT_RESOURCES, resources)
+            self._refuse_devices(resources)
         for name, piece in container.fields.items():
             if name == "lifecycle":
                 self._apply(verdicts.INIT_LIFECYCLE, piece)
@@ -111,6 +112,17 @@ class InitReader:
             if name not in _READ:
                 for piece in pieces:
                     self._apply(verdicts.CONTAINER[name], piece)
+
+    def _refuse_devices(self, resources: Piece) -> None:
+        """Refuse a device that the task itself does not ask for: the init container would run without it."""
+        main = self._pod.containers[0].fields.get("resources") if self._pod.containers else None
+        of_task = _limits(None if main is None else main.value)
+        for name, amount in _limits(resources.value).items():
+            if isinstance(name, str) and "/" in name and name not in of_task and str(amount) != "0":
+                place = resources.part(amount, "limits", name).place(self._findings)
+                place.error(
+                    "refused-field", "the task's sandbox, in which it runs, has no such device", "give the task this limit"
+                )
 
     def _look_up(self, piece: Piece, table: Mapping[str, verdicts.Verdict], others: Iterable[str] = _READ) -> None:
         name = str(piece.path[-1])
@@ -123,3 +135,8 @@ class InitReader:
 
     def _apply(self, verdict: verdicts.Verdict, piece: Piece) -> None:
         verdicts.apply(verdict, piece.value, piece.place(self._findings))
+
+
+def _limits(resources: object) -> dict[object, object]:
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    return limits if isinstance(limits, dict) else {}
