@@ -244,10 +244,14 @@ def folded(all_rows: Iterable[Row]) -> list[Row]:
     return list(_fold(list(all_rows), 0))
 
 
+_BETWEEN = re.compile(r"\.(?![^\[\]]*\])")
+"""The dots between fields, not those in a key such as ``["nvidia.com/gpu"]``."""
+
+
 def _fold(group: list[Row], depth: int) -> Iterator[Row]:
     if len({(row.verdict, row.fields, row.code, row.reason, row.hint, row.cases) for row in group}) == 1 and depth > 1:
         row = group[0]
-        above = ".".join(row.path.split(".")[:depth])
+        above = ".".join(_BETWEEN.split(row.path)[:depth])
         yield (
             row
             if len(group) == 1
@@ -256,7 +260,7 @@ def _fold(group: list[Row], depth: int) -> Iterator[Row]:
         return
     groups: dict[str, list[Row]] = {}
     for row in group:
-        words = row.path.split(".")
+        words = _BETWEEN.split(row.path)
         groups.setdefault(words[depth] if depth < len(words) else row.path, []).append(row)
     if len(groups) == len(group):
         yield from group
