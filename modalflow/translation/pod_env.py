@@ -198,13 +198,7 @@ _READERS = ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef", "
 def field_of(pod: PodPieces, content: dict[str, Any], place: Place) -> Value | None:
     """Return one of the pod's own fields. ``metadata.name`` and ``uid`` are the launch id; what a sandbox lacks is empty."""
     path = content.get("fieldPath")
-    if "apiVersion" in content:
-        place.at("apiVersion").notice("no-effect", "has no effect: there is one version of these fields")
-    for field in content:
-        if field not in {"fieldPath", "apiVersion"}:
-            place.at(field).error(
-                "unknown-field", "Kubernetes has no such field", did_you_mean(field, ("fieldPath", "apiVersion"))
-            )
+    report_field_keys(content, place)
     if isinstance(path, str) and (match := _SUBSCRIPT.fullmatch(path)) is not None:
         return _entry_of(pod.labels if match[1] == "labels" else pod.annotations, match[2])
     known: dict[object, Value] = {
@@ -222,6 +216,17 @@ def field_of(pod: PodPieces, content: dict[str, Any], place: Place) -> Value | N
     if path in _OF_A_NODE:
         place.warn("no-node", f"a sandbox has no node: {path} is empty", "write the address of what the task should reach")
     return known[path]
+
+
+def report_field_keys(content: dict[str, Any], place: Place) -> None:
+    """Report the keys of a ``fieldRef`` beside its path."""
+    if "apiVersion" in content:
+        place.at("apiVersion").notice("no-effect", "has no effect: there is one version of these fields")
+    for field in content:
+        if field not in {"fieldPath", "apiVersion"}:
+            place.at(field).error(
+                "unknown-field", "Kubernetes has no such field", did_you_mean(field, ("fieldPath", "apiVersion"))
+            )
 
 
 def _entry_of(pieces: Fields, name: str) -> Value | None:
@@ -242,7 +247,7 @@ def resource_of(container: ContainerPieces, content: dict[str, Any], place: Plac
     for field in content:
         if field not in _RESOURCE_FIELDS:
             place.at(field).error("unknown-field", "Kubernetes has no such field", did_you_mean(field, _RESOURCE_FIELDS))
-    if named is not None and own is not None and named == own.value:
+    if named is not None and (own is None or named == own.value):
         place.at("containerName").notice("no-effect", "has no effect: the task's own container is meant anyway")
     if named is not None and own is not None and named != own.value:
         place.at("containerName").error("bad-resource", f"only the task's own container is there, no {shown(named)}")

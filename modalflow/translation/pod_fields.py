@@ -276,7 +276,10 @@ class PodReader:
             )
 
     def _host_aliases(self, piece: Piece) -> None:
-        entries = piece.value if isinstance(piece.value, list) else [None]
+        entries = piece.value
+        if not isinstance(entries, list):
+            self._place(piece).error("bad-pod", f"expected a list of mappings with ip and hostnames, got {kind_of(entries)}")
+            return
         found: list[tuple[str, tuple[str, ...]]] = []
         for index, entry in enumerate(entries):
             place = self._place(piece.part(entry, index))

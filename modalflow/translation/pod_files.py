@@ -11,7 +11,7 @@ from typing import Any
 from modalflow.translation import pod_verdicts as verdicts
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.inputs import TranslationOptions
-from modalflow.translation.pod_env import field_of, resource_of
+from modalflow.translation.pod_env import field_of, report_field_keys, resource_of
 from modalflow.translation.pod_merge import Piece, PodPieces
 from modalflow.translation.pod_sources import Content, Sources
 from modalflow.translation.report import Place, kind_of, shown
@@ -261,6 +261,7 @@ class FileReader:
     def _field(self, content: dict[str, Any], place: Place) -> object:
         path = content.get("fieldPath")
         if path in {"metadata.labels", "metadata.annotations"}:
+            report_field_keys(content, place)
             pieces = self._pod.labels if path.endswith("labels") else self._pod.annotations
             return "\n".join(f"{name}={json.dumps(piece.value)}" for name, piece in sorted(pieces.items()))
         return field_of(self._pod, content, place)
