@@ -13,7 +13,7 @@ import io
 from aiohttp import web
 
 from modalflow.emulator.auth import Authority
-from modalflow.emulator.blobs import BLOCK_SIZE, BlobStore
+from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
 
 
 class BlockStore:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modalflow.emulator.gpus import UnknownGpuError, canonical
+from modalflow.emulator.state.gpus import UnknownGpuError, canonical
 
 _LAST_PORT = 65535
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

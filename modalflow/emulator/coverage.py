@@ -12,7 +12,7 @@ from importlib.metadata import version
 from modal_proto.api_grpc import ModalClientBase
 from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
-from modalflow.emulator.command_router import CommandRouter
+from modalflow.emulator.router import CommandRouter
 from modalflow.emulator.services import ControlPlane
 from modalflow.emulator.wire import implemented
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.state.store import Sandbox, Workspace
 
 
 class HasWorkspace(Protocol):

@@ -20,75 +20,22 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.events import RecvRequest, listen
 
-from modalflow.emulator.auth import Authority, RefusedError
-from modalflow.emulator.blobs import BlobStore
-from modalflow.emulator.block_store import BlockStore
-from modalflow.emulator.buckets import Buckets
-from modalflow.emulator.command_router import CommandRouterService
+from modalflow.emulator.auth import RefusedError
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
-from modalflow.emulator.environment import Toolbox, environment_bin
+from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.grpc_server import GrpcServer
-from modalflow.emulator.persistence import load, save
-from modalflow.emulator.processes import Spawner
-from modalflow.emulator.sandboxes import Sandboxes
+from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
-from modalflow.emulator.store import Store, Workspace
-from modalflow.emulator.sync_requests import SyncRequests
-from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, Recorder, bare_name
+from modalflow.emulator.state.persistence import load
+from modalflow.emulator.state.store import Workspace
+from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, bare_name
 
 ISOLATION = (
     "each sandbox is a process group with an empty environment and its own HOME, TMPDIR, working folder and Volume copies; "
     "it shares this machine's file system, network, users and resources, and is killed with the emulator"
 )
 """What holds and what does not, in one sentence for the start message."""
-
-
-class Core:
-    """What the services share: state, behaviour and authority of one emulator."""
-
-    def __init__(self, config: EmulatorConfig, folder: Path) -> None:
-        self.config = config
-        self.folder = folder
-        self.state_dir = config.state_dir
-        self.store = Store(config.stock())
-        self.authority = Authority(config)
-        self.recorder = Recorder(config.record_calls)
-        self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
-        self.blobs = BlobStore((config.state_dir or folder) / "blobs")
-        self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
-        self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
-        self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
-        self.spawner = Spawner()
-        self.sync = SyncRequests(folder)
-        self.sandboxes = Sandboxes(
-            folder=folder / "sandboxes",
-            spawner=self.spawner,
-            blobs=self.blobs,
-            toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
-            volume_changed=self.state_changed,
-            sign=self.authority.signature,
-            buckets=self.buckets,
-        )
-        self.port = 0
-        self._saving: asyncio.TimerHandle | None = None
-
-    def router_url(self, *, javascript: bool) -> str:
-        """Return the command router's address. The JavaScript client wants ``https`` and then dials loopback in clear text."""
-        return f"{'https' if javascript else 'http'}://{_url_host(self.config.host)}:{self.port}"
-
-    def state_changed(self) -> None:
-        """Have the state written soon, if it is kept at all; many changes at once are written once."""
-        if self.state_dir is not None and self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(0.2, self.save)
-
-    def save(self) -> None:
-        """Write the state now."""
-        if self._saving is not None:
-            self._saving.cancel()
-            self._saving = None
-        if self.state_dir is not None:
-            save(self.store, self.state_dir)
 
 
 class Emulator:
@@ -194,7 +141,7 @@ class Emulator:
     @property
     def url(self) -> str:
         """``MODAL_SERVER_URL``."""
-        return f"http://{_url_host(self.config.host)}:{self.port}"
+        return f"http://{url_host(self.config.host)}:{self.port}"
 
     @property
     def workspace(self) -> Workspace:
@@ -223,21 +170,3 @@ class Emulator:
             "NO_PROXY": hosts,
             "no_proxy": hosts,
         }
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _python_bin(config: EmulatorConfig, tools: Path) -> Path:
-    """Return the folder that plays the image's ``bin``. A ``python3`` without a ``python`` gets one beside ``sync``."""
-    try:
-        folder = environment_bin(config.python or Path(sys.executable))
-    except FileNotFoundError as error:
-        raise EmulatorConfigError(str(error)) from error
-    if not (folder / "python").exists():
-        tools.mkdir(exist_ok=True)
-        shim = tools / "python"
-        shim.write_text(f'#!/bin/sh\nexec "{folder}/python3" "$@"\n')
-        shim.chmod(0o755)
-    return folder

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from modalflow.emulator.config import EmulatorConfig
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.server import Emulator
-from modalflow.emulator.store import Workspace
+from modalflow.emulator.state.store import Workspace
 
 _START_SECONDS = 30.0
 

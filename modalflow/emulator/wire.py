@@ -18,12 +18,12 @@ from grpclib import GRPCError, Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT
-from modalflow.emulator.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
+from modalflow.emulator.state.store import DEFAULT_ENVIRONMENT
+from modalflow.emulator.state.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
 
 if TYPE_CHECKING:
-    from modalflow.emulator.server import Core
-    from modalflow.emulator.store import Workspace
+    from modalflow.emulator.core import Core
+    from modalflow.emulator.state.store import Workspace
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)

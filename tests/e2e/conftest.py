@@ -70,3 +70,16 @@ def wait_for_state(airflow: AirflowRunning, dag_id: str, run_id: str, task_id: s
 
     found: dict[str, Any] = wait_for(f"{dag_id}.{task_id} is {' or '.join(states)}", reached)
     return found
+
+
+def log_holding(airflow: AirflowRunning, dag_id: str, run_id: str, task_id: str, line: str) -> str:
+    """Return the first try's log once it has ``line``: the archive is there when the sandbox has ended, which is after the task."""
+    shown = ""
+
+    def there() -> bool:
+        nonlocal shown
+        shown = airflow.api.log(dag_id, run_id, task_id, 1)
+        return line in shown
+
+    wait_for(f"the log of {dag_id}.{task_id} has {line!r}", there, timeout=60)
+    return shown

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError
-from modalflow.emulator.buckets import BucketError, Buckets
 from modalflow.emulator.config import parse_buckets, parse_gpus
+from modalflow.emulator.machines.buckets import BucketError, Buckets
 
 
 @pytest.mark.parametrize(

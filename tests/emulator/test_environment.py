@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.environment import PathRewriter, Toolbox, command_of
-from modalflow.emulator.image_layers import ImageSettings, apply_layer
+from modalflow.emulator.machines.environment import PathRewriter, Toolbox, command_of
+from modalflow.emulator.state.image_layers import ImageSettings, apply_layer
 
 ROOT = Path("/root-of-1")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.gpus import MAX_COUNT, GpuInventory, UnknownGpuError, canonical, checked_request
+from modalflow.emulator.state.gpus import MAX_COUNT, GpuInventory, UnknownGpuError, canonical, checked_request
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.blobs import BLOCK_SIZE, BlobStore
-from modalflow.emulator.mounts import Mount
-from modalflow.emulator.volume_tree import VolumeTree
+from modalflow.emulator.machines.mounts import Mount
+from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
+from modalflow.emulator.state.volume_tree import VolumeTree
 
 
 class Bench:

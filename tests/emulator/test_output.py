@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from modalflow.emulator import output
-from modalflow.emulator.output import STDERR, STDOUT, Output, Stream
+from modalflow.emulator.machines import output
+from modalflow.emulator.machines.output import STDERR, STDOUT, Output, Stream
 
 
 async def everything(stream: Stream, offset: int = 0) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.emulator.volume_tree import (
+from modalflow.emulator.state.volume_tree import (
     Change,
     File,
     Folder,

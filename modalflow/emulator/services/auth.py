@@ -9,8 +9,8 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.auth import AUTH_TOKEN_SECONDS
-from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import DEFAULT_ENVIRONMENT
+from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.store import DEFAULT_ENVIRONMENT
 from modalflow.emulator.wire import Call, Service, fail, unary
 
 IMAGE_BUILDER_VERSION = "2025.06"

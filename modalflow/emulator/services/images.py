@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.image_layers import ImageSettings, apply_layer
-from modalflow.emulator.store import Image, Workspace
+from modalflow.emulator.state.image_layers import ImageSettings, apply_layer
+from modalflow.emulator.state.store import Image, Workspace
 from modalflow.emulator.wire import Call, Service, fail, streaming, unary
 
 _BUILT = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)

@@ -13,9 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.output import STDERR, STDOUT, LogLine
+from modalflow.emulator.machines.output import STDERR, STDOUT, LogLine
 from modalflow.emulator.services.sandbox_calls import find
-from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.wire import Call, Service, fail, streaming, unary
 
 _FDS = {

@@ -9,9 +9,9 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
-from modalflow.emulator.processes import StdinClosedError
+from modalflow.emulator.machines.processes import StdinClosedError
 from modalflow.emulator.services.sandbox_create import checked_tags
-from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.wire import Call, Service, fail, unary
 
 PAGE = 100

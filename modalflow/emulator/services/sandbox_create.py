@@ -9,11 +9,11 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
-from modalflow.emulator.buckets import BucketError
-from modalflow.emulator.gpus import GpuRequest, UnknownGpuError, checked_request
-from modalflow.emulator.ids import sandbox_id, task_id
-from modalflow.emulator.store import Sandbox, Workspace
-from modalflow.emulator.volume_tree import parts_of
+from modalflow.emulator.machines.buckets import BucketError
+from modalflow.emulator.state.gpus import GpuRequest, UnknownGpuError, checked_request
+from modalflow.emulator.state.ids import sandbox_id, task_id
+from modalflow.emulator.state.store import Sandbox, Workspace
+from modalflow.emulator.state.volume_tree import parts_of
 from modalflow.emulator.wire import Call, Service, create, fail
 
 MAX_TIMEOUT_SECONDS = 86_400

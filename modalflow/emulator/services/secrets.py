@@ -8,8 +8,8 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import Secret, Workspace
+from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.store import Secret, Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 _UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.ids import new_id
+from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 

@@ -12,10 +12,10 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import BLOCK_SIZE
-from modalflow.emulator.ids import new_id
-from modalflow.emulator.store import Volume, Workspace
-from modalflow.emulator.volume_tree import Entry, File, Folder
+from modalflow.emulator.state.blobs import BLOCK_SIZE
+from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.store import Volume, Workspace
+from modalflow.emulator.state.volume_tree import Entry, File, Folder
 from modalflow.emulator.wire import Call, Service, create, fail, streaming, unary
 
 LIST_BATCH = 500

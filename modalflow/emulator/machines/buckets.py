@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.volume_tree import parts_of
+from modalflow.emulator.state.volume_tree import parts_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 

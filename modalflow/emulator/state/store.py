@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from modalflow.emulator.gpus import GpuInventory
-from modalflow.emulator.ids import new_id
-from modalflow.emulator.image_layers import ImageSettings
-from modalflow.emulator.volume_tree import VolumeTree
+from modalflow.emulator.state.gpus import GpuInventory
+from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.volume_tree import VolumeTree
 
 DEFAULT_ENVIRONMENT = "main"
 REMEMBERED_ANSWERS = 10_000

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from modalflow.emulator.store import Sandbox, Workspace
+from modalflow.emulator.state.store import Sandbox, Workspace
 
 AUDIENCE = "oidc.modal.com"
 LIFETIME = 48 * 3600

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modalflow.emulator.blobs import BlobStore
-from modalflow.emulator.volume_tree import Change, File, Folder, Link, Node, VolumeTree, walk
+from modalflow.emulator.state.blobs import BlobStore
+from modalflow.emulator.state.volume_tree import Change, File, Folder, Link, Node, VolumeTree, walk
 
 _RACY_NS = 20_000_000
 """A file changed this recently may change again without its time or size showing it (kernel clock ticks): look at its bytes."""

@@ -20,17 +20,17 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import BlobStore
-from modalflow.emulator.buckets import Buckets
-from modalflow.emulator.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
-from modalflow.emulator.gpus import GpuRequest
-from modalflow.emulator.identity import identity_token
-from modalflow.emulator.image_layers import ImageSettings
-from modalflow.emulator.mounts import Mount
-from modalflow.emulator.output import Output
-from modalflow.emulator.processes import Exit, Process, Spawner
-from modalflow.emulator.store import Sandbox, Workspace
-from modalflow.emulator.volume_tree import VolumeConflictError
+from modalflow.emulator.machines.buckets import Buckets
+from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
+from modalflow.emulator.machines.identity import identity_token
+from modalflow.emulator.machines.mounts import Mount
+from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.processes import Exit, Process, Spawner
+from modalflow.emulator.state.blobs import BlobStore
+from modalflow.emulator.state.gpus import GpuRequest
+from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.store import Sandbox, Workspace
+from modalflow.emulator.state.volume_tree import VolumeConflictError
 
 _log = logging.getLogger(__name__)
 

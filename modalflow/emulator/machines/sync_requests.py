@@ -11,7 +11,7 @@ import os
 import shlex
 from pathlib import Path
 
-from modalflow.emulator.sandboxes import Sandboxes
+from modalflow.emulator.machines.sandboxes import Sandboxes
 
 _SCRIPT = """#!/bin/sh
 # Commits this sandbox's Volumes, as `sync` does on Modal for Volumes of version 2.

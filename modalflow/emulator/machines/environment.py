@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modalflow.emulator.image_layers import ImageSettings
+from modalflow.emulator.state.image_layers import ImageSettings
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 HOME = "root"

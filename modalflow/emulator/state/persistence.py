@@ -11,8 +11,8 @@ import json
 import os
 from pathlib import Path
 
-from modalflow.emulator.store import App, Secret, Store, Volume, Workspace
-from modalflow.emulator.volume_tree import File, Folder, Link, Node
+from modalflow.emulator.state.store import App, Secret, Store, Volume, Workspace
+from modalflow.emulator.state.volume_tree import File, Folder, Link, Node
 
 _FORMAT = 1
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modalflow.emulator.output import STDERR, STDOUT, Output, Stream
-from modalflow.emulator.spawner import kill_quietly, process_table, scope_of
+from modalflow.emulator.machines.output import STDERR, STDOUT, Output, Stream
+from modalflow.emulator.machines.spawner import kill_quietly, process_table, scope_of
 
 _SPAWNER = Path(__file__).with_name("spawner.py")
 _DRAIN_SECONDS = 0.5

@@ -13,9 +13,9 @@ from grpclib import Status
 from modal_proto import task_command_router_pb2 as router_pb2
 from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
-from modalflow.emulator.output import STDERR, STDOUT
-from modalflow.emulator.processes import Process, StdinClosedError, StdinOffsetError
-from modalflow.emulator.sandboxes import Machine
+from modalflow.emulator.machines.output import STDERR, STDOUT
+from modalflow.emulator.machines.processes import Process, StdinClosedError, StdinOffsetError
+from modalflow.emulator.machines.sandboxes import Machine
 from modalflow.emulator.services.sandbox_create import secrets_from
 from modalflow.emulator.wire import Call, Service, Stream, complete, fail, streaming, unary
 

@@ -1,0 +1,91 @@
+"""What the services of one emulator share: its state, its machines and its authority, composed.
+
+Flows in: an ``EmulatorConfig`` and a folder. Flows out: ``Core``, which every service holds. ``server`` starts and stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from modalflow.emulator.auth import Authority
+from modalflow.emulator.block_store import BlockStore
+from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.machines.buckets import Buckets
+from modalflow.emulator.machines.environment import Toolbox, environment_bin
+from modalflow.emulator.machines.processes import Spawner
+from modalflow.emulator.machines.sandboxes import Sandboxes
+from modalflow.emulator.machines.sync_requests import SyncRequests
+from modalflow.emulator.state.blobs import BlobStore
+from modalflow.emulator.state.persistence import save
+from modalflow.emulator.state.store import Store
+from modalflow.emulator.wire import Recorder
+
+
+class Core:
+    """What the services share: state, behaviour and authority of one emulator."""
+
+    def __init__(self, config: EmulatorConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.state_dir = config.state_dir
+        self.store = Store(config.stock())
+        self.authority = Authority(config)
+        self.recorder = Recorder(config.record_calls)
+        self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
+        self.blobs = BlobStore((config.state_dir or folder) / "blobs")
+        self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
+        self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
+        self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
+        self.spawner = Spawner()
+        self.sync = SyncRequests(folder)
+        self.sandboxes = Sandboxes(
+            folder=folder / "sandboxes",
+            spawner=self.spawner,
+            blobs=self.blobs,
+            toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
+            volume_changed=self.state_changed,
+            sign=self.authority.signature,
+            buckets=self.buckets,
+        )
+        self.port = 0
+        self._saving: asyncio.TimerHandle | None = None
+
+    def router_url(self, *, javascript: bool) -> str:
+        """Return the command router's address. The JavaScript client wants ``https`` and then dials loopback in clear text."""
+        return f"{'https' if javascript else 'http'}://{url_host(self.config.host)}:{self.port}"
+
+    def state_changed(self) -> None:
+        """Have the state written soon, if it is kept at all; many changes at once are written once."""
+        if self.state_dir is not None and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(0.2, self.save)
+
+    def save(self) -> None:
+        """Write the state now."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        if self.state_dir is not None:
+            save(self.store, self.state_dir)
+
+
+def url_host(host: str) -> str:
+    """Return ``host`` as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _python_bin(config: EmulatorConfig, tools: Path) -> Path:
+    """Return the folder that plays the image's ``bin``. A ``python3`` without a ``python`` gets one beside ``sync``."""
+    try:
+        folder = environment_bin(config.python or Path(sys.executable))
+    except FileNotFoundError as error:
+        raise EmulatorConfigError(str(error)) from error
+    if not (folder / "python").exists():
+        tools.mkdir(exist_ok=True)
+        shim = tools / "python"
+        shim.write_text(f'#!/bin/sh\nexec "{folder}/python3" "$@"\n')
+        shim.chmod(0o755)
+    return folder
