@@ -73,7 +73,7 @@ def wait_for_state(airflow: AirflowRunning, dag_id: str, run_id: str, task_id: s
 
 
 def log_holding(airflow: AirflowRunning, dag_id: str, run_id: str, task_id: str, line: str) -> str:
-    """Return the first try's log once it has ``line``: the archive is there when the sandbox has ended, which is after the task."""
+    """Return the first try's log once it has ``line``; the archive is there once the sandbox has ended, after the task."""
     shown = ""
 
     def there() -> bool:
