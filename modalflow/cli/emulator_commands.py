@@ -73,7 +73,7 @@ def run_start(arguments: argparse.Namespace) -> int:
             exports = export_lines(emulator.environment())
             if arguments.env_file:
                 write_private(arguments.env_file, exports)
-            _explain(emulator.url, arguments)
+            _explain(emulator.url, emulator.isolation.words, arguments)
             sys.stdout.write(exports)
             sys.stdout.flush()
             stopped.wait()
@@ -136,13 +136,11 @@ def _signals(handler: Handler) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _explain(url: str, arguments: argparse.Namespace) -> None:
+def _explain(url: str, isolation: str, arguments: argparse.Namespace) -> None:
     """Say on stderr what runs and what is isolated; stdout holds the export lines only, for ``eval``."""
-    from modalflow.emulator.server import ISOLATION  # noqa: PLC0415 -- heavy
-
     gpus = "unlimited" if arguments.gpus is None else arguments.gpus or "none"
     state = arguments.state_dir or "temporary, removed at the end"
-    lines = (f"Modal emulator at {url}", f"GPUs: {gpus}", f"State: {state}", f"Isolation: {ISOLATION}", "Ctrl-C stops it.")
+    lines = (f"Modal emulator at {url}", f"GPUs: {gpus}", f"State: {state}", f"Isolation: {isolation}", "Ctrl-C stops it.")
     sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
 

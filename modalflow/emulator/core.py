@@ -15,7 +15,9 @@ from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.machines.buckets import Buckets
+from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.environment import Toolbox, environment_bin
+from modalflow.emulator.machines.process_container import ProcessLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sync_requests import SyncRequests
@@ -42,11 +44,12 @@ class Core:
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)
+        toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
+        self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, toolbox)
         self.sandboxes = Sandboxes(
-            folder=folder / "sandboxes",
-            spawner=self.spawner,
+            launcher=self.launcher,
             blobs=self.blobs,
-            toolbox=Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin))),
+            toolbox=toolbox,
             volume_changed=self.state_changed,
             sign=self.authority.signature,
             buckets=self.buckets,

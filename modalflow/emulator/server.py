@@ -25,17 +25,12 @@ from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.grpc_server import GrpcServer
+from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
 from modalflow.emulator.state.persistence import load
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, bare_name
-
-ISOLATION = (
-    "each sandbox is a process group with an empty environment and its own HOME, TMPDIR, working folder and Volume copies; "
-    "it shares this machine's file system, network, users and resources, and is killed with the emulator"
-)
-"""What holds and what does not, in one sentence for the start message."""
 
 
 class Emulator:
@@ -147,6 +142,11 @@ class Emulator:
     def workspace(self) -> Workspace:
         """The workspace of the emulator's own token: the state as it is now, for tests to look at."""
         return self.core.store.workspace(self.core.authority.token_id)
+
+    @property
+    def isolation(self) -> Isolation:
+        """What is in force for sandboxes."""
+        return self.core.launcher.isolation
 
     def bucket(self, name: str) -> Path:
         """Return the folder that plays a cloud bucket, to be filled or looked at."""

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from modalflow.emulator.config import EmulatorConfig
 from modalflow.emulator.faults import Faults
+from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.server import Emulator
 from modalflow.emulator.state.store import Workspace
 
@@ -90,6 +91,11 @@ class EmulatorThread:
     def workspace(self) -> Workspace:
         """State of the emulator's own token. It belongs to the emulator's thread: look, do not touch."""
         return self._emulator.workspace
+
+    @property
+    def isolation(self) -> Isolation:
+        """What is in force for sandboxes."""
+        return self._emulator.isolation
 
     def bucket(self, name: str) -> Path:
         """Return the folder that plays a cloud bucket, to be filled or looked at."""

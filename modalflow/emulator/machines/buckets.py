@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.machines.containers import Container
 from modalflow.emulator.state.volume_tree import parts_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -38,14 +39,14 @@ class Buckets:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def mount(self, wanted: api_pb2.CloudBucketMount, place: Path) -> None:
-        """Show the bucket, or its part under the key prefix, at ``place``."""
+    def mount(self, wanted: api_pb2.CloudBucketMount, container: Container) -> None:
+        """Show the bucket, or its part under the key prefix, at its mount path; a read-only one is a copy."""
         folder = self.folder(wanted.bucket_name).joinpath(*parts_of(wanted.key_prefix))
-        place.parent.mkdir(parents=True, exist_ok=True)
         if not wanted.read_only:
             folder.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(folder.absolute(), target_is_directory=True)
-        elif folder.is_dir():
-            shutil.copytree(folder, place)
-        else:
-            place.mkdir()
+            container.bind(folder, wanted.mount_path)
+            return
+        place = container.mount_folder(wanted.mount_path)
+        place.mkdir(parents=True, exist_ok=True)
+        if folder.is_dir():
+            shutil.copytree(folder, place, dirs_exist_ok=True)

@@ -1,8 +1,7 @@
-"""What a sandbox's process sees: environment, argv, working folder and mount paths inside its private root.
+"""What a sandbox's process sees: environment, argv, and, without a mount namespace, rewritten mount paths.
 
-Flows in: image settings, Secrets in order, mounts. Flows out: the values that ``processes`` starts the command with. There is no
-mount namespace in this version, so an absolute mount path is rewritten to its place below the sandbox's root wherever the
-sandbox is told about it. Pure functions.
+Flows in: image settings, Secrets in order, mounts. Flows out: the values that a container starts its command with.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -13,8 +12,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modalflow.emulator.state.image_layers import ImageSettings
+
+if TYPE_CHECKING:
+    from modalflow.emulator.machines.containers import Container
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 HOME = "root"
@@ -64,27 +67,16 @@ class PathRewriter:
 
 
 def compose_env(
-    *,
-    image: ImageSettings,
-    secrets: Iterable[Mapping[str, str]],
-    own: Mapping[str, str],
-    toolbox: Toolbox,
-    rewriter: PathRewriter,
-    root: Path,
+    *, image: ImageSettings, secrets: Iterable[Mapping[str, str]], own: Mapping[str, str], container: Container, toolbox: Toolbox
 ) -> dict[str, str]:
     """Return a sandbox's environment: nothing inherited; then image, Secrets (later wins), and what Modal itself sets."""
-    env = {
-        "PATH": toolbox.base_path,
-        "HOME": str(root / HOME),
-        "TMPDIR": str(root / "tmp"),
-        "LANG": "C.UTF-8",
-        **image.env,
-    }
+    base = container.base_env
+    env = {**base, "LANG": "C.UTF-8", **image.env}
     for secret in secrets:
         env.update(secret)
-    env = {name: rewriter.text(value) for name, value in env.items()}
+    env = {name: value if base.get(name) == value else container.text(value) for name, value in env.items()}
     env["PATH"] = toolbox.complete(env["PATH"])
-    return {**env, **own}
+    return {**env, **{name: value for name, value in base.items() if name.startswith("MODAL_")}, **own}
 
 
 def command_of(image: ImageSettings, args: Sequence[str]) -> list[str]:

@@ -11,21 +11,20 @@ import asyncio
 import contextlib
 import logging
 import posixpath
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.buckets import Buckets
-from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox, command_of, compose_env
+from modalflow.emulator.machines.containers import Container, ContainerSpec, Launcher
+from modalflow.emulator.machines.environment import Toolbox, command_of, compose_env
 from modalflow.emulator.machines.identity import identity_token
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.output import Output
-from modalflow.emulator.machines.processes import Exit, Process, Spawner
+from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.image_layers import ImageSettings
@@ -49,12 +48,11 @@ class Machine:
 
     workspace: Workspace
     sandbox: Sandbox
-    root: Path
+    container: Container
     secrets: Sequence[Mapping[str, str]]
     gpu: GpuRequest | None
     mounts: list[Mount] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    rewriter: PathRewriter | None = None
     output: Output = field(default_factory=Output)
     process: Process | None = None
     execs: dict[str, Process] = field(default_factory=dict)
@@ -93,16 +91,14 @@ class Sandboxes:
     def __init__(
         self,
         *,
-        folder: Path,
-        spawner: Spawner,
+        launcher: Launcher,
         blobs: BlobStore,
         toolbox: Toolbox,
         volume_changed: Callable[[], None],
         sign: Callable[[str], str],
         buckets: Buckets,
     ) -> None:
-        self._folder = folder
-        self._spawner = spawner
+        self._launcher = launcher
         self._blobs = blobs
         self.toolbox = toolbox
         self._volume_changed = volume_changed
@@ -128,7 +124,8 @@ class Sandboxes:
         self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
     ) -> Machine:
         """Take a sandbox in and begin its life. Returns at once."""
-        machine = Machine(workspace, sandbox, self._folder / sandbox.sandbox_id, secrets, gpu)
+        container = self._launcher.container(_spec(sandbox))
+        machine = Machine(workspace, sandbox, container, secrets, gpu)
         self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
         workspace.add_sandbox(sandbox)
         if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
@@ -157,14 +154,16 @@ class Sandboxes:
     async def _run(self, machine: Machine) -> Exit:
         sandbox = machine.sandbox
         sandbox.started_at = time.time()
-        cwd = await self._furnish(machine)
+        await self._furnish(machine)
         image = self._image(machine)
-        assert machine.rewriter is not None  # noqa: S101 -- set by _furnish
-        argv = machine.rewriter.argv(command_of(image, sandbox.definition.entrypoint_args))
         if machine.condemned():  # terminated while it was being furnished
             return Exit(137)
-        process = await self._spawner.spawn(
-            argv, env=machine.env, cwd=cwd, scope=sandbox.task_id, main=True, output=machine.output
+        process = await machine.container.spawn(
+            command_of(image, sandbox.definition.entrypoint_args),
+            env=machine.env,
+            workdir=sandbox.definition.workdir or image.workdir,
+            main=True,
+            output=machine.output,
         )
         machine.process = process
         machine.running.set()
@@ -181,41 +180,32 @@ class Sandboxes:
         image = machine.workspace.images.get(machine.sandbox.definition.image_id)
         return image.settings if image else ImageSettings()
 
-    async def _furnish(self, machine: Machine) -> Path:
-        """Make the private root, mount Volumes, compose the environment; return the working folder."""
-        definition, image, root = machine.sandbox.definition, self._image(machine), machine.root
-        paths = [mount.mount_path for mount in definition.volume_mounts]
-        paths += [bucket.mount_path for bucket in definition.cloud_bucket_mounts]
-        rewriter = machine.rewriter = PathRewriter(root, paths)
-        workdir = definition.workdir or image.workdir
-        cwd = rewriter.folder(workdir) if workdir else root / HOME
-        for folder in (root / HOME, root / "tmp", cwd):
-            folder.mkdir(parents=True, exist_ok=True)
+    async def _furnish(self, machine: Machine) -> None:
+        """Mount Volumes and buckets, open the container, compose the environment."""
+        definition, container = machine.sandbox.definition, machine.container
         machine.mounts = [self._mount(machine, mount) for mount in definition.volume_mounts]
-        buckets = {rewriter.folder(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
+        buckets = {container.place(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
         folders = frozenset((*(mount.folder for mount in machine.mounts), *buckets))
         for mount in sorted(machine.mounts, key=lambda one: len(one.mount_path)):
             mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
             await mount.materialise()
-        for place, bucket in buckets.items():
-            await asyncio.to_thread(self._buckets.mount, bucket, place)
+        for bucket in buckets.values():
+            await asyncio.to_thread(self._buckets.mount, bucket, container)
+        await container.open()
         machine.env = compose_env(
-            image=image,
+            image=self._image(machine),
             secrets=machine.secrets,
             own=self._own_env(machine),
+            container=container,
             toolbox=self.toolbox,
-            rewriter=rewriter,
-            root=root,
         )
-        return cwd
 
     def _mount(self, machine: Machine, wanted: api_pb2.VolumeMount) -> Mount:
-        assert machine.rewriter is not None  # noqa: S101 -- set by _furnish
         volume = machine.workspace.volumes[wanted.volume_id]
         return Mount(
             volume_id=wanted.volume_id,
             mount_path=posixpath.normpath(wanted.mount_path),
-            folder=machine.rewriter.folder(wanted.mount_path),
+            folder=machine.container.mount_folder(wanted.mount_path),
             tree=volume.tree,
             base=wanted.sub_path,
             read_only=wanted.read_only,
@@ -233,7 +223,6 @@ class Sandboxes:
             "MODAL_CLOUD_PROVIDER": CLOUD_PROVIDER,
             "MODAL_IMAGE_ID": sandbox.definition.image_id,
             "MODAL_ENVIRONMENT": machine.workspace.apps[sandbox.app_id].environment,
-            "MODAL_EMULATOR_ROOT": str(machine.root),
         }
         if sandbox.definition.include_oidc_identity_token:
             own["MODAL_IDENTITY_TOKEN"] = identity_token(machine.workspace, sandbox, self._sign)
@@ -256,7 +245,7 @@ class Sandboxes:
         sandbox = machine.sandbox
         machine.output.end()
         failure = await self._commit_all(machine)
-        await asyncio.to_thread(shutil.rmtree, machine.root, ignore_errors=True)
+        await machine.container.close()
         machine.env = {}
         for starting in machine.workspace.gpus.release(sandbox.sandbox_id):
             self._schedule(self._machines[starting])
@@ -339,16 +328,11 @@ class Sandboxes:
     async def _start_exec(
         self, machine: Machine, argv: Sequence[str], secrets: Sequence[Mapping[str, str]], workdir: str
     ) -> Process:
-        assert machine.rewriter is not None  # noqa: S101 -- the caller has a running process
-        rewriter = machine.rewriter
         env = dict(machine.env)
         for secret in secrets:
-            env.update({name: rewriter.text(value) for name, value in secret.items()})
+            env.update({name: machine.container.text(value) for name, value in secret.items()})
         folder = workdir or machine.sandbox.definition.workdir or self._image(machine).workdir
-        cwd = rewriter.folder(folder) if folder else machine.root / HOME
-        return await self._spawner.spawn(
-            rewriter.argv(argv), env=env, cwd=cwd, scope=machine.sandbox.task_id, main=False, output=Output()
-        )
+        return await machine.container.spawn(argv, env=env, workdir=folder, main=False, output=Output())
 
     @staticmethod
     async def _limit(process: Process, seconds: float) -> None:
@@ -365,10 +349,8 @@ class Sandboxes:
 
     @staticmethod
     def _concerns(machine: Machine, mount: Mount, paths: Sequence[str]) -> bool:
-        assert machine.rewriter is not None  # noqa: S101 -- it has mounts
         for path in paths:
-            here = Path(path)
-            inside = here if here.is_relative_to(machine.root) else machine.rewriter.folder(path)
+            inside = machine.container.inside(path)
             if inside.is_relative_to(mount.folder) or mount.folder.is_relative_to(inside):
                 return True
         return not paths
@@ -379,3 +361,12 @@ class Sandboxes:
             self.terminate(machine)
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _spec(sandbox: Sandbox) -> ContainerSpec:
+    resources = sandbox.definition.resources
+    return ContainerSpec(
+        container_id=sandbox.task_id,
+        milli_cpu=resources.milli_cpu_max or resources.milli_cpu,
+        memory_mb=resources.memory_mb_max,
+    )

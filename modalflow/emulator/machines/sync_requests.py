@@ -93,7 +93,7 @@ class SyncRequests:
         reply, *paths = rest.split("\t")
         machine = self._sandboxes.machine_of_task(task_id) if self._sandboxes else None
         # Only a pipe in the sandbox's own root: a sandbox must not make us write elsewhere.
-        if self._sandboxes is None or machine is None or Path(reply).parent != machine.root:
+        if self._sandboxes is None or machine is None or Path(reply).parent != machine.container.root:
             return
         try:
             answer = "done" if await self._sandboxes.sync(machine, paths) else "none"

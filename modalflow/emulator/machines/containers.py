@@ -1,0 +1,99 @@
+"""The seam between what a sandbox is and how it is run here: one launcher, one kind of container.
+
+Flows in: a ``ContainerSpec``: image layers, limits. Flows out: a ``Container``: folders to put Volumes into, and processes.
+Sandboxes, their sidecars and image builds are all run through it, so that whatever isolation is in force holds for each of them.
+``process_container`` needs no rights; ``sandboxes`` is the first user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.processes import Process
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Isolation:
+    """What a launcher keeps apart. ``name``: ``container`` or ``process``; ``words``: what holds and what does not."""
+
+    name: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerSpec:
+    """What is wanted of one container.
+
+    ``container_id``: the task id of a sandbox, or whatever else names it once per emulator; its processes end with it.
+    ``layers``: folders of the image's layers, the topmost first. ``milli_cpu`` and ``memory_mb``: limits, 0 for none.
+    """
+
+    container_id: str
+    layers: Sequence[Path] = ()
+    milli_cpu: int = 0
+    memory_mb: int = 0
+
+
+class Container(Protocol):
+    """One container. Mounts are named first, then it is opened, then processes are spawned in it, then it is closed."""
+
+    @property
+    def root(self) -> Path:
+        """The folder on this machine below which the container's own files are."""
+        ...
+
+    @property
+    def base_env(self) -> Mapping[str, str]:
+        """Variables that depend on how it is run: PATH, HOME, TMPDIR."""
+        ...
+
+    def place(self, path: str) -> Path:
+        """Return where an absolute path of the container is on this machine; it cannot leave the root, mounts not looked at."""
+        ...
+
+    def mount_folder(self, path: str) -> Path:
+        """Return a folder of this machine, to be filled, that the container shows at ``path``. Before ``open``."""
+        ...
+
+    def bind(self, source: Path, path: str) -> None:
+        """Show a folder of this machine at ``path``, writable and live. Before ``open``."""
+        ...
+
+    def text(self, text: str) -> str:
+        """Rewrite the mount paths in an environment value to what the container's processes must use; mostly the text itself."""
+        ...
+
+    def inside(self, path: str) -> Path:
+        """Return where a path that a process of the container named is on this machine, mounts included; for ``sync``."""
+        ...
+
+    async def open(self) -> None:
+        """Make it ready for processes. ``OSError`` if that cannot be."""
+        ...
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+    ) -> Process:
+        """Start a process; with ``main`` the container ends with it, and a missing ``workdir`` is made. ``None`` is HOME."""
+        ...
+
+    async def close(self) -> None:
+        """Remove all of it. Its processes have ended. Never raises; safe to call twice, and unopened."""
+        ...
+
+
+class Launcher(Protocol):
+    """Makes containers, all of one kind of isolation."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """What is in force."""
+        ...
+
+    def container(self, spec: ContainerSpec) -> Container:
+        """Return a new container, which costs nothing before ``open`` or ``mount_folder``."""
+        ...

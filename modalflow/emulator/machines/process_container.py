@@ -1,0 +1,111 @@
+"""Containers without rights: a process group, an empty environment, and private folders below a root.
+
+Flows in: a ``ContainerSpec``. Flows out: processes of this machine. There is no mount namespace, so an absolute mount path is
+rewritten to its place below the root wherever the processes are told about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modalflow.emulator.machines.containers import ContainerSpec, Isolation
+from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox
+from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.processes import Process, Spawner
+
+ISOLATION = Isolation(
+    name="process",
+    words=(
+        "each sandbox is a process group with an empty environment and its own HOME, TMPDIR, working folder and Volume copies; "
+        "it shares this machine's file system, network, users and resources, and is killed with the emulator"
+    ),
+)
+
+
+class ProcessContainer:
+    """One process group and its root."""
+
+    def __init__(self, spec: ContainerSpec, root: Path, spawner: Spawner, toolbox: Toolbox) -> None:
+        self.root = root
+        self._spec = spec
+        self._spawner = spawner
+        self._paths: list[str] = []
+        self._links: dict[Path, Path] = {}
+        self._rewriter = PathRewriter(root, [])
+        self.base_env: Mapping[str, str] = {
+            "PATH": toolbox.base_path,
+            "HOME": str(root / HOME),
+            "TMPDIR": str(root / "tmp"),
+            "MODAL_EMULATOR_ROOT": str(root),
+        }
+
+    def place(self, path: str) -> Path:
+        """Return the path below the root."""
+        return self._rewriter.folder(path)
+
+    def mount_folder(self, path: str) -> Path:
+        """Name a mount; its folder is below the root."""
+        self._name(path)
+        return self.place(path)
+
+    def bind(self, source: Path, path: str) -> None:
+        """Show ``source`` by a link."""
+        self._name(path)
+        self._links[self.place(path)] = source
+
+    def _name(self, path: str) -> None:
+        self._paths.append(path)
+        self._rewriter = PathRewriter(self.root, self._paths)
+
+    def text(self, text: str) -> str:
+        """Rewrite mount paths."""
+        return self._rewriter.text(text)
+
+    def inside(self, path: str) -> Path:
+        """Return ``path`` if it is below the root already, else its place there."""
+        here = Path(path)
+        return here if here.is_relative_to(self.root) else self.place(path)
+
+    async def open(self) -> None:
+        """Make the folders and links."""
+        for folder in (self.root / HOME, self.root / "tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for place, source in self._links.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source.absolute(), target_is_directory=True)
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+    ) -> Process:
+        """Start a process of this machine."""
+        cwd = self.place(workdir) if workdir else self.root / HOME
+        if main:
+            cwd.mkdir(parents=True, exist_ok=True)
+        return await self._spawner.spawn(
+            self._rewriter.argv(argv), env=env, cwd=cwd, scope=self._spec.container_id, main=main, output=output
+        )
+
+    async def close(self) -> None:
+        """Remove the root."""
+        await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)
+
+
+class ProcessLauncher:
+    """Makes process containers below one folder."""
+
+    def __init__(self, folder: Path, spawner: Spawner, toolbox: Toolbox) -> None:
+        self._folder = folder
+        self._spawner = spawner
+        self._toolbox = toolbox
+
+    @property
+    def isolation(self) -> Isolation:
+        """What is in force."""
+        return ISOLATION
+
+    def container(self, spec: ContainerSpec) -> ProcessContainer:
+        """Return a new container."""
+        return ProcessContainer(spec, self._folder / spec.container_id, self._spawner, self._toolbox)
