@@ -29,6 +29,7 @@ class EmulatorConfig:
     interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
+    ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
     """
 
@@ -43,6 +44,7 @@ class EmulatorConfig:
     token_secret: str | None = field(default=None, repr=False)
     any_token: bool = False
     record_calls: bool = False
+    frozen_clock: bool = False
     buckets: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

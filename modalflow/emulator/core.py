@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
+from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Launcher
@@ -30,11 +31,12 @@ from modalflow.emulator.wire import Recorder
 class Core:
     """What the services share: state, behaviour and authority of one emulator."""
 
-    def __init__(self, config: EmulatorConfig, folder: Path) -> None:
+    def __init__(self, config: EmulatorConfig, folder: Path, clock: Clock) -> None:
         self.config = config
+        self.clock = clock
         self.folder = folder
         self.state_dir = config.state_dir
-        self.store = Store(config.stock())
+        self.store = Store(config.stock(), clock)
         self.authority = Authority(config)
         self.recorder = Recorder(config.record_calls)
         self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
@@ -53,6 +55,7 @@ class Core:
             volume_changed=self.state_changed,
             sign=self.authority.signature,
             buckets=self.buckets,
+            clock=clock,
         )
         self.port = 0
         self._saving: asyncio.TimerHandle | None = None

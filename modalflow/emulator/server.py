@@ -21,6 +21,7 @@ from grpclib import GRPCError, Status
 from grpclib.events import RecvRequest, listen
 
 from modalflow.emulator.auth import RefusedError
+from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.faults import Faults
@@ -38,6 +39,7 @@ class Emulator:
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
         self.config = config or EmulatorConfig()
+        self.clock = Clock(frozen=self.config.frozen_clock)
         self.faults = Faults(self.config.latency)
         self._core: Core | None = None
         self._server: GrpcServer | None = None
@@ -67,7 +69,7 @@ class Emulator:
     async def _start(self, folder: Path) -> None:
         if self.config.state_dir is not None:
             self.config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        core = self._core = Core(self.config, folder)
+        core = self._core = Core(self.config, folder, self.clock)
         (folder / "sandboxes").mkdir()
         if self.config.state_dir is not None:
             load(core.store, self.config.state_dir)

@@ -10,6 +10,7 @@ from typing import Self
 
 from google.protobuf.message import Message
 
+from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.machines.containers import Isolation
@@ -76,6 +77,11 @@ class EmulatorThread:
     def faults(self) -> Faults:
         """Latency and faults; safe to use from here."""
         return self._emulator.faults
+
+    @property
+    def clock(self) -> Clock:
+        """The emulator's time; safe to drive from here."""
+        return self._emulator.clock
 
     @property
     def port(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Callable
 
@@ -24,7 +23,7 @@ LIFETIME = 48 * 3600
 def identity_token(workspace: Workspace, sandbox: Sandbox, sign: Callable[[str], str]) -> str:
     """Return the token; ``sign`` returns the signature of a text in URL-safe characters."""
     app = workspace.apps[sandbox.app_id]
-    owner, now = _id("ac", workspace.name), int(time.time())
+    owner, now = _id("ac", workspace.name), int(workspace.clock.time())
     who = {"workspace_id": owner, "environment_name": app.environment, "app_name": app.name, "container_id": sandbox.task_id}
     claims = {
         "sub": ":".join(["modal", *(part for pair in who.items() for part in pair)]),

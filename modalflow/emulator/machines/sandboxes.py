@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import logging
 import posixpath
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.clock import Clock
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Container, ContainerSpec, Launcher
 from modalflow.emulator.machines.environment import Toolbox, command_of, compose_env
@@ -60,6 +60,8 @@ class Machine:
     """Number of the last V1 stdin message."""
     verdict: api_pb2.GenericResult.GenericStatus.ValueType | None = None
     """Why we ended it, if we did."""
+    scheduled_at: float = 0.0
+    """When its time began to run (``Clock.monotonic``)."""
     left_queue: asyncio.Event = field(default_factory=asyncio.Event)
     """It has its GPU, or needs none, or was ended while it waited."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,6 +99,7 @@ class Sandboxes:
         volume_changed: Callable[[], None],
         sign: Callable[[str], str],
         buckets: Buckets,
+        clock: Clock,
     ) -> None:
         self._launcher = launcher
         self._blobs = blobs
@@ -104,6 +107,7 @@ class Sandboxes:
         self._volume_changed = volume_changed
         self._sign = sign
         self._buckets = buckets
+        self.clock = clock
         self._machines: dict[str, Machine] = {}
         self._by_task: dict[str, Machine] = {}
         self._ended_with_output: deque[Machine] = deque()
@@ -153,7 +157,7 @@ class Sandboxes:
 
     async def _run(self, machine: Machine) -> Exit:
         sandbox = machine.sandbox
-        sandbox.started_at = time.time()
+        sandbox.started_at = self.clock.time()
         await self._furnish(machine)
         image = self._image(machine)
         if machine.condemned():  # terminated while it was being furnished
@@ -169,9 +173,8 @@ class Sandboxes:
         machine.running.set()
         if machine.condemned():
             process.kill()
-        limit = sandbox.definition.timeout_secs or None
-        done, _ = await asyncio.wait([process.exited], timeout=limit)
-        if not done:
+        limit = sandbox.definition.timeout_secs
+        if not await self.clock.done_by(process.exited, machine.scheduled_at + limit if limit else None):
             machine.condemn(Status.GENERIC_STATUS_TIMEOUT)
             process.kill()
         return await process.exited
@@ -268,9 +271,9 @@ class Sandboxes:
             self._ended_bytes -= oldest.output.kept
             oldest.output.drop()
 
-    @staticmethod
-    def _schedule(machine: Machine) -> None:
+    def _schedule(self, machine: Machine) -> None:
         machine.sandbox.scheduled = True
+        machine.scheduled_at = self.clock.monotonic()
         machine.left_queue.set()
 
     @staticmethod
@@ -334,10 +337,8 @@ class Sandboxes:
         folder = workdir or machine.sandbox.definition.workdir or self._image(machine).workdir
         return await machine.container.spawn(argv, env=env, workdir=folder, main=False, output=Output())
 
-    @staticmethod
-    async def _limit(process: Process, seconds: float) -> None:
-        done, _ = await asyncio.wait([process.exited], timeout=seconds)
-        if not done:
+    async def _limit(self, process: Process, seconds: float) -> None:
+        if not await self.clock.done_by(process.exited, self.clock.monotonic() + seconds):
             process.kill()
 
     async def sync(self, machine: Machine, paths: Sequence[str]) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
@@ -104,7 +102,7 @@ class Apps(Service):
 
     def _stop(self, workspace: Workspace, app: App) -> None:
         if app.stopped_at is None:
-            app.stopped_at = time.time()
+            app.stopped_at = self.core.clock.time()
             for sandbox in list(workspace.sandboxes.values()):
                 if sandbox.app_id == app.app_id:
                     self.core.sandboxes.terminate(self.core.sandboxes.machine(sandbox))
@@ -112,7 +110,7 @@ class Apps(Service):
 
 
 def _add_app(workspace: Workspace, name: str, environment: str) -> App:
-    app = App(app_id=new_id("ap"), name=name, environment=environment, created_at=time.time())
+    app = App(app_id=new_id("ap"), name=name, environment=environment, created_at=workspace.clock.time())
     workspace.apps[app.app_id] = app
     return app
 

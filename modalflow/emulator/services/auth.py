@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
@@ -52,7 +50,7 @@ class Auth(Service):
         return api_pb2.EnvironmentListResponse(
             items=[
                 api_pb2.EnvironmentListItem(
-                    name=name, environment_id=found, default=name == DEFAULT_ENVIRONMENT, created_at=time.time()
+                    name=name, environment_id=found, default=name == DEFAULT_ENVIRONMENT, created_at=self.core.clock.time()
                 )
                 for name, found in call.workspace.environments.items()
             ]

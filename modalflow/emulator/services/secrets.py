@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
@@ -86,7 +84,7 @@ def _found_or_made(call: Call, request: api_pb2.SecretGetOrCreateRequest) -> Sec
 
 
 def _add(workspace: Workspace, name: str, environment: str, values: dict[str, str]) -> Secret:
-    secret = Secret(secret_id=new_id("st"), name=name, environment=environment, values=values, created_at=time.time())
+    secret = Secret(secret_id=new_id("st"), name=name, environment=environment, values=values, created_at=workspace.clock.time())
     workspace.secrets[secret.secret_id] = secret
     return secret
 

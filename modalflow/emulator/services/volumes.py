@@ -239,7 +239,7 @@ def _add(workspace: Workspace, name: str, environment: str, version: int) -> Vol
         name=name,
         environment=environment,
         version=version or api_pb2.VOLUME_FS_VERSION_V1,
-        created_at=time.time(),
+        created_at=workspace.clock.time(),
     )
     workspace.volumes[volume.volume_id] = volume
     return volume

@@ -6,7 +6,6 @@ token makes is invisible to every other.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
+from modalflow.emulator.clock import Clock
 from modalflow.emulator.state.gpus import GpuInventory
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.image_layers import ImageSettings
@@ -94,6 +94,7 @@ class Workspace:
 
     name: str
     gpus: GpuInventory
+    clock: Clock = field(default_factory=Clock)
     apps: dict[str, App] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class Workspace:
 
     def next_created_at(self) -> float:
         """Return the time, but later than any before: the client pages lists by it and would loop on a tie."""
-        self._last_created = max(time.time(), self._last_created + 1e-6)
+        self._last_created = max(self.clock.time(), self._last_created + 1e-6)
         return self._last_created
 
     def add_sandbox(self, sandbox: Sandbox) -> None:
@@ -141,7 +142,7 @@ class Workspace:
     def finish_sandbox(self, sandbox: Sandbox, result: api_pb2.GenericResult) -> None:
         """Record the end of a sandbox and free its name."""
         sandbox.result = result
-        sandbox.finished_at = time.time()
+        sandbox.finished_at = self.clock.time()
         if self.running_names.get((sandbox.app_id, sandbox.name)) is sandbox:
             del self.running_names[sandbox.app_id, sandbox.name]
 
@@ -174,13 +175,14 @@ class Workspace:
 class Store:
     """All workspaces, made when their token is first seen."""
 
-    def __init__(self, stock: Mapping[str, int] | None) -> None:
+    def __init__(self, stock: Mapping[str, int] | None, clock: Clock | None = None) -> None:
         self._stock = stock
+        self._clock = clock or Clock()
         self.workspaces: dict[str, Workspace] = {}
 
     def workspace(self, token_id: str) -> Workspace:
         """Return the workspace of that token."""
         found = self.workspaces.get(token_id)
         if found is None:
-            found = self.workspaces[token_id] = Workspace(name=token_id, gpus=GpuInventory(self._stock))
+            found = self.workspaces[token_id] = Workspace(name=token_id, gpus=GpuInventory(self._stock), clock=self._clock)
         return found
