@@ -1,4 +1,4 @@
-"""``modalflow emulator start`` and ``modalflow emulator run -- COMMAND``.
+"""``modalflow emulator start`` and ``modalflow emulator run -- COMMAND``; ``coverage`` is ``emulator_coverage``'s.
 
 Flows in: arguments, and the credentials to accept from the environment (never from argv, which every user of the machine can
 read). Flows out: an emulator that runs until it is told to stop, or a command's exit code.
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from modalflow.cli.emulator_coverage import add_coverage
 from modalflow.cli.exports import export_lines, write_private
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``start`` and ``run``."""
-    commands = parser.add_subparsers(title="commands", metavar="start|run", required=True)
+    """Declare ``start``, ``run`` and ``coverage``."""
+    commands = parser.add_subparsers(title="commands", metavar="start|run|coverage", required=True)
     start = commands.add_parser("start", help="start, print the environment to export, run until Ctrl-C")
     _add_options(start)
     start.add_argument("--env-file", type=Path, help="also write the export lines to this file (readable by you only)")
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_options(run)
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
     run.set_defaults(run=run_command)
+    add_coverage(commands)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from modalflow.emulator.machines.output import STDERR, STDOUT
 from modalflow.emulator.machines.processes import Process, StdinClosedError, StdinOffsetError
 from modalflow.emulator.machines.sandboxes import Machine
 from modalflow.emulator.services.sandbox_create import secrets_from
-from modalflow.emulator.wire import Call, Service, Stream, complete, fail, streaming, unary
+from modalflow.emulator.wire import Call, Service, Stream, complete, fail, partial, streaming, unary
 
 LONG_POLL_SECONDS = 55.0
 
@@ -62,6 +62,7 @@ class CommandRouter(Service):
 
     # -- exec
 
+    @partial("a PTY, sidecars")
     @unary
     async def TaskExecStart(self, request: router_pb2.TaskExecStartRequest, call: Call) -> router_pb2.TaskExecStartResponse:
         """Start a process beside the main one; the same ``exec_id`` only once."""

@@ -8,7 +8,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.store import App, Workspace
-from modalflow.emulator.wire import Call, Service, create, fail, unary
+from modalflow.emulator.wire import Call, Service, create, fail, partial, unary
 
 
 class Apps(Service):
@@ -37,6 +37,7 @@ class Apps(Service):
         app = _add_app(call.workspace, "", call.environment(request.environment_name))
         return api_pb2.AppCreateResponse(app_id=app.app_id)
 
+    @partial("Functions and Classes")
     @unary
     async def AppPublish(self, request: api_pb2.AppPublishRequest, call: Call) -> api_pb2.AppPublishResponse:
         """Start an ephemeral App, or deploy one that holds no Function."""

@@ -14,16 +14,18 @@ from modalflow.emulator.state.gpus import GpuRequest, UnknownGpuError, checked_r
 from modalflow.emulator.state.ids import sandbox_id, task_id
 from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.state.volume_tree import parts_of
-from modalflow.emulator.wire import Call, Service, create, fail
+from modalflow.emulator.wire import Call, Service, create, fail, partial
 
 MAX_TIMEOUT_SECONDS = 86_400
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,64}")
 _TAG = re.compile(r"[a-zA-Z0-9._-]{0,63}")
+_FIELDS = "some fields of the definition, see the fields of a sandbox below"
 
 
 class SandboxCreation(Service):
     """SandboxCreate, SandboxCreateV2."""
 
+    @partial(_FIELDS)
     @create
     async def SandboxCreate(self, request: api_pb2.SandboxCreateRequest, call: Call) -> api_pb2.SandboxCreateResponse:
         """Take in a V1 sandbox; it may have to wait for a GPU (``SandboxGetTaskId``)."""
@@ -33,6 +35,7 @@ class SandboxCreation(Service):
             sandbox_id=sandbox.sandbox_id, metadata=api_pb2.SandboxHandleMetadata(app_id=sandbox.app_id)
         )
 
+    @partial(_FIELDS)
     @create
     async def SandboxCreateV2(self, request: api_pb2.SandboxCreateV2Request, call: Call) -> api_pb2.SandboxCreateV2Response:
         """Take in a V2 sandbox, which starts at once."""
