@@ -18,6 +18,8 @@ from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.environment import Toolbox, environment_bin
+from modalflow.emulator.machines.execs import Execs
+from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.process_container import ProcessLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
@@ -46,16 +48,12 @@ class Core:
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)
-        toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
-        self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, toolbox)
+        self.toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
+        self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, self.toolbox)
+        furnisher = Furnisher(blobs=self.blobs, toolbox=self.toolbox, buckets=self.buckets, volume_changed=self.state_changed)
+        self.execs = Execs(clock)
         self.sandboxes = Sandboxes(
-            launcher=self.launcher,
-            blobs=self.blobs,
-            toolbox=toolbox,
-            volume_changed=self.state_changed,
-            sign=self.authority.signature,
-            buckets=self.buckets,
-            clock=clock,
+            launcher=self.launcher, furnisher=furnisher, execs=self.execs, sign=self.authority.signature, clock=clock
         )
         self.port = 0
         self._saving: asyncio.TimerHandle | None = None

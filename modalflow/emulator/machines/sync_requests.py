@@ -96,7 +96,7 @@ class SyncRequests:
         if self._sandboxes is None or machine is None or Path(reply).parent != machine.container.root:
             return
         try:
-            answer = "done" if await self._sandboxes.sync(machine, paths) else "none"
+            answer = "done" if await machine.sync(paths) else "none"
         except OSError as error:
             answer = f"the Volume could not be committed: {error}"
         _answer(Path(reply), answer)

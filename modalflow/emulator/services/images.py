@@ -35,7 +35,7 @@ class Images(Service):
             workspace.images[image_id] = Image(
                 image_id=image_id,
                 definition=request.image,
-                settings=apply_layer(base, request.image.dockerfile_commands, self.core.sandboxes.toolbox.base_path),
+                settings=apply_layer(base, request.image.dockerfile_commands, self.core.toolbox.base_path),
                 builder_version=request.builder_version,
             )
         return _reply(workspace.images[image_id])

@@ -107,7 +107,7 @@ class SandboxCalls(Service):
     async def SandboxStdinWrite(self, request: api_pb2.SandboxStdinWriteRequest, call: Call) -> api_pb2.SandboxStdinWriteResponse:
         """Write to a V1 sandbox's stdin; a message whose ``index`` was seen before is a retry and is skipped."""
         machine = self.core.sandboxes.machine(find(call.workspace, request.sandbox_id))
-        process = await self.core.sandboxes.running_process(machine)
+        process = await machine.running_process()
         if process is None:
             fail(Status.FAILED_PRECONDITION, "Sandbox has already terminated")
         if request.index > machine.stdin_index:

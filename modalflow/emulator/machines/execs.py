@@ -1,0 +1,62 @@
+"""Further processes in a running container.
+
+Flows in: one exec as asked for. Flows out: a ``Process`` beside the main one. The wire in front of it is ``router.execs``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modalflow.emulator.clock import Clock
+from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.workloads import Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecOrder:
+    """What is to be run. ``secrets`` in order, the later wins; ``workdir`` empty: the container's; ``seconds``: then killed."""
+
+    exec_id: str
+    argv: Sequence[str]
+    secrets: Sequence[Mapping[str, str]] = ()
+    workdir: str = ""
+    seconds: float | None = None
+
+
+class Execs:
+    """Starts them, and kills those whose time is over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def execute(self, workload: Workload, order: ExecOrder) -> Process:
+        """Start a process in a running container; the same ``exec_id`` is started once."""
+        async with workload.exec_lock:
+            if order.exec_id not in workload.execs:
+                process = workload.execs[order.exec_id] = await self._start(workload, order)
+                if order.seconds:
+                    task = asyncio.create_task(self._limit(process, order.seconds), name=f"exec {order.exec_id}")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            return workload.execs[order.exec_id]
+
+    async def _start(self, workload: Workload, order: ExecOrder) -> Process:
+        env = dict(workload.env)
+        for secret in order.secrets:
+            env.update({name: workload.container.text(value) for name, value in secret.items()})
+        return await workload.container.spawn(
+            order.argv, env=env, workdir=order.workdir or workload.workdir, main=False, output=Output()
+        )
+
+    async def _limit(self, process: Process, seconds: float) -> None:
+        if not await self._clock.done_by(process.exited, self._clock.monotonic() + seconds):
+            process.kill()
+
+    async def stop(self) -> None:
+        """Return when no process is watched any more; they end with their sandboxes."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,60 @@
+"""Making a container ready for its main process: Volumes and buckets mounted, the environment composed.
+
+Flows in: a ``Workload`` that was just made, and what Modal itself sets. Flows out: the same workload with its container open.
+``sandboxes`` and ``sidecars`` call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.machines.buckets import Buckets
+from modalflow.emulator.machines.environment import Toolbox, compose_env
+from modalflow.emulator.machines.mounts import Mount
+from modalflow.emulator.machines.workloads import Workload
+from modalflow.emulator.state.blobs import BlobStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Furnisher:
+    """What every container of one emulator is furnished from."""
+
+    blobs: BlobStore
+    toolbox: Toolbox
+    buckets: Buckets
+    volume_changed: Callable[[], None]
+
+    async def furnish(self, workload: Workload, own: Mapping[str, str]) -> None:
+        """Mount Volumes and buckets, open the container, compose the environment. ``OSError`` if that cannot be."""
+        definition, container = workload.definition, workload.container
+        workload.mounts = [self._mount(workload, mount) for mount in definition.volume_mounts]
+        buckets = {container.place(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
+        folders = frozenset((*(mount.folder for mount in workload.mounts), *buckets))
+        for mount in sorted(workload.mounts, key=lambda one: len(one.mount_path)):
+            mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
+            await mount.materialise()
+        for bucket in buckets.values():
+            await asyncio.to_thread(self.buckets.mount, bucket, container)
+        await container.open()
+        workload.env = compose_env(
+            image=workload.image, secrets=workload.secrets, own=own, container=container, toolbox=self.toolbox
+        )
+
+    def _mount(self, workload: Workload, wanted: api_pb2.VolumeMount) -> Mount:
+        volume = workload.workspace.volumes[wanted.volume_id]
+        return Mount(
+            volume_id=wanted.volume_id,
+            mount_path=posixpath.normpath(wanted.mount_path),
+            folder=workload.container.mount_folder(wanted.mount_path),
+            tree=volume.tree,
+            base=wanted.sub_path,
+            read_only=wanted.read_only,
+            syncs=volume.version == api_pb2.VOLUME_FS_VERSION_V2,
+            blobs=self.blobs,
+            committed=self.volume_changed,
+        )

@@ -1,0 +1,45 @@
+"""How the command router finds what a request is about: the sandbox by task id, one of its processes by exec id."""
+
+from __future__ import annotations
+
+from grpclib import Status
+
+from modalflow.emulator.machines.machine import Machine
+from modalflow.emulator.machines.processes import Process, StdinClosedError, StdinOffsetError
+from modalflow.emulator.machines.workloads import Workload
+from modalflow.emulator.wire import Call, Service, fail
+
+
+class TaskService(Service):
+    """Base of every mixin of the router."""
+
+    def machine(self, call: Call, task_id: str) -> Machine:
+        """Return the sandbox of a task; NOT_FOUND if there is none in this workspace."""
+        sandbox = call.workspace.tasks.get(task_id)
+        if sandbox is None:
+            fail(Status.NOT_FOUND, f"Task '{task_id}' not found")
+        return self.core.sandboxes.machine(sandbox)
+
+    async def running(self, call: Call, task_id: str, container_id: str = "") -> Workload:
+        """Return a container of a task once it runs; FAILED_PRECONDITION if its sandbox has ended."""
+        machine = self.machine(call, task_id)
+        if container_id:
+            fail(Status.UNIMPLEMENTED, "Sidecars are not implemented by the modalflow emulator")
+        if await machine.running_process() is None or machine.finished.is_set():
+            fail(Status.FAILED_PRECONDITION, "Sandbox has already terminated")
+        return machine
+
+    def process(self, call: Call, task_id: str, exec_id: str) -> Process:
+        """Return an exec of any container of a task; NOT_FOUND if there is none."""
+        machine = self.machine(call, task_id)
+        if exec_id not in machine.execs:
+            fail(Status.NOT_FOUND, f"Exec '{exec_id}' not found")
+        return machine.execs[exec_id]
+
+
+async def write(process: Process, offset: int, data: bytes, *, eof: bool) -> None:
+    """Write to a process's stdin; FAILED_PRECONDITION if it does not read any more or bytes are missing in between."""
+    try:
+        await process.write_stdin(offset, data, eof=eof)
+    except (StdinClosedError, StdinOffsetError) as error:
+        fail(Status.FAILED_PRECONDITION, f"stdin cannot be written: {error}")
