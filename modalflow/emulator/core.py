@@ -15,6 +15,7 @@ from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.environment import Toolbox, environment_bin
@@ -40,6 +41,7 @@ class Core:
         self.state_dir = config.state_dir
         self.store = Store(config.stock(), clock)
         self.authority = Authority(config)
+        self.arrivals = Arrivals()
         self.recorder = Recorder(config.record_calls)
         self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
         self.blobs = BlobStore((config.state_dir or folder) / "blobs")

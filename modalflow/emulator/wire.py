@@ -95,7 +95,8 @@ _STATUS_OF: Mapping[type[Exception], Status] = {
 }
 
 
-async def _received(service: Service, stream: Stream) -> tuple[Any, Call]:
+async def received(service: Service, stream: Stream) -> tuple[Any, Call]:
+    """Return the request of a stream and who calls: for handlers that write to the stream themselves."""
     request = await stream.recv_message()
     if request is None:
         fail(Status.INVALID_ARGUMENT, "the call carried no request")
@@ -108,7 +109,7 @@ def unary(method: Callable[[Any, Any, Call], Awaitable[Message]]) -> GrpcHandler
     """Make a handler of ``async def Name(self, request, call) -> reply``."""
 
     async def handler(self: Service, stream: Stream) -> None:
-        request, call = await _received(self, stream)
+        request, call = await received(self, stream)
         try:
             reply = await method(self, request, call)
         except tuple(_STATUS_OF) as error:
@@ -151,7 +152,7 @@ def streaming(method: Callable[[Any, Any, Call], AsyncIterator[Message]]) -> Grp
     """Make a handler of an async generator ``Name(self, request, call)``."""
 
     async def handler(self: Service, stream: Stream) -> None:
-        request, call = await _received(self, stream)
+        request, call = await received(self, stream)
         try:
             async for reply in method(self, request, call):
                 await stream.send_message(reply)

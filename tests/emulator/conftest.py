@@ -6,11 +6,14 @@ Every object is made with an explicit ``Client``: ``Client.from_env`` is one per
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import modal
 import pytest
+from google.protobuf.message import Message
+from modal._utils.async_utils import synchronizer
 
 from modalflow.emulator import EmulatorConfig, EmulatorThread
 
@@ -103,3 +106,27 @@ class Sandboxes:
 @pytest.fixture
 def sandboxes(app: modal.App, client: modal.Client) -> Sandboxes:
     return Sandboxes(app, client)
+
+
+@pytest.fixture(scope="module")
+def shared_emulator() -> Iterator[EmulatorThread]:
+    """One emulator for a whole module; each test has a workspace of its own in it (``workspace_client``)."""
+    with EmulatorThread(EmulatorConfig(any_token=True, record_calls=True)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def workspace_client(shared_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[modal.Client]:
+    """A client with a token that nobody used before, hence an empty workspace."""
+    token = {"MODAL_TOKEN_ID": f"ak-{uuid.uuid4().hex}", "MODAL_TOKEN_SECRET": "as-any"}
+    for name, value in {**shared_emulator.environment(), **token}.items():
+        monkeypatch.setenv(name, value)
+    client = connect(shared_emulator, **token)
+    yield client
+    client.close()
+
+
+@synchronizer.create_blocking
+async def rpc(client: modal.Client, method: str, request: Message) -> Message:
+    """Make one RPC through the client's own connection: requests that the Python client never makes."""
+    return await getattr(client._stub, method)(request)  # type: ignore[no-any-return]

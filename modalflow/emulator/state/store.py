@@ -14,12 +14,17 @@ from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from modalflow.emulator.clock import Clock
+from modalflow.emulator.state.dicts import ModalDict
 from modalflow.emulator.state.gpus import GpuInventory
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.named import Objects
+from modalflow.emulator.state.queues import ModalQueue
 from modalflow.emulator.state.volume_tree import VolumeTree
 
 DEFAULT_ENVIRONMENT = "main"
+USERNAME = "emulator"
+"""Who made everything: tokens of the emulator belong to nobody in particular."""
 REMEMBERED_ANSWERS = 10_000
 """Answers kept for retries of creates, by idempotency key. The client retries within seconds."""
 REMEMBERED_SANDBOXES = 20_000
@@ -98,6 +103,8 @@ class Workspace:
     apps: dict[str, App] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
+    dicts: Objects[ModalDict] = field(default_factory=Objects)
+    queues: Objects[ModalQueue] = field(default_factory=Objects)
     images: dict[str, Image] = field(default_factory=dict)
     environments: dict[str, str] = field(default_factory=lambda: {DEFAULT_ENVIRONMENT: new_id("en")})
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
@@ -107,6 +114,11 @@ class Workspace:
     """Whole uploads (``MountPutFile``) by SHA-256: the blocks they were cut into, and the size in bytes."""
     answers: OrderedDict[str, Message] = field(default_factory=OrderedDict)
     _last_created: float = 0.0
+
+    @property
+    def username(self) -> str:
+        """The name that objects say they were made by."""
+        return USERNAME
 
     # -- apps, secrets, volumes
 
