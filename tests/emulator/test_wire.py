@@ -96,8 +96,8 @@ def test_it_listens_on_loopback_only(emulator: EmulatorThread) -> None:
 
 
 def test_a_call_that_is_not_served_says_its_name(sandboxes: Sandboxes) -> None:
-    with pytest.raises(modal.exception.UnimplementedError, match="DictGetOrCreate is not implemented by the modalflow emulator"):
-        modal.Dict.from_name("d", create_if_missing=True, client=sandboxes.client).hydrate()
+    with pytest.raises(modal.exception.UnimplementedError, match="FunctionGet is not implemented by the modalflow emulator"):
+        modal.Function.from_name("an-app", "a-function", client=sandboxes.client).hydrate()
     sandbox = sandboxes.create("cat")
     with pytest.raises(
         modal.exception.UnimplementedError, match="TaskSnapshotFilesystem is not implemented by the modalflow emulator"
