@@ -52,7 +52,13 @@ class Core:
         self.sync = SyncRequests(folder)
         self.toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
         self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, self.toolbox)
-        furnisher = Furnisher(blobs=self.blobs, toolbox=self.toolbox, buckets=self.buckets, volume_changed=self.state_changed)
+        furnisher = Furnisher(
+            blobs=self.blobs,
+            toolbox=self.toolbox,
+            buckets=self.buckets,
+            tools=folder / "tools",
+            volume_changed=self.state_changed,
+        )
         self.execs = Execs(clock)
         self.sandboxes = Sandboxes(
             launcher=self.launcher, furnisher=furnisher, execs=self.execs, sign=self.authority.signature, clock=clock

@@ -26,6 +26,7 @@ from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.grpc_server import GrpcServer
+from modalflow.emulator.machines import filesystem_tool
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
@@ -74,6 +75,7 @@ class Emulator:
         if self.config.state_dir is not None:
             load(core.store, self.config.state_dir)
         core.sync.install()
+        filesystem_tool.install(folder / "tools")
         await core.spawner.start(folder)
         core.sync.start(core.sandboxes)
         await core.block_store.start()

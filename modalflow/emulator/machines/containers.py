@@ -59,8 +59,8 @@ class Container(Protocol):
         """Return a folder of this machine, to be filled, that the container shows at ``path``. Before ``open``."""
         ...
 
-    def bind(self, source: Path, path: str) -> None:
-        """Show a folder of this machine at ``path``, writable and live. Before ``open``."""
+    def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:
+        """Show a folder of this machine at ``path``, live, and writable unless ``read_only``. Before ``open``."""
         ...
 
     def text(self, text: str) -> str:

@@ -10,11 +10,13 @@ import asyncio
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.environment import Toolbox, compose_env
+from modalflow.emulator.machines.filesystem_tool import TOOL_FOLDER
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.blobs import BlobStore
@@ -27,6 +29,8 @@ class Furnisher:
     blobs: BlobStore
     toolbox: Toolbox
     buckets: Buckets
+    tools: Path
+    """Folder of the filesystem tool."""
     volume_changed: Callable[[], None]
 
     async def furnish(self, workload: Workload, own: Mapping[str, str]) -> None:
@@ -40,6 +44,7 @@ class Furnisher:
             await mount.materialise()
         for bucket in buckets.values():
             await asyncio.to_thread(self.buckets.mount, bucket, container)
+        container.bind(self.tools, TOOL_FOLDER, read_only=True)
         await container.open()
         workload.env = compose_env(
             image=workload.image, secrets=workload.secrets, own=own, container=container, toolbox=self.toolbox

@@ -51,7 +51,7 @@ class ProcessContainer:
         self._name(path)
         return self.place(path)
 
-    def bind(self, source: Path, path: str) -> None:
+    def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:  # noqa: ARG002 -- a link cannot forbid
         """Show ``source`` by a link."""
         self._name(path)
         self._links[self.place(path)] = source
