@@ -56,7 +56,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-remote", action="store_true", help="allow a --host that others can reach: they can run commands")
     parser.add_argument("--gpus", metavar="A10G=2,H100=8", help="GPUs in stock (default: unlimited; empty text: none)")
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="milliseconds added to every call (default: 0)")
-    parser.add_argument("--state-dir", type=Path, help="keep Apps, named Secrets and Volumes here (default: a temporary folder)")
+    parser.add_argument("--state-dir", type=Path, help="keep the state here over restarts (default: a temporary folder)")
     parser.add_argument(
         "--bucket", action="append", default=[], metavar="NAME=FOLDER", help="local folder that plays a cloud bucket (repeatable)"
     )

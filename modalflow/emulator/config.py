@@ -25,7 +25,8 @@ class EmulatorConfig:
 
     ``port``: of the control plane, 0 takes a free one. ``host``: loopback unless ``allow_remote``. ``gpus``: devices in stock by
     Modal's names (``None``: unlimited, ``{}``: none). ``latency``: seconds added to every RPC. ``state_dir``: keeps apps, named
-    Secrets and Volumes across restarts; ``None`` keeps all in a temporary folder that goes with the emulator. ``python``: the
+    Secrets, Volumes, images and what became of sandboxes across restarts, and the token if none is given; ``None`` keeps all in a
+    temporary folder that goes with the emulator. ``python``: the
     interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.

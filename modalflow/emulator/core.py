@@ -26,8 +26,8 @@ from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.blobs import BlobStore
-from modalflow.emulator.state.persistence import save
-from modalflow.emulator.state.store import Store
+from modalflow.emulator.state.persistence import Persistence
+from modalflow.emulator.state.store import Store, Workspace
 from modalflow.emulator.wire import Recorder
 
 
@@ -38,13 +38,12 @@ class Core:
         self.config = config
         self.clock = clock
         self.folder = folder
-        self.state_dir = config.state_dir
         self.store = Store(config.stock(), clock)
         self.authority = Authority(config)
         self.arrivals = Arrivals()
         self.recorder = Recorder(config.record_calls)
         self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
-        self.blobs = BlobStore((config.state_dir or folder) / "blobs")
+        self.blobs = BlobStore((config.state_dir or folder) / "blobs", durable=config.state_dir is not None)
         self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
         self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
@@ -57,31 +56,32 @@ class Core:
             toolbox=self.toolbox,
             buckets=self.buckets,
             tools=folder / "tools",
-            volume_changed=self.state_changed,
+            changed=self.state_changed,
         )
         self.execs = Execs(clock)
         self.sandboxes = Sandboxes(
-            launcher=self.launcher, furnisher=furnisher, execs=self.execs, sign=self.authority.signature, clock=clock
+            launcher=self.launcher,
+            furnisher=furnisher,
+            execs=self.execs,
+            sign=self.authority.signature,
+            clock=clock,
+            changed=self.state_changed,
         )
         self.port = 0
-        self._saving: asyncio.TimerHandle | None = None
+        self.persistence: Persistence | None = None
+        """Set by ``server`` once the state is read back, if it is kept at all."""
 
     def router_url(self, *, javascript: bool) -> str:
         """Return the command router's address. The JavaScript client wants ``https`` and then dials loopback in clear text."""
         return f"{'https' if javascript else 'http'}://{url_host(self.config.host)}:{self.port}"
 
-    def state_changed(self) -> None:
-        """Have the state written soon, if it is kept at all; many changes at once are written once."""
-        if self.state_dir is not None and self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(0.2, self.save)
+    def state_changed(self, workspace: Workspace, *records: object) -> None:
+        """Write what was made, changed or removed, if the state is kept at all; everything of the workspace if none is named.
 
-    def save(self) -> None:
-        """Write the state now."""
-        if self._saving is not None:
-            self._saving.cancel()
-            self._saving = None
-        if self.state_dir is not None:
-            save(self.store, self.state_dir)
+        Call it before the client hears of the change. ``StateError`` if it cannot be written.
+        """
+        if self.persistence is not None:
+            self.persistence.keep(workspace, *records)
 
 
 def url_host(host: str) -> str:

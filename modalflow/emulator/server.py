@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,8 @@ from modalflow.emulator.machines import filesystem_tool
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
-from modalflow.emulator.state.persistence import load
+from modalflow.emulator.state.persistence import Persistence, keep_credentials, kept_credentials
+from modalflow.emulator.state.state_folder import StateFolder
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, bare_name
 
@@ -45,6 +47,7 @@ class Emulator:
         self._core: Core | None = None
         self._server: GrpcServer | None = None
         self._folder: Path | None = None
+        self._state: StateFolder | None = None
 
     @property
     def core(self) -> Core:
@@ -69,11 +72,14 @@ class Emulator:
 
     async def _start(self, folder: Path) -> None:
         if self.config.state_dir is not None:
-            self.config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._state = StateFolder(self.config.state_dir)
+            self._state.open()
+            if self.config.token_id is None and (kept := kept_credentials(self._state)):
+                self.config = replace(self.config, token_id=kept[0], token_secret=kept[1])
         core = self._core = Core(self.config, folder, self.clock)
         (folder / "sandboxes").mkdir()
-        if self.config.state_dir is not None:
-            load(core.store, self.config.state_dir)
+        if self._state is not None:
+            self._recall(core, self._state)
         core.sync.install()
         filesystem_tool.install(folder / "tools")
         await core.spawner.start(folder)
@@ -86,6 +92,17 @@ class Emulator:
         self._server = server
         core.port = server.port
 
+    def _recall(self, core: Core, state: StateFolder) -> None:
+        """Bring back what an earlier emulator kept, and keep what changes from now on."""
+        persistence = Persistence(state, core.store)
+        persistence.load()
+        core.blobs.collect(persistence.digests())
+        core.persistence = persistence
+        for workspace in core.store.workspaces.values():
+            core.sandboxes.recall(workspace)
+        if self.config.token_id is None:
+            keep_credentials(state, core.authority.token_id, core.authority.token_secret)
+
     async def stop(self) -> None:
         """Stop: sandboxes are terminated and committed, processes killed, the temporary folder removed."""
         core, server, folder = self._core, self._server, self._folder
@@ -97,7 +114,9 @@ class Emulator:
             await core.sync.stop()
             await core.spawner.stop()
             await core.block_store.stop()
-            core.save()
+        if self._state is not None:
+            self._state.close()
+            self._state = None
         self._core = None
         if folder is not None:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from grpclib import GRPCError, Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
+from modalflow.emulator.state.state_folder import StateError
 from modalflow.emulator.state.store import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
 
@@ -92,6 +93,7 @@ _STATUS_OF: Mapping[type[Exception], Status] = {
     VolumePathError: Status.INVALID_ARGUMENT,
     VolumeNotFoundError: Status.NOT_FOUND,
     VolumeConflictError: Status.FAILED_PRECONDITION,
+    StateError: Status.INTERNAL,
 }
 
 

@@ -10,6 +10,7 @@ import asyncio
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modal_proto import api_pb2
@@ -31,7 +32,8 @@ class Furnisher:
     buckets: Buckets
     tools: Path
     """Folder of the filesystem tool."""
-    volume_changed: Callable[[], None]
+    changed: Callable[..., None]
+    """Is told the workspace and the Volume after a commit."""
 
     async def furnish(self, workload: Workload, own: Mapping[str, str]) -> None:
         """Mount Volumes and buckets, open the container, compose the environment. ``OSError`` if that cannot be."""
@@ -61,5 +63,5 @@ class Furnisher:
             read_only=wanted.read_only,
             syncs=volume.version == api_pb2.VOLUME_FS_VERSION_V2,
             blobs=self.blobs,
-            committed=self.volume_changed,
+            committed=partial(self.changed, workload.workspace, volume),
         )

@@ -34,6 +34,10 @@ Status = api_pb2.GenericResult
 ENDED_OUTPUT_BYTES = 256 * 1024 * 1024
 """Output that is kept of all ended sandboxes together."""
 
+_LOST = Status(
+    status=Status.GENERIC_STATUS_TERMINATED, exitcode=137, exception="Sandbox was terminated: the emulator that ran it has ended"
+)
+
 REGION = "local"
 CLOUD_PROVIDER = "CLOUD_PROVIDER_LOCAL"
 
@@ -42,11 +46,19 @@ class Sandboxes:
     """All machines of one emulator."""
 
     def __init__(
-        self, *, launcher: Launcher, furnisher: Furnisher, execs: Execs, sign: Callable[[str], str], clock: Clock
+        self,
+        *,
+        launcher: Launcher,
+        furnisher: Furnisher,
+        execs: Execs,
+        sign: Callable[[str], str],
+        clock: Clock,
+        changed: Callable[..., None],
     ) -> None:
         self._launcher = launcher
         self._furnisher = furnisher
         self._execs = execs
+        self._changed = changed
         self._sign = sign
         self.clock = clock
         self._machines: dict[str, Machine] = {}
@@ -69,22 +81,44 @@ class Sandboxes:
         self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
     ) -> Machine:
         """Take a sandbox in and begin its life. Returns at once."""
-        container = self._launcher.container(_spec(sandbox))
-        machine = Machine(
-            workspace=workspace,
-            definition=sandbox.definition,
-            container=container,
-            secrets=secrets,
-            sandbox=sandbox,
-            gpu=gpu,
-        )
-        self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
+        machine = self._machine_for(workspace, sandbox, secrets, gpu)
         workspace.add_sandbox(sandbox)
         if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
             machine.schedule()
         task = asyncio.create_task(self._live(machine), name=f"sandbox {sandbox.sandbox_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        try:
+            self._changed(workspace, sandbox)
+        except OSError:  # the client will not hear of it, so nobody would end it
+            self.terminate(machine)
+            raise
+        return machine
+
+    def recall(self, workspace: Workspace) -> None:
+        """Take in the sandboxes of an earlier emulator, whose state was read back. Those that ran then were ended with it."""
+        for sandbox in list(workspace.sandboxes.values()):
+            machine = self._machine_for(workspace, sandbox, (), None)
+            machine.output.end()
+            for event in (machine.left_queue, machine.running, machine.finished):
+                event.set()
+            machine.result = sandbox.result or _LOST
+            if sandbox.result is None:
+                workspace.finish_sandbox(sandbox, _LOST)
+                self._changed(workspace, sandbox)
+
+    def _machine_for(
+        self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
+    ) -> Machine:
+        machine = Machine(
+            workspace=workspace,
+            definition=sandbox.definition,
+            container=self._launcher.container(_spec(sandbox)),
+            secrets=secrets,
+            sandbox=sandbox,
+            gpu=gpu,
+        )
+        self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
         return machine
 
     async def _live(self, machine: Machine) -> None:
@@ -159,11 +193,16 @@ class Sandboxes:
             self._machines[starting].schedule()
         machine.result = result_of(machine.verdict, end, failure)
         machine.workspace.finish_sandbox(sandbox, machine.result)
-        machine.finished.set()
-        machine.running.set()
-        for old in machine.workspace.forgettable():
+        forgotten = machine.workspace.forgettable()
+        for old in forgotten:
             machine.workspace.forget_sandbox(old)
             del self._machines[old.sandbox_id], self._by_task[old.task_id]
+        try:
+            self._changed(machine.workspace, sandbox, *forgotten)
+        except OSError:  # it has ended all the same, and whoever waits is to hear of it
+            _log.exception("sandbox %s: its end could not be kept", sandbox.sandbox_id)
+        machine.finished.set()
+        machine.running.set()
         self._bound_output(machine)
 
     def _bound_output(self, machine: Machine) -> None:

@@ -23,7 +23,7 @@ class Apps(Service):
             if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
                 fail(Status.NOT_FOUND, f"App '{request.app_name}' not found in environment '{environment}'")
             app = _add_app(call.workspace, request.app_name, environment)
-            self.core.state_changed()
+            self.core.state_changed(call.workspace, app)
         return api_pb2.AppGetOrCreateResponse(
             app_id=app.app_id,
             handle_metadata=api_pb2.AppHandleMetadata(
@@ -35,6 +35,7 @@ class Apps(Service):
     async def AppCreate(self, request: api_pb2.AppCreateRequest, call: Call) -> api_pb2.AppCreateResponse:
         """Make an ephemeral App (``app.run``)."""
         app = _add_app(call.workspace, "", call.environment(request.environment_name))
+        self.core.state_changed(call.workspace, app)
         return api_pb2.AppCreateResponse(app_id=app.app_id)
 
     @partial("Functions and Classes")
@@ -46,6 +47,7 @@ class Apps(Service):
             fail(Status.UNIMPLEMENTED, "AppPublish with Functions is not implemented by the modalflow emulator")
         if request.app_state == api_pb2.APP_STATE_DEPLOYED and request.name:
             app.name = request.name
+            self.core.state_changed(call.workspace, app)
         return api_pb2.AppPublishResponse()
 
     @unary
@@ -107,7 +109,7 @@ class Apps(Service):
             for sandbox in list(workspace.sandboxes.values()):
                 if sandbox.app_id == app.app_id:
                     self.core.sandboxes.terminate(self.core.sandboxes.machine(sandbox))
-            self.core.state_changed()
+            self.core.state_changed(workspace, app)
 
 
 def _add_app(workspace: Workspace, name: str, environment: str) -> App:

@@ -37,8 +37,11 @@ class Auth(Service):
         known = call.workspace.environments
         if name not in known and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
             fail(Status.NOT_FOUND, f"Environment '{name}' not found")
+        if name not in known:
+            known[name] = new_id("en")
+            self.core.state_changed(call.workspace)
         return api_pb2.EnvironmentGetOrCreateResponse(
-            environment_id=known.setdefault(name, new_id("en")),
+            environment_id=known[name],
             metadata=api_pb2.EnvironmentMetadata(
                 name=name, settings=api_pb2.EnvironmentSettings(image_builder_version=IMAGE_BUILDER_VERSION)
             ),
@@ -62,4 +65,5 @@ class Auth(Service):
         if request.name in call.workspace.environments:
             fail(Status.ALREADY_EXISTS, f"Environment '{request.name}' already exists")
         call.workspace.environments[request.name] = new_id("en")
+        self.core.state_changed(call.workspace)
         return Empty()

@@ -8,7 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.services.naming import changed, creation_info, find_or_make, fresh
+from modalflow.emulator.services.naming import creation_info, find_or_make, fresh
 from modalflow.emulator.state.dicts import ModalDict
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, streaming, unary
@@ -31,10 +31,10 @@ class Dicts(Service):
                 object_id=object_id, name=name, environment=environment, created_at=created_at, heard_at=self.core.clock.time()
             )
 
-        found, made = find_or_make(call.workspace.dicts, "Dict", call, request, make)
+        found, made = find_or_make(self.core, call.workspace.dicts, "Dict", call, request, make)
         if made:
             found.update(_entries(request.data), self.core.clock.time(), if_not_exists=False)
-            changed(self.core, found)
+            self.core.state_changed(call.workspace, found)
         return api_pb2.DictGetOrCreateResponse(dict_id=found.object_id, metadata=_metadata(call.workspace, found))
 
     @unary
@@ -71,7 +71,7 @@ class Dicts(Service):
         """Delete a Dict with its entries."""
         found = self._dict(call, request.dict_id)
         call.workspace.dicts.remove(found.object_id)
-        changed(self.core, found)
+        self.core.state_changed(call.workspace, found)
         return Empty()
 
     # -- entries
@@ -101,7 +101,7 @@ class Dicts(Service):
             fail(Status.INVALID_ARGUMENT, f"Received :status = '413': {size} bytes, at most {MAX_UPDATE_BYTES} are taken")
         found = self._dict(call, request.dict_id)
         created = found.update(_entries(request.updates), self.core.clock.time(), if_not_exists=request.if_not_exists)
-        changed(self.core, found)
+        self.core.state_changed(call.workspace, found)
         return api_pb2.DictUpdateResponse(created=created)
 
     @unary
@@ -109,15 +109,15 @@ class Dicts(Service):
         """Remove a key and return its value, or that there is none."""
         found = self._dict(call, request.dict_id)
         value = found.pop(request.key, self.core.clock.time())
-        changed(self.core, found)
+        self.core.state_changed(call.workspace, found)
         return api_pb2.DictPopResponse(found=value is not None, value=value)
 
     @unary
     async def DictClear(self, request: api_pb2.DictClearRequest, call: Call) -> Empty:
         """Remove all entries."""
         found = self._dict(call, request.dict_id)
-        found.entries.clear()
-        changed(self.core, found)
+        found.clear()
+        self.core.state_changed(call.workspace, found)
         return Empty()
 
     @unary

@@ -32,12 +32,13 @@ class Images(Service):
         definition = request.builder_version.encode() + request.image.SerializeToString(deterministic=True)
         image_id = "im-" + hashlib.sha256(definition).hexdigest()[:22]
         if image_id not in workspace.images:
-            workspace.images[image_id] = Image(
+            image = workspace.images[image_id] = Image(
                 image_id=image_id,
                 definition=request.image,
                 settings=apply_layer(base, request.image.dockerfile_commands, self.core.toolbox.base_path),
                 builder_version=request.builder_version,
             )
+            self.core.state_changed(workspace, image)
         return _reply(workspace.images[image_id])
 
     @streaming

@@ -52,7 +52,7 @@ def check_name(kind: str, name: str) -> None:
 
 
 def find_or_make(
-    objects: Objects[T], kind: str, call: Call, request: GetOrCreate, make: Callable[[str, str], T]
+    core: Core, objects: Objects[T], kind: str, call: Call, request: GetOrCreate, make: Callable[[str, str], T]
 ) -> tuple[T, bool]:
     """Return the object and whether it was made now. ``make`` gets the environment and the name."""
     environment = call.environment(request.environment_name)
@@ -68,6 +68,7 @@ def find_or_make(
         fail(Status.ALREADY_EXISTS, f"{kind} '{name}' already exists in environment '{environment}'")
     if creation == api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS and known is not None:
         objects.remove(known.object_id)
+        core.state_changed(call.workspace, known)
         known = None
     if known is not None:
         return known, False
@@ -82,9 +83,3 @@ def fresh(workspace: Workspace, prefix: str) -> tuple[str, float]:
 def creation_info(workspace: Workspace, one: NamedObject) -> api_pb2.CreationInfo:
     """Say when it was made and by whom."""
     return api_pb2.CreationInfo(created_at=one.created_at, created_by=workspace.username)
-
-
-def changed(core: Core, one: NamedObject) -> None:
-    """Have the state written, if the object is one that is kept."""
-    if one.name:
-        core.state_changed()

@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.services.naming import changed, creation_info, find_or_make, fresh
+from modalflow.emulator.services.naming import creation_info, find_or_make, fresh
 from modalflow.emulator.state.queues import ModalQueue, QueueFullError, QueueItem, QueueItemError, check_partition
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import Call, Service, Stream, create, fail, received, unary
@@ -34,9 +34,9 @@ class Queues(Service):
                 object_id=object_id, name=name, environment=environment, created_at=created_at, heard_at=self.core.clock.time()
             )
 
-        found, made = find_or_make(call.workspace.queues, "Queue", call, request, make)
+        found, made = find_or_make(self.core, call.workspace.queues, "Queue", call, request, make)
         if made:
-            changed(self.core, found)
+            self.core.state_changed(call.workspace, found)
         return api_pb2.QueueGetOrCreateResponse(queue_id=found.object_id, metadata=_metadata(call.workspace, found))
 
     @unary
@@ -80,7 +80,7 @@ class Queues(Service):
         found = self._queue(call, request.queue_id)
         call.workspace.queues.remove(found.object_id)
         self.core.arrivals.closed(found.object_id)
-        changed(self.core, found)
+        self.core.state_changed(call.workspace, found)
         return Empty()
 
     # -- items
@@ -100,7 +100,7 @@ class Queues(Service):
             # Without details: the client of a blocking put retries by itself, that of another tells its user.
             fail(Status.RESOURCE_EXHAUSTED, str(error))
         self.core.arrivals.arrived((queue.object_id, request.partition_key), len(request.values))
-        changed(self.core, queue)
+        self.core.state_changed(call.workspace, queue)
         return Empty()
 
     async def QueueGet(self, stream: Stream) -> None:
@@ -119,7 +119,7 @@ class Queues(Service):
             self.core.arrivals.arrived(place, len(items))
             raise
         if items:
-            changed(self.core, queue)
+            self.core.state_changed(call.workspace, queue)
 
     async def _taken(self, call: Call, place: tuple[str, bytes], count: int, seconds: float) -> list[QueueItem]:
         items = self._queue(call, place[0]).take(place[1], count, self.core.clock.time())
@@ -160,7 +160,7 @@ class Queues(Service):
         """Drop the items of a partition, or of all."""
         queue = self._queue(call, request.queue_id)
         queue.clear(None if request.all_partitions else _partition(request.partition_key))
-        changed(self.core, queue)
+        self.core.state_changed(call.workspace, queue)
         return Empty()
 
     def _queue(self, call: Call, queue_id: str) -> ModalQueue:

@@ -86,12 +86,15 @@ class SandboxCalls(Service):
             fail(Status.ALREADY_EXISTS, f"A running sandbox named '{request.name}' already exists in this App")
         sandbox.name = request.name
         call.workspace.running_names[sandbox.app_id, sandbox.name] = sandbox
+        self.core.state_changed(call.workspace, sandbox)
         return api_pb2.SandboxSetNameResponse()
 
     @unary
     async def SandboxTagsSet(self, request: api_pb2.SandboxTagsSetRequest, call: Call) -> Empty:
         """Replace all tags."""
-        find(call.workspace, request.sandbox_id).tags = checked_tags(request.tags)
+        sandbox = find(call.workspace, request.sandbox_id)
+        sandbox.tags = checked_tags(request.tags)
+        self.core.state_changed(call.workspace, sandbox)
         return Empty()
 
     SandboxTagsSetV2 = SandboxTagsSet

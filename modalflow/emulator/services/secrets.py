@@ -28,8 +28,7 @@ class Secrets(Service):
         missing = [key for key in request.required_keys if key not in secret.values]
         if missing:
             fail(Status.FAILED_PRECONDITION, f"Secret '{secret.name}' is missing required keys: {', '.join(missing)}")
-        if secret.name:
-            self.core.state_changed()
+        self.core.state_changed(call.workspace, secret)
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret.secret_id, metadata=_metadata(secret))
 
     @unary
@@ -59,9 +58,10 @@ class Secrets(Service):
     @unary
     async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, call: Call) -> Empty:
         """Delete a Secret."""
-        if call.workspace.secrets.pop(request.secret_id, None) is None:
+        secret = call.workspace.secrets.pop(request.secret_id, None)
+        if secret is None:
             fail(Status.NOT_FOUND, f"Secret '{request.secret_id}' not found")
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, secret)
         return Empty()
 
 

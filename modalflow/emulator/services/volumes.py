@@ -29,7 +29,7 @@ class Volumes(Service):
     async def VolumeGetOrCreate(self, request: api_pb2.VolumeGetOrCreateRequest, call: Call) -> api_pb2.VolumeGetOrCreateResponse:
         """Find or make a Volume, as the creation type says."""
         volume = _found_or_made(call, request)
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, volume)
         return api_pb2.VolumeGetOrCreateResponse(volume_id=volume.volume_id, version=_version(volume), metadata=_metadata(volume))
 
     @unary
@@ -67,9 +67,9 @@ class Volumes(Service):
     @unary
     async def VolumeDelete(self, request: api_pb2.VolumeDeleteRequest, call: Call) -> Empty:
         """Delete a Volume. Sandboxes that mount it keep their copy."""
-        _volume(call.workspace, request.volume_id)
+        volume = _volume(call.workspace, request.volume_id)
         del call.workspace.volumes[request.volume_id]
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, volume)
         return Empty()
 
     @unary
@@ -79,7 +79,7 @@ class Volumes(Service):
         if call.workspace.volume_named(volume.environment, request.name) not in (None, volume):
             fail(Status.ALREADY_EXISTS, f"Volume '{request.name}' already exists")
         volume.name = request.name
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, volume)
         return Empty()
 
     # -- files
@@ -135,7 +135,7 @@ class Volumes(Service):
             volume.tree.put(
                 file.filename, File(blocks=blocks, size=size, mode=file.mode & 0o7777 or 0o644, mtime_ns=time.time_ns())
             )
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, volume)
         return Empty()
 
     @unary
@@ -161,12 +161,13 @@ class Volumes(Service):
             blocks = tuple(block.contents_sha256.hex() for block in file.blocks)
             mode = file.mode & 0o7777 or 0o644
             volume.tree.put(file.path, File(blocks=blocks, size=file.size, mode=mode, mtime_ns=time.time_ns()))
-        self.core.state_changed()
+        self.core.state_changed(call.workspace, volume)
         return api_pb2.VolumePutFiles2Response()
 
     def _remove(self, call: Call, request: api_pb2.VolumeRemoveFileRequest | api_pb2.VolumeRemoveFile2Request) -> Empty:
-        _volume(call.workspace, request.volume_id).tree.remove(request.path, recursive=request.recursive)
-        self.core.state_changed()
+        volume = _volume(call.workspace, request.volume_id)
+        volume.tree.remove(request.path, recursive=request.recursive)
+        self.core.state_changed(call.workspace, volume)
         return Empty()
 
     @unary
@@ -180,9 +181,9 @@ class Volumes(Service):
         return self._remove(call, request)
 
     def _copy(self, call: Call, request: api_pb2.VolumeCopyFilesRequest | api_pb2.VolumeCopyFiles2Request) -> Empty:
-        tree = _volume(call.workspace, request.volume_id).tree
-        tree.copy(list(request.src_paths), request.dst_path, recursive=request.recursive)
-        self.core.state_changed()
+        volume = _volume(call.workspace, request.volume_id)
+        volume.tree.copy(list(request.src_paths), request.dst_path, recursive=request.recursive)
+        self.core.state_changed(call.workspace, volume)
         return Empty()
 
     @unary

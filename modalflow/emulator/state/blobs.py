@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -19,10 +20,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
-    """A folder of contents. Safe to use from several threads: a content appears whole or not at all."""
+    """A folder of contents. Safe to use from several threads: a content appears whole or not at all.
 
-    def __init__(self, folder: Path) -> None:
+    With ``durable`` that also holds over a power cut.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
+        self._durable = durable
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
@@ -45,6 +50,9 @@ class BlobStore:
         fd, temporary = tempfile.mkstemp(dir=target.parent)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
+            if self._durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(temporary).replace(target)
         return digest
 
@@ -63,6 +71,13 @@ class BlobStore:
     def get(self, digest: str) -> bytes:
         """Return the content; ``FileNotFoundError`` if it is not here."""
         return self.path(digest).read_bytes()
+
+    def collect(self, keep: Collection[str]) -> int:
+        """Remove every content but those, and what an interrupted ``put`` left; return how many. Nobody may be writing."""
+        found = [path for path in self._folder.glob("??/*") if path.name not in keep]
+        for path in found:
+            path.unlink()
+        return len(found)
 
     def write_file(self, blocks: tuple[str, ...], size: int, target: Path, *, mode: int, mtime_ns: int) -> None:
         """Write the file of ``size`` bytes that ``blocks`` make, whole or not at all, replacing what is there."""

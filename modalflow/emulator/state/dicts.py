@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.named import NamedObject
 
 ENTRY_SECONDS = 7 * 24 * 3600.0
@@ -29,6 +30,8 @@ class ModalDict(NamedObject):
     """A Dict with its entries."""
 
     entries: dict[bytes, DictEntry] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
+    """The keys whose entries changed (``part_key``)."""
 
     def get(self, key: bytes, now: float) -> bytes | None:
         """Return the value of ``key``, which counts as used."""
@@ -36,6 +39,7 @@ class ModalDict(NamedObject):
         if entry is None:
             return None
         entry.used_at = now
+        self._note(key)
         return entry.value
 
     def pop(self, key: bytes, now: float) -> bytes | None:
@@ -43,7 +47,7 @@ class ModalDict(NamedObject):
         entry = self._live(key, now)
         if entry is None:
             return None
-        del self.entries[key]
+        self._remove(key)
         return entry.value
 
     def update(self, updates: Mapping[bytes, bytes], now: float, *, if_not_exists: bool) -> bool:
@@ -51,6 +55,7 @@ class ModalDict(NamedObject):
         chosen = {key: value for key, value in updates.items() if not (if_not_exists and self._live(key, now))}
         for key, value in chosen.items():
             self.entries[key] = DictEntry(value=value, used_at=now)
+            self._note(key)
         return bool(chosen)
 
     def items(self, now: float) -> list[tuple[bytes, bytes]]:
@@ -58,6 +63,7 @@ class ModalDict(NamedObject):
         self._sweep(now)
         for entry in self.entries.values():
             entry.used_at = now
+        self.journal.note(map(part_key, self.entries))
         return [(key, entry.value) for key, entry in self.entries.items()]
 
     def count(self, now: float) -> int:
@@ -68,10 +74,27 @@ class ModalDict(NamedObject):
     def _live(self, key: bytes, now: float) -> DictEntry | None:
         entry = self.entries.get(key)
         if entry is not None and now - entry.used_at > ENTRY_SECONDS:
-            del self.entries[key]
+            self._remove(key)
             return None
         return entry
 
     def _sweep(self, now: float) -> None:
         for key in [key for key, entry in self.entries.items() if now - entry.used_at > ENTRY_SECONDS]:
-            del self.entries[key]
+            self._remove(key)
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self.journal.note(map(part_key, self.entries))
+        self.entries.clear()
+
+    def _remove(self, key: bytes) -> None:
+        del self.entries[key]
+        self._note(key)
+
+    def _note(self, key: bytes) -> None:
+        self.journal.note((part_key(key),))
+
+
+def part_key(key: bytes) -> str:
+    """Return the text that stands for a key where its entry is kept."""
+    return f"k{key.hex()}"

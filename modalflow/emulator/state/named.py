@@ -6,7 +6,7 @@ unnamed ones that nobody has asked after. ``dicts`` and ``queues`` hold what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,16 +38,25 @@ class Objects(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._by_id.values()))
 
+    @property
+    def by_id(self) -> Mapping[str, T]:
+        """All of them by id, not to be changed."""
+        return self._by_id
+
     def __len__(self) -> int:
         return len(self._by_id)
 
     def add(self, one: T) -> T:
-        """Keep a new object, or one that was read back; ephemeral ones that ended meanwhile are dropped."""
+        """Keep a new object; ephemeral ones that ended meanwhile are dropped."""
         for old in self:
             if not old.name and one.heard_at - old.heard_at > EPHEMERAL_SECONDS:
                 self.remove(old.object_id)
         self._by_id[one.object_id] = one
         return one
+
+    def put_back(self, one: T) -> None:
+        """Keep one that was read back."""
+        self._by_id[one.object_id] = one
 
     def get(self, object_id: str, now: float) -> T | None:
         """Return the object of that id, unless it has ended."""

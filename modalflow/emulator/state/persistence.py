@@ -1,112 +1,137 @@
-"""What outlives an emulator that was given a ``state_dir``: Apps, named Secrets and Volumes. Never a call's own environment.
+"""What outlives an emulator that was given a ``state_dir``: every change is written before the caller hears of it.
 
-Flows in: the store, after each change. Flows out: one JSON file a workspace (mode 0600), read back at the next start. The
-Volumes' blocks lie beside it in ``blobs/``.
+Flows in: the store, and after each change the records that it concerned. Flows out: rows of a ``StateFolder``, and at the next
+start the store as it was. ``families`` says which kinds of records there are. The contents that they refer to lie in ``blobs/``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-from modalflow.emulator.state.store import App, Secret, Store, Volume, Workspace
-from modalflow.emulator.state.volume_tree import File, Folder, Link, Node
+from modalflow.emulator.state.families import FAMILIES
+from modalflow.emulator.state.family import Family
+from modalflow.emulator.state.state_folder import Change, Row, StateError, StateFolder
+from modalflow.emulator.state.store import Store, Workspace
 
-_FORMAT = 1
-
-
-def save(store: Store, folder: Path) -> None:
-    """Write every workspace, each file whole or not at all."""
-    for workspace in store.workspaces.values():
-        target = folder / f"workspace-{hashlib.sha256(workspace.name.encode()).hexdigest()[:16]}.json"
-        temporary = target.with_suffix(".tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(_dumped(workspace), file)
-        temporary.replace(target)
+_BY_TYPE: dict[type, Family[Any]] = {family.type: family for family in FAMILIES}
+_ENVIRONMENTS = "environment"
+_CREDENTIALS = "credentials"
 
 
-def load(store: Store, folder: Path) -> None:
-    """Read every workspace back. ``ValueError`` for a file of another format."""
-    for file in sorted(folder.glob("workspace-*.json")):
-        data = json.loads(file.read_text())
-        if data["format"] != _FORMAT:
-            raise ValueError(
-                f"{file}: written by another version (format {data['format']}, expected {_FORMAT}); use a new folder"
-            )
-        workspace = store.workspace(data["name"])
-        workspace.environments.update(data["environments"])
-        workspace.apps.update({one["app_id"]: App(**one) for one in data["apps"]})
-        workspace.secrets.update({one["secret_id"]: Secret(**one) for one in data["secrets"]})
-        for one in data["volumes"]:
-            volume = Volume(**{name: value for name, value in one.items() if name != "tree"})
-            volume.tree.root = _folder(one["tree"])
-            workspace.volumes[volume.volume_id] = volume
+class Persistence:
+    """The store's copy on disk."""
+
+    def __init__(self, state: StateFolder, store: Store) -> None:
+        self._state = state
+        self._store = store
+        self._place = state.last_place()
+
+    # -- reading
+
+    def load(self) -> None:
+        """Fill the empty store. ``StateError`` for a record that cannot be read; nothing is written or removed then."""
+        for row in self._state.rows(_ENVIRONMENTS):
+            self._store.workspace(row.workspace).environments[row.id] = row.data.decode()
+        for family in FAMILIES:
+            self._load(family)
+
+    def _load(self, family: Family[Any]) -> None:
+        records: dict[tuple[str, str], Any] = {}
+        for row in self._state.rows(family.name):
+            key = (row.workspace, row.id)
+            try:
+                if not row.part:
+                    records[key] = family.load(json.loads(row.data))
+                    family.add(self._store.workspace(row.workspace), records[key])
+                elif family.parts is not None:
+                    family.parts.load(records[key], row.part, row.data)
+            except (LookupError, TypeError, ValueError) as error:
+                raise StateError(
+                    f"state_dir: {str(self._state.file)!r} holds a {family.name} {row.id!r} that cannot be read ({error!r}); "
+                    "it is left as it is: put a copy of the folder back, or use a new one"
+                ) from error
+        for record in records.values():
+            if family.parts is not None:
+                family.parts.journal(record).written()
+
+    def digests(self) -> set[str]:
+        """Every blob that a record of any workspace refers to."""
+        return {
+            digest
+            for workspace in self._store.workspaces.values()
+            for family in FAMILIES
+            for record in family.records(workspace).values()
+            for digest in family.digests(record)
+        }
+
+    # -- writing
+
+    def keep(self, workspace: Workspace, *records: object) -> None:
+        """Write those records as they are now, or remove them if they are not the workspace's any more; all of it without any.
+
+        ``StateError`` if that is not possible; the next ``keep`` of the same records makes up for it.
+        """
+        with self._state.change() as change:
+            if records:
+                for record in records:
+                    self._keep(change, workspace, _BY_TYPE[type(record)], record)
+            else:
+                self._keep_all(change, workspace)
+        for record in records or self._all(workspace):
+            family = _BY_TYPE[type(record)]
+            if family.parts is not None and family.dump(record) is not None:
+                family.parts.journal(record).written()
+
+    def _keep(self, change: Change, workspace: Workspace, family: Family[Any], record: object) -> None:
+        record_id = family.id(record)
+        data = family.dump(record) if family.records(workspace).get(record_id) is record else None
+        if data is None:
+            change.drop(workspace.name, family.name, record_id)
+            return
+        change.put([self._row(workspace, family.name, record_id, "", json.dumps(data).encode())])
+        if family.parts is None:
+            return
+        keys = family.parts.journal(record).keys
+        contents = {key: family.parts.dump(record, key) for key in (family.parts.keys(record) if keys is None else keys)}
+        change.put(
+            self._row(workspace, family.name, record_id, key, content) for key, content in contents.items() if content is not None
+        )
+        change.drop_parts(workspace.name, family.name, record_id, (key for key, content in contents.items() if content is None))
+
+    def _keep_all(self, change: Change, workspace: Workspace) -> None:
+        for family in FAMILIES:
+            records = family.records(workspace)
+            for gone in change.ids(workspace.name, family.name) - set(records):
+                change.drop(workspace.name, family.name, gone)
+            for record in records.values():
+                self._keep(change, workspace, family, record)
+        environments = workspace.environments
+        for gone in change.ids(workspace.name, _ENVIRONMENTS) - set(environments):
+            change.drop(workspace.name, _ENVIRONMENTS, gone)
+        change.put(self._row(workspace, _ENVIRONMENTS, name, "", found.encode()) for name, found in environments.items())
+
+    @staticmethod
+    def _all(workspace: Workspace) -> Iterator[object]:
+        for family in FAMILIES:
+            yield from family.records(workspace).values()
+
+    def _row(self, workspace: Workspace, family: str, record_id: str, part: str, data: bytes) -> Row:
+        self._place += 1
+        return Row(workspace=workspace.name, family=family, id=record_id, part=part, place=self._place, data=data)
 
 
-def _dumped(workspace: Workspace) -> dict[str, object]:
-    return {
-        "format": _FORMAT,
-        "name": workspace.name,
-        "environments": workspace.environments,
-        "apps": [
-            {
-                "app_id": one.app_id,
-                "name": one.name,
-                "environment": one.environment,
-                "created_at": one.created_at,
-                "stopped_at": one.stopped_at,
-            }
-            for one in workspace.apps.values()
-            if one.name
-        ],
-        "secrets": [
-            {
-                "secret_id": one.secret_id,
-                "name": one.name,
-                "environment": one.environment,
-                "values": one.values,
-                "created_at": one.created_at,
-            }
-            for one in workspace.secrets.values()
-            if one.name
-        ],
-        "volumes": [
-            {
-                "volume_id": one.volume_id,
-                "name": one.name,
-                "environment": one.environment,
-                "version": one.version,
-                "created_at": one.created_at,
-                "tree": _tree(one.tree.root),
-            }
-            for one in workspace.volumes.values()
-            if one.name
-        ],
-    }
+def kept_credentials(state: StateFolder) -> tuple[str, str] | None:
+    """Return the token id and secret that the folder's emulator made up, if it did."""
+    for row in state.rows(_CREDENTIALS):
+        token_id, token_secret = json.loads(row.data)
+        return str(token_id), str(token_secret)
+    return None
 
 
-def _tree(node: Node) -> dict[str, object]:
-    if isinstance(node, Folder):
-        return {"entries": {name: _tree(child) for name, child in node.entries.items()}, "mtime_ns": node.mtime_ns}
-    if isinstance(node, Link):
-        return {"target": node.target, "mtime_ns": node.mtime_ns}
-    return {"blocks": node.blocks, "size": node.size, "mode": node.mode, "mtime_ns": node.mtime_ns}
-
-
-def _folder(data: dict[str, dict[str, dict[str, object]]]) -> Folder:
-    return Folder({name: _node(child) for name, child in data["entries"].items()}, int(str(data["mtime_ns"])))
-
-
-def _node(data: dict[str, object]) -> Node:
-    if "entries" in data:
-        return _folder(data)  # type: ignore[arg-type]
-    if "target" in data:
-        return Link(target=str(data["target"]), mtime_ns=int(str(data["mtime_ns"])))
-    blocks = data["blocks"]
-    assert isinstance(blocks, list)  # noqa: S101 -- our own format
-    return File(
-        blocks=tuple(blocks), size=int(str(data["size"])), mode=int(str(data["mode"])), mtime_ns=int(str(data["mtime_ns"]))
-    )
+def keep_credentials(state: StateFolder, token_id: str, token_secret: str) -> None:
+    """Keep made-up credentials, so that a restart accepts the same."""
+    data = json.dumps([token_id, token_secret]).encode()
+    with state.change() as change:
+        change.put([Row(workspace="", family=_CREDENTIALS, id="token", part="", place=0, data=data)])

@@ -6,10 +6,11 @@ Flows in: items and the time. Flows out: items, in order, or ``QueueFullError``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.named import NamedObject
 
 # The limits are those of the docstring of modal.Queue, 1.6.4.
@@ -68,6 +69,8 @@ class ModalQueue(NamedObject):
 
     partitions: dict[bytes, Partition] = field(default_factory=dict)
     last_number: int = 0
+    journal: Journal = field(default_factory=Journal)
+    """The partitions and items that changed (``part_key``)."""
 
     def put(self, key: bytes, values: Sequence[bytes], now: float, *, ttl: int) -> None:
         """Add all values to the end of a partition, or none: ``QueueFullError``, ``QueueItemError``.
@@ -85,9 +88,11 @@ class ModalQueue(NamedObject):
             if len(self.partitions) >= MAX_PARTITIONS:
                 raise QueueFullError(f"Queue is full: it holds at most {MAX_PARTITIONS} partitions")
             partition = self.partitions[key] = Partition(expires_at=now)
-        for value in values:
-            self.last_number += 1
-            partition.append(QueueItem(number=self.last_number, value=value))
+        fresh = [QueueItem(number=self.last_number + place, value=value) for place, value in enumerate(values, 1)]
+        self.last_number += len(fresh)
+        for item in fresh:
+            partition.append(item)
+        self._note(key, fresh)
         partition.expires_at = now + (ttl or DEFAULT_TTL_SECONDS)
 
     def take(self, key: bytes, count: int, now: float) -> list[QueueItem]:
@@ -98,6 +103,7 @@ class ModalQueue(NamedObject):
         taken = [partition.pop() for _ in range(min(count, len(partition.items)))]
         if not partition.items:
             del self.partitions[key]
+        self._note(key, taken)
         return taken
 
     def put_back(self, key: bytes, items: Sequence[QueueItem], now: float) -> None:
@@ -105,6 +111,7 @@ class ModalQueue(NamedObject):
         partition = self.partitions.setdefault(key, Partition(expires_at=now + DEFAULT_TTL_SECONDS))
         for item in reversed(items):
             partition.push(item)
+        self._note(key, items)
 
     def after(self, key: bytes, number: int, now: float, *, limit: int) -> list[QueueItem]:
         """Return up to ``limit`` items that came after the one of that number, without removing them."""
@@ -122,10 +129,8 @@ class ModalQueue(NamedObject):
 
     def clear(self, key: bytes | None) -> None:
         """Drop the items of one partition, or of all."""
-        if key is None:
-            self.partitions.clear()
-        else:
-            self.partitions.pop(key, None)
+        for one in list(self.partitions) if key is None else [key]:
+            self._drop(one)
 
     def live(self, now: float) -> list[bytes]:
         """Return the names of the partitions that hold anything."""
@@ -134,9 +139,22 @@ class ModalQueue(NamedObject):
     def _partition(self, key: bytes, now: float) -> Partition | None:
         found = self.partitions.get(key)
         if found is not None and now >= found.expires_at:
-            del self.partitions[key]
+            self._drop(key)
             return None
         return found
+
+    def _drop(self, key: bytes) -> None:
+        dropped = self.partitions.pop(key, None)
+        if dropped is not None:
+            self._note(key, dropped.items)
+
+    def _note(self, key: bytes, items: Iterable[QueueItem]) -> None:
+        self.journal.note((part_key(key), *(part_key(key, item) for item in items)))
+
+
+def part_key(key: bytes, item: QueueItem | None = None) -> str:
+    """Return the text that stands for a partition, or an item of it, where it is kept; it sorts as they do."""
+    return f"{key.hex()}/" + ("" if item is None else f"{item.number:016}")
 
 
 def _check(key: bytes, values: Sequence[bytes], ttl: int) -> None:

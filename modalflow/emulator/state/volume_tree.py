@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from modalflow.emulator.state.journal import Journal
+
 
 class VolumePathError(ValueError):
     """A path that leaves the Volume, or a name that cannot be one."""
@@ -88,10 +90,13 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 
 class VolumeTree:
-    """All files of one Volume."""
+    """All files of one Volume. ``journal`` notes the paths that change, each with a slash in front."""
 
     def __init__(self) -> None:
         self.root = Folder()
+        self.journal = Journal()
+        self._prefix: tuple[str, ...] = ()
+        """Where the root is, for a view of a part of another tree."""
 
     # -- reading
 
@@ -138,11 +143,13 @@ class VolumeTree:
     def make_folder(self, path: str) -> Folder:
         """Return the folder at ``path``, made with its parents if need be; ``VolumeConflictError`` if a file is in the way."""
         node = self.root
-        for name in parts_of(path):
+        parts = parts_of(path)
+        for depth, name in enumerate(parts):
             child = node.entries.get(name)
             if child is None:
                 child = node.entries[name] = Folder()
                 node.mtime_ns = time.time_ns()
+                self._note(parts[: depth + 1], child)
             if not isinstance(child, Folder):
                 raise VolumeConflictError(f"Not a directory: {name!r} in {path!r}")
             node = child
@@ -152,10 +159,14 @@ class VolumeTree:
         """Place a file, link or folder at ``path``, replacing a file or link that is there."""
         *parents, name = self._named(path)
         parent = self.make_folder("/".join(parents))
-        if isinstance(parent.entries.get(name), Folder) and not isinstance(node, Folder):
-            raise VolumeConflictError(f"Is a directory: {path!r}")
+        before = parent.entries.get(name)
+        if isinstance(before, Folder):
+            if not isinstance(node, Folder):
+                raise VolumeConflictError(f"Is a directory: {path!r}")
+            self._note((*parents, name), before)
         parent.entries[name] = node
         parent.mtime_ns = time.time_ns()
+        self._note((*parents, name), node)
 
     def remove(self, path: str, *, recursive: bool) -> None:
         """Remove what is at ``path``; a folder only if ``recursive``."""
@@ -166,6 +177,25 @@ class VolumeTree:
         parent = self.make_folder("/".join(parents))
         del parent.entries[name]
         parent.mtime_ns = time.time_ns()
+        self._note((*parents, name), node)
+
+    def restore(self, path: str, node: Node) -> None:
+        """Put back what was there in an earlier life: nothing else changes, no time and no journal. Folders come first."""
+        parts = parts_of(path)
+        if not parts:
+            self.root.mtime_ns = node.mtime_ns
+            return
+        parent = self.get("/".join(parts[:-1]))
+        if not isinstance(parent, Folder):
+            raise VolumeConflictError(f"Not a directory: {'/'.join(parts[:-1])!r}")
+        parent.entries[parts[-1]] = node
+
+    def _note(self, parts: tuple[str, ...], node: Node) -> None:
+        """Tell the journal that ``node`` came to or went from there with all that is in it, which changed the folder too."""
+        whole = "/" + "/".join((*self._prefix, *parts))
+        self.journal.note([posixpath.dirname(whole), whole])
+        if isinstance(node, Folder):
+            self.journal.note(posixpath.join(whole, path) for path, _ in walk(node))
 
     def copy(self, sources: list[str], target: str, *, recursive: bool) -> None:
         """Copy as ``cp`` does: into ``target`` if it is a folder, else to that name."""
@@ -184,6 +214,7 @@ class VolumeTree:
         root = self.make_folder(base)
         view = VolumeTree()
         view.root = root
+        view.journal, view._prefix = self.journal, (*self._prefix, *parts_of(base))
         for change in changes:
             if change.node is None:
                 view.remove_unless_filled(change.path)
