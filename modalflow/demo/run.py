@@ -26,6 +26,9 @@ PARSE_TIMEOUT = 90.0
 RUN_TIMEOUT = 420.0
 """Seconds for all runs; about 60 on two cores."""
 
+LOG_TIMEOUT = 15.0
+"""Seconds after the last task within which every log is whole."""
+
 POLL = 1.0
 
 
@@ -66,12 +69,17 @@ def _rows(deployment: Deployment, runs: Mapping[str, str], decisions: Mapping[tu
 
 
 def _log_problems(deployment: Deployment, runs: Mapping[str, str]) -> list[str]:
-    """Read every log as the UI would and say which lack the line they must have."""
-    return [
-        f"{expected.dag_id}.{expected.task_id}: the log lacks {expected.log_contains!r}"
-        for expected in EXPECTATIONS
-        if expected.log_contains and expected.log_contains not in _log(deployment, runs, expected)
-    ]
+    """Read every log as the UI would and say which lack the line they must have.
+
+    A log is whole once its sandbox has ended and committed it, which is a moment after its task.
+    """
+    lacking = [expected for expected in EXPECTATIONS if expected.log_contains]
+    deadline = time.monotonic() + LOG_TIMEOUT
+    while lacking := [expected for expected in lacking if expected.log_contains not in _log(deployment, runs, expected)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL)
+    return [f"{expected.dag_id}.{expected.task_id}: the log lacks {expected.log_contains!r}" for expected in lacking]
 
 
 def _log(deployment: Deployment, runs: Mapping[str, str], expected: Expectation) -> str:
