@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import modal
 import modal.exception
@@ -17,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalflow.emulator import EmulatorConfig, EmulatorThread
+from modalflow.emulator.state.dicts import ModalDict
 from modalflow.emulator.state.persistence import Persistence
+from modalflow.emulator.state.queues import ModalQueue
 from modalflow.emulator.state.state_folder import FILE, StateError, StateFolder
 from modalflow.emulator.state.store import Store, Volume
 from modalflow.emulator.state.volume_tree import Change, File, Folder, Link, VolumeConflictError, VolumeNotFoundError, walk
@@ -193,6 +196,42 @@ def test_a_volume_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory,
     assert dict(walk(again.tree.root)) == dict(walk(volume.tree.root))
     assert isinstance(again.tree.root, Folder)
     assert again.tree.root.mtime_ns == volume.tree.root.mtime_ns
+    state.close()
+
+
+def test_dicts_and_queues_come_back_with_what_is_in_them(tmp_path: Path) -> None:
+    state, store, persistence = open_state(tmp_path)
+    workspace = store.workspace("ak-1")
+    common: dict[str, Any] = {"environment": "main", "created_at": 1.0, "heard_at": 1.0}
+    kept = workspace.dicts.add(ModalDict(object_id="di-1", name="kept", **common))
+    unnamed = workspace.dicts.add(ModalDict(object_id="di-2", name="", **common))
+    queue = workspace.queues.add(ModalQueue(object_id="qu-1", name="kept", **common))
+    kept.update({b"": b"empty key", b"a": b"1", b"b": b"\0" * 9}, 5.0, if_not_exists=False)
+    queue.put(b"", [b"first", b"second", b"third"], 5.0, ttl=60)
+    queue.put(b"part", [b"x"], 5.0, ttl=60)
+    persistence.keep(workspace, kept, unnamed, queue)
+    kept.pop(b"a", 6.0)
+    kept.update({b"b": b"changed"}, 6.0, if_not_exists=False)
+    taken = queue.take(b"", 2, 6.0)
+    queue.put_back(b"", taken[1:], 6.0)
+    queue.clear(b"part")
+    queue.put(b"", [b"fourth"], 6.0, ttl=70)
+    persistence.keep(workspace, kept, unnamed, queue)
+    state.close()
+
+    state, store, persistence = open_state(tmp_path)
+    persistence.load()
+    again = store.workspace("ak-1")
+    assert [one.object_id for one in again.dicts] == ["di-1"]
+    found = again.dicts.by_id["di-1"].entries
+    assert {key: (entry.value, entry.used_at) for key, entry in found.items()} == {
+        b"": (b"empty key", 5.0),
+        b"b": (b"changed", 6.0),
+    }
+    [other] = again.queues
+    assert other.partitions == {b"": queue.partitions[b""]}
+    assert [item.value for item in other.partitions[b""].items] == [b"second", b"third", b"fourth"]
+    assert other.last_number == 5
     state.close()
 
 
