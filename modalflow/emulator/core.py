@@ -46,7 +46,7 @@ class Core:
         self.blobs = BlobStore((config.state_dir or folder) / "blobs", durable=config.state_dir is not None)
         self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
         self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
-        self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets)
+        self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets, self.authority.token_id)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)
         self.toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))

@@ -198,7 +198,7 @@ class Emulator(Driven):
 
     def bucket(self, name: str) -> Path:
         """Return the folder that plays a cloud bucket, to be filled or looked at."""
-        return self.core.buckets.folder(name)
+        return self.core.buckets.folder(name, self.core.authority.token_id)
 
     def calls(self, method: str) -> list[Message]:
         """Requests of that RPC so far, as they were on the wire, if ``record_calls`` is set."""

@@ -78,5 +78,5 @@ def test_buckets_are_local_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../etc", "a..b"])
 def test_a_bucket_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(BucketError):
-        Buckets(tmp_path, {}).folder(name)
+        Buckets(tmp_path, {}, "ak-1").folder(name, "ak-1")
     assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ class Furnisher:
             mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
             await mount.materialise()
         for bucket in buckets.values():
-            await asyncio.to_thread(self.buckets.mount, bucket, container)
+            await asyncio.to_thread(self.buckets.mount, bucket, container, workload.workspace.name)
         container.bind(self.tools, TOOL_FOLDER, read_only=True)
         await container.open()
         workload.env = compose_env(
@@ -64,4 +64,5 @@ class Furnisher:
             syncs=volume.version == api_pb2.VOLUME_FS_VERSION_V2,
             blobs=self.blobs,
             committed=partial(self.changed, workload.workspace, volume),
+            below=workload.container.root,
         )

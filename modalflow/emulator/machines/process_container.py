@@ -7,7 +7,7 @@ rewritten to its place below the root wherever the processes are told about it.
 from __future__ import annotations
 
 import asyncio
-import shutil
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from modalflow.emulator.machines.containers import ContainerSpec, Isolation
 from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process, Spawner
+from modalflow.emulator.machines.untrusted_folder import remove_tree
+
+_log = logging.getLogger(__name__)
 
 ISOLATION = Isolation(
     name="process",
@@ -90,7 +93,10 @@ class ProcessContainer:
 
     async def close(self) -> None:
         """Remove the root."""
-        await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)
+        try:
+            await asyncio.to_thread(remove_tree, self.root)
+        except OSError as error:
+            _log.warning("%s could not be removed: %s", self.root, error)
 
 
 class ProcessLauncher:

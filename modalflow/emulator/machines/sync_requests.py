@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import stat
 from pathlib import Path
 
 from modalflow.emulator.machines.sandboxes import Sandboxes
@@ -107,9 +108,10 @@ def _answer(pipe: Path, answer: str) -> None:
     try:
         # The script opened it before it asked. O_RDWR never blocks, nor fails for want of a reader.
         fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or the sandbox put something else there
         return
     try:
-        os.write(fd, answer.encode() + b"\n")
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.write(fd, answer.encode() + b"\n")
     finally:
         os.close(fd)

@@ -88,7 +88,7 @@ class SandboxCreation(Service):
                 fail(Status.INVALID_ARGUMENT, f"Bucket mount path {mount.mount_path!r} must be absolute and not the root")
             parts_of(mount.key_prefix)
             try:
-                self.core.buckets.folder(mount.bucket_name)
+                self.core.buckets.folder(mount.bucket_name, workspace.name)
             except BucketError as error:
                 fail(Status.INVALID_ARGUMENT, str(error))
         taken = [mount.mount_path for mount in mounts] + [volume.mount_path for volume in definition.volume_mounts]

@@ -5,13 +5,14 @@ Flows in: bytes. Flows out: bytes, and whether a content is here. No meaning is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 BLOCK_SIZE = 8 * 1024 * 1024
 """Bytes of one block of a Volume file (``modal.volume.BLOCK_SIZE`` in 1.6.4); the last one of a file may be shorter."""
@@ -79,25 +80,40 @@ class BlobStore:
             path.unlink()
         return len(found)
 
-    def write_file(self, blocks: tuple[str, ...], size: int, target: Path, *, mode: int, mtime_ns: int) -> None:
-        """Write the file of ``size`` bytes that ``blocks`` make, whole or not at all, replacing what is there."""
-        fd, temporary = tempfile.mkstemp(dir=target.parent, prefix=".modal-")
-        try:
-            with os.fdopen(fd, "wb", buffering=0) as file:
-                for number, digest in enumerate(blocks):
-                    os.lseek(file.fileno(), number * BLOCK_SIZE, os.SEEK_SET)
-                    with self.path(digest).open("rb") as source:
-                        _copy(source, file)
-                os.ftruncate(file.fileno(), size)
-                os.fchmod(file.fileno(), mode)
-            os.utime(temporary, ns=(mtime_ns, mtime_ns))
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    def put_descriptor(self, fd: int, size: int) -> tuple[tuple[str, ...], int]:
+        """Keep the first ``size`` bytes of an open file as blocks, as ``put_file`` does; holes in it cost no reading."""
+        blocks: list[str] = []
+        data_at = _next_data(fd, 0)
+        for start in range(0, size, BLOCK_SIZE):
+            if data_at is not None and data_at < start:
+                data_at = _next_data(fd, start)
+            if data_at is None or data_at >= start + BLOCK_SIZE:
+                blocks.append(self.put(b""))
+                continue
+            data = os.pread(fd, min(BLOCK_SIZE, size - start), start)
+            blocks.append(self.put(data.rstrip(b"\0")))
+        return tuple(blocks), size
+
+    def write_to(self, fd: int, blocks: tuple[str, ...], size: int) -> None:
+        """Write the file of ``size`` bytes that ``blocks`` make into an open, empty one."""
+        for number, digest in enumerate(blocks):
+            os.lseek(fd, number * BLOCK_SIZE, os.SEEK_SET)
+            with self.path(digest).open("rb") as source:
+                _copy(source.fileno(), fd)
+        os.ftruncate(fd, size)
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+def _next_data(fd: int, start: int) -> int | None:
+    """Return where the file's next byte that is no hole is; ``None`` if there is none."""
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+
+
+def _copy(source: int, target: int) -> None:
     """Copy without the bytes passing through this process."""
-    while os.sendfile(target.fileno(), source.fileno(), None, BLOCK_SIZE):
+    while os.sendfile(target, source, None, BLOCK_SIZE):
         pass

@@ -79,13 +79,24 @@ class Change:
     node: File | Link | Folder | None
 
 
+MAX_DEPTH = 128
+"""Folders in folders. Deeper ones are of no use, and would cost a descriptor a level where they are written out."""
+MAX_NAME_BYTES = 255
+"""Of one name: what Linux allows."""
+
+
 def parts_of(path: str) -> tuple[str, ...]:
-    """Split a path of the wire into names. ``VolumePathError`` if it leaves the Volume."""
+    """Split a path of the wire into names. ``VolumePathError`` if it leaves the Volume, or no file system could hold it."""
     if "\0" in path:
         raise VolumePathError(f"path {path!r} holds a NUL byte")
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     if ".." in parts:
         raise VolumePathError(f"path {path!r} must not contain '..'")
+    if len(parts) > MAX_DEPTH:
+        raise VolumePathError(f"path {path[:80]!r}… is more than {MAX_DEPTH} folders deep")
+    for part in parts:
+        if len(part.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+            raise VolumePathError(f"name {part[:80]!r}… has more than {MAX_NAME_BYTES} bytes")
     return parts
 
 
