@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ class Two:
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Two:
-    return Two(tmp_path)
+def two(tmp_path: Path) -> Iterator[Two]:
+    yield Two(tmp_path)
+    remove_tree(tmp_path / "sandbox")  # pytest itself cannot remove what some tests make there
 
 
 def test_a_folder_that_became_a_link_is_not_written_through(two: Two) -> None:
