@@ -244,7 +244,8 @@ def _remove_folder(name: str, fd: int) -> None:
             os.rmdir(one, dir_fd=top)
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=fd)
 
 
 def _into_forcibly(name: str, fd: int) -> int:
@@ -276,6 +277,7 @@ def _emptied(folder: int, top: int) -> list[str]:
             continue
         except (IsADirectoryError, PermissionError):
             moved = f"{TEMPORARY}{secrets.token_hex(8)}"
-            os.replace(name, moved, src_dir_fd=folder, dst_dir_fd=top)
-            found.append(moved)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(name, moved, src_dir_fd=folder, dst_dir_fd=top)
+                found.append(moved)
     return found
