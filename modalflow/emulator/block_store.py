@@ -11,7 +11,6 @@ import hmac
 import io
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
@@ -30,13 +29,14 @@ class BlockStore:
         self._runner: web.AppRunner | None = None
         self._base = ""
 
-    async def start(self, *middlewares: Middleware) -> None:
-        """Listen on a free port. ``middlewares`` stand in front of every handler."""
-        app = web.Application(client_max_size=BLOCK_SIZE + 1, middlewares=middlewares)
+    async def start(self) -> None:
+        """Listen on a free port."""
+        app = web.Application(client_max_size=BLOCK_SIZE + 1)
         app.router.add_put("/block/{digest}", self._put_block)
         app.router.add_get("/block/{digest}", self._get_block)
         app.router.add_put("/blob/{blob_id}", self._put_blob)
         app.router.add_get("/blob/{blob_id}", self._get_blob)
+        app.router.add_get("/apps/{app_id}", self._get_app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, 0)
@@ -60,12 +60,20 @@ class BlockStore:
         """Return the address of a blob."""
         return f"{self._base}/blob/{blob_id}?sig={self._authority.signature(f'blob {blob_id}')}"
 
+    def app_url(self, app_id: str) -> str:
+        """Return the address of a page about an App, which tells nothing but how to ask."""
+        return f"{self._base}/apps/{app_id}"
+
     def _check(self, request: web.Request, text: str) -> None:
         given = request.query.get("sig", "")
         if not hmac.compare_digest(given.encode(), self._authority.signature(text).encode()):
             raise web.HTTPForbidden(text="the address is not one that this emulator gave out")
 
     # -- handlers
+
+    async def _get_app(self, request: web.Request) -> web.Response:
+        app_id = request.match_info["app_id"]
+        return web.Response(text=f"The emulator has no dashboard. Write: modal app info {app_id}, modal app logs {app_id}\n")
 
     async def _put_block(self, request: web.Request) -> web.Response:
         digest = request.match_info["digest"]

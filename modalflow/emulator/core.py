@@ -15,6 +15,7 @@ from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.machines.app_lives import AppLives
 from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Launcher
@@ -67,6 +68,7 @@ class Core:
             clock=clock,
             changed=self.state_changed,
         )
+        self.app_lives = AppLives(clock=clock, sandboxes=self.sandboxes, changed=self.state_changed)
         self.port = 0
         self.persistence: Persistence | None = None
         """Set by ``server`` once the state is read back, if it is kept at all."""
@@ -74,6 +76,10 @@ class Core:
     def router_url(self, *, javascript: bool) -> str:
         """Return the command router's address. The JavaScript client wants ``https`` and then dials loopback in clear text."""
         return f"{'https' if javascript else 'http'}://{url_host(self.config.host)}:{self.port}"
+
+    def app_url(self, app_id: str) -> str:
+        """Return the address that stands where Modal's would be an App's page; it says what to do instead."""
+        return self.block_store.app_url(app_id)
 
     def state_changed(self, workspace: Workspace, *records: object) -> None:
         """Write what was made, changed or removed, if the state is kept at all; everything of the workspace if none is named.

@@ -12,7 +12,6 @@ from google.protobuf.message import Message
 
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig
-from modalflow.emulator.driving import Driven, Engine
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.server import Emulator
@@ -21,7 +20,7 @@ from modalflow.emulator.state.store import Workspace
 _START_SECONDS = 30.0
 
 
-class EmulatorThread(Driven):
+class EmulatorThread:
     """``with EmulatorThread(config) as emulator:`` offers what ``Emulator`` does; stopping waits until all is cleaned up."""
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
@@ -73,10 +72,6 @@ class EmulatorThread(Driven):
         self.stop()
 
     # -- the same as Emulator's
-
-    @property
-    def _engine(self) -> Engine:
-        return self._emulator
 
     @property
     def faults(self) -> Faults:

@@ -19,7 +19,6 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
 from modalflow.emulator.state.state_folder import StateError
-from modalflow.emulator.state.store import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Call:
 
     def environment(self, name: str) -> str:
         """Return the environment that a request names, the default one if it names none; NOT_FOUND if there is no such."""
-        name = name or DEFAULT_ENVIRONMENT
+        name = name or self.workspace.settings.default_environment
         if name not in self.workspace.environments:
             fail(Status.NOT_FOUND, f"Environment '{name}' not found")
         return name

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import modal
 import pytest
@@ -118,6 +119,8 @@ def shared_emulator() -> Iterator[EmulatorThread]:
 @pytest.fixture
 def workspace_client(shared_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[modal.Client]:
     """A client with a token that nobody used before, hence an empty workspace."""
+    # The client keeps environments for the process, whatever its workspace.
+    monkeypatch.setattr("modal._environments.ENVIRONMENT_CACHE", {})
     token = {"MODAL_TOKEN_ID": f"ak-{uuid.uuid4().hex}", "MODAL_TOKEN_SECRET": "as-any"}
     for name, value in {**shared_emulator.environment(), **token}.items():
         monkeypatch.setenv(name, value)
@@ -127,6 +130,6 @@ def workspace_client(shared_emulator: EmulatorThread, monkeypatch: pytest.Monkey
 
 
 @synchronizer.create_blocking
-async def rpc(client: modal.Client, method: str, request: Message) -> Message:
+async def rpc(client: modal.Client, method: str, request: Message) -> Any:
     """Make one RPC through the client's own connection: requests that the Python client never makes."""
-    return await getattr(client._stub, method)(request)  # type: ignore[no-any-return]
+    return await getattr(client._stub, method)(request)

@@ -11,18 +11,36 @@ from modal_proto.api_grpc import ModalClientBase
 from modalflow.emulator.services.apps import Apps
 from modalflow.emulator.services.auth import Auth
 from modalflow.emulator.services.dicts import Dicts
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.images import Images
 from modalflow.emulator.services.logs import Logs
 from modalflow.emulator.services.queues import Queues
 from modalflow.emulator.services.sandbox_calls import SandboxCalls
 from modalflow.emulator.services.sandbox_create import SandboxCreation
 from modalflow.emulator.services.secrets import Secrets
+from modalflow.emulator.services.tasks import Tasks
 from modalflow.emulator.services.uploads import Uploads
 from modalflow.emulator.services.volumes import Volumes
+from modalflow.emulator.services.workspace import Workspaces
 from modalflow.emulator.wire import complete
 
 
-class ControlPlane(Auth, Apps, Images, Secrets, Uploads, Volumes, Dicts, Queues, SandboxCreation, SandboxCalls, Logs):
+class ControlPlane(
+    Auth,
+    Workspaces,
+    Environments,
+    Apps,
+    Tasks,
+    Images,
+    Secrets,
+    Uploads,
+    Volumes,
+    Dicts,
+    Queues,
+    SandboxCreation,
+    SandboxCalls,
+    Logs,
+):
     """All that is served of ``modal.client.ModalClient``."""
 
 

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.output import STDERR, STDOUT, LogLine
+from modalflow.emulator.services.app_views import find_app
 from modalflow.emulator.services.sandbox_calls import find
 from modalflow.emulator.state.store import Sandbox, Workspace
-from modalflow.emulator.wire import Call, Service, fail, streaming, unary
+from modalflow.emulator.wire import Call, Service, streaming, unary
 
 _FDS = {
     api_pb2.FILE_DESCRIPTOR_UNSPECIFIED: (STDOUT, STDERR),
@@ -95,6 +95,7 @@ class Logs(Service):
         last = int(request.last_entry_id or 0)
         deadline = time.monotonic() + request.timeout
         while True:
+            self._chosen(call.workspace, request)
             ended = self._all_ended(call.workspace, request)
             fresh = [
                 (sandbox, line)
@@ -112,21 +113,24 @@ class Logs(Service):
             await asyncio.sleep(_FOLLOW_SECONDS)
 
     def _chosen(self, workspace: Workspace, request: _LogRequest) -> list[Sandbox]:
-        if request.app_id not in workspace.apps:
-            fail(Status.NOT_FOUND, f"App '{request.app_id}' not found")
+        """Return the sandboxes that are meant; a container or sandbox need not be told with its App."""
+        if request.app_id or not (request.task_id or request.sandbox_id):
+            find_app(workspace, request.app_id)
         if request.function_id or request.function_call_id:
             return []
         return [
             sandbox
             for sandbox in workspace.sandboxes.values()
-            if sandbox.app_id == request.app_id
+            if request.app_id in ("", sandbox.app_id)
             and request.task_id in ("", sandbox.task_id)
             and request.sandbox_id in ("", sandbox.sandbox_id)
         ]
 
     def _all_ended(self, workspace: Workspace, request: api_pb2.AppGetLogsRequest) -> bool:
-        one = bool(request.task_id or request.sandbox_id)
-        return one and all(sandbox.result is not None for sandbox in self._chosen(workspace, request))
+        """Whether nothing more can come: the App was stopped, or one container is asked for; and what ran has ended."""
+        if not (request.task_id or request.sandbox_id) and workspace.apps[request.app_id].stopped_at is None:
+            return False
+        return all(sandbox.result is not None for sandbox in self._chosen(workspace, request))
 
     def _lines(self, workspace: Workspace, request: _LogRequest) -> list[tuple[Sandbox, LogLine]]:
         fds = _FDS[request.file_descriptor if isinstance(request, api_pb2.AppGetLogsRequest) else request.source]

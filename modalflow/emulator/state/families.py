@@ -11,22 +11,50 @@ import bisect
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.state.apps import App, Deployment
 from modalflow.emulator.state.dicts import DictEntry, ModalDict
 from modalflow.emulator.state.dicts import part_key as dict_part
+from modalflow.emulator.state.environments import Environment, WorkspaceSettings, recalled
 from modalflow.emulator.state.family import Data, Family, Parts
 from modalflow.emulator.state.image_layers import ImageSettings
 from modalflow.emulator.state.named import NamedObject
 from modalflow.emulator.state.queues import ModalQueue, Partition, QueueItem
 from modalflow.emulator.state.queues import part_key as queue_part
-from modalflow.emulator.state.store import App, Image, Sandbox, Secret, Volume
+from modalflow.emulator.state.store import Image, Sandbox, Secret, Volume
 from modalflow.emulator.state.volume_tree import File, Folder, Link, Node, walk
 
 _SECONDS = struct.Struct("<d")
 """A time, since the epoch."""
+
+SETTINGS = Family(
+    name="settings",
+    type=WorkspaceSettings,
+    id=lambda _settings: "settings",
+    records=lambda workspace: {"settings": workspace.settings},
+    add=lambda workspace, settings: setattr(workspace, "settings", settings),
+    dump=asdict,
+    load=lambda data: WorkspaceSettings(**data),
+)
+
+ENVIRONMENTS = Family(
+    name="environment",
+    type=Environment,
+    id=lambda environment: environment.environment_id,
+    records=lambda workspace: {one.environment_id: one for one in workspace.environments.values()},
+    add=recalled,
+    dump=lambda environment: {**asdict(environment), "implied": False},
+    load=lambda data: Environment(**data),
+)
+
+
+def _load_app(data: Data) -> App:
+    return App(**{**data, "deployments": [Deployment(**one) for one in data["deployments"]]})
+
 
 APPS = Family(
     name="app",
@@ -34,14 +62,8 @@ APPS = Family(
     id=lambda app: app.app_id,
     records=lambda workspace: workspace.apps,
     add=lambda workspace, app: workspace.apps.update({app.app_id: app}),
-    dump=lambda app: {
-        "app_id": app.app_id,
-        "name": app.name,
-        "environment": app.environment,
-        "created_at": app.created_at,
-        "stopped_at": app.stopped_at,
-    },
-    load=lambda data: App(**data),
+    dump=asdict,
+    load=_load_app,
 )
 
 
@@ -283,7 +305,7 @@ QUEUES = Family(
     parts=Parts(journal=lambda queue: queue.journal, keys=_queue_parts, dump=_dump_item, load=_load_item),
 )
 
-FAMILIES: tuple[Family[Any], ...] = (APPS, SECRETS, VOLUMES, DICTS, QUEUES, IMAGES, SANDBOXES)
+FAMILIES: tuple[Family[Any], ...] = (SETTINGS, ENVIRONMENTS, APPS, SECRETS, VOLUMES, DICTS, QUEUES, IMAGES, SANDBOXES)
 
 
 def _base64(data: bytes) -> str:

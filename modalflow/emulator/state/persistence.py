@@ -16,7 +16,6 @@ from modalflow.emulator.state.state_folder import Change, Row, StateError, State
 from modalflow.emulator.state.store import Store, Workspace
 
 _BY_TYPE: dict[type, Family[Any]] = {family.type: family for family in FAMILIES}
-_ENVIRONMENTS = "environment"
 _CREDENTIALS = "credentials"
 
 
@@ -32,8 +31,6 @@ class Persistence:
 
     def load(self) -> None:
         """Fill the empty store. ``StateError`` for a record that cannot be read; nothing is written or removed then."""
-        for row in self._state.rows(_ENVIRONMENTS):
-            self._store.workspace(row.workspace).environments[row.id] = row.data.decode()
         for family in FAMILIES:
             self._load(family)
 
@@ -107,10 +104,6 @@ class Persistence:
                 change.drop(workspace.name, family.name, gone)
             for record in records.values():
                 self._keep(change, workspace, family, record)
-        environments = workspace.environments
-        for gone in change.ids(workspace.name, _ENVIRONMENTS) - set(environments):
-            change.drop(workspace.name, _ENVIRONMENTS, gone)
-        change.put(self._row(workspace, _ENVIRONMENTS, name, "", found.encode()) for name, found in environments.items())
 
     @staticmethod
     def _all(workspace: Workspace) -> Iterator[object]:

@@ -6,6 +6,7 @@ token makes is invisible to every other.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,32 +15,21 @@ from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from modalflow.emulator.clock import Clock
+from modalflow.emulator.state.apps import App
 from modalflow.emulator.state.dicts import ModalDict
+from modalflow.emulator.state.environments import Environment, WorkspaceSettings
 from modalflow.emulator.state.gpus import GpuInventory
-from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.image_layers import ImageSettings
 from modalflow.emulator.state.named import Objects
 from modalflow.emulator.state.queues import ModalQueue
 from modalflow.emulator.state.volume_tree import VolumeTree
 
-DEFAULT_ENVIRONMENT = "main"
 USERNAME = "emulator"
 """Who made everything: tokens of the emulator belong to nobody in particular."""
 REMEMBERED_ANSWERS = 10_000
 """Answers kept for retries of creates, by idempotency key. The client retries within seconds."""
 REMEMBERED_SANDBOXES = 20_000
 """Finished sandboxes that can still be asked for by id."""
-
-
-@dataclass(kw_only=True, slots=True)
-class App:
-    """An App, deployed or not. ``name`` is empty for an ephemeral one."""
-
-    app_id: str
-    name: str
-    environment: str
-    created_at: float
-    stopped_at: float | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,6 +41,8 @@ class Secret:
     environment: str
     values: dict[str, str]
     created_at: float
+    app_id: str = ""
+    """The App that an unnamed one ends with."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -106,7 +98,9 @@ class Workspace:
     dicts: Objects[ModalDict] = field(default_factory=Objects)
     queues: Objects[ModalQueue] = field(default_factory=Objects)
     images: dict[str, Image] = field(default_factory=dict)
-    environments: dict[str, str] = field(default_factory=lambda: {DEFAULT_ENVIRONMENT: new_id("en")})
+    environments: dict[str, Environment] = field(default_factory=dict)
+    """By name. The default one is made with the workspace."""
+    settings: WorkspaceSettings = field(default_factory=WorkspaceSettings)
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     tasks: dict[str, Sandbox] = field(default_factory=dict)
     running_names: dict[tuple[str, str], Sandbox] = field(default_factory=dict)
@@ -114,6 +108,26 @@ class Workspace:
     """Whole uploads (``MountPutFile``) by SHA-256: the blocks they were cut into, and the size in bytes."""
     answers: OrderedDict[str, Message] = field(default_factory=OrderedDict)
     _last_created: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.created_at = self.next_created_at()
+        default = self.settings.default_environment
+        made = Environment(environment_id="en-" + self._digest, name=default, created_at=self.created_at, implied=True)
+        self.environments.setdefault(default, made)
+
+    @property
+    def workspace_id(self) -> str:
+        """The workspace's id, the same whenever it is made for this token."""
+        return "ac-" + self._digest
+
+    @property
+    def user_id(self) -> str:
+        """Id of the workspace's one user."""
+        return "us-" + self._digest
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()[:22]
 
     @property
     def username(self) -> str:
