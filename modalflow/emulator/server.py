@@ -27,7 +27,7 @@ from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.grpc_server import GrpcServer
-from modalflow.emulator.machines import filesystem_tool
+from modalflow.emulator.machines import container_tools
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
@@ -81,7 +81,7 @@ class Emulator:
         if self._state is not None:
             self._recall(core, self._state)
         core.sync.install()
-        filesystem_tool.install(folder / "tools")
+        container_tools.install(folder / "tools")
         await core.spawner.start(folder)
         core.sync.start(core.sandboxes)
         await core.block_store.start()

@@ -38,6 +38,8 @@ class Execs:
         async with workload.exec_lock:
             if order.exec_id not in workload.execs:
                 process = workload.execs[order.exec_id] = await self._start(workload, order)
+                workload.activity.enter()
+                process.exited.add_done_callback(lambda _: workload.activity.leave())
                 if order.seconds:
                     task = asyncio.create_task(self._limit(process, order.seconds), name=f"exec {order.exec_id}")
                     self._tasks.add(task)

@@ -1,6 +1,6 @@
 """The program behind ``Sandbox.filesystem``: the client runs it by exec with one JSON command, and speaks to its stdio.
 
-It stands alone (standard library; it is copied to where a container sees it, see ``filesystem_tool``). Flows in: the command, and
+It stands alone (standard library; it is copied to where a container sees it, see ``container_tools``). Flows in: the command, and
 for ``WriteFile`` the content on stdin. Flows out: content, JSON, or on stderr one JSON object ``{error_kind, message}``
 with exit code 1. Commands and kinds of errors as the client (modal 1.6.4, ``_utils/sandbox_fs_utils.py``) knows them.
 ``MODAL_EMULATOR_ROOT`` names a folder that is shown as ``/``, for containers that have no root of their own.

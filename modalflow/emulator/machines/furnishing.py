@@ -16,8 +16,8 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.buckets import Buckets
+from modalflow.emulator.machines.container_tools import TOOL_FOLDER
 from modalflow.emulator.machines.environment import Toolbox, compose_env
-from modalflow.emulator.machines.filesystem_tool import TOOL_FOLDER
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.blobs import BlobStore
@@ -31,7 +31,7 @@ class Furnisher:
     toolbox: Toolbox
     buckets: Buckets
     tools: Path
-    """Folder of the filesystem tool."""
+    """Folder of the programs of ours that run inside."""
     changed: Callable[..., None]
     """Is told the workspace and the Volume after a commit."""
 

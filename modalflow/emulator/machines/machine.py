@@ -6,6 +6,7 @@ Flows in: a checked ``Sandbox``. Flows out: the object that ``sandboxes`` drives
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from modalflow.emulator.machines.workloads import Workload
@@ -25,6 +26,15 @@ class Machine(Workload):
     """When its time began to run (``Clock.monotonic``)."""
     left_queue: asyncio.Event = field(default_factory=asyncio.Event)
     """It has its GPU, or needs none, or was ended while it waited."""
+
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its readiness probe has succeeded, or never will: it has ended."""
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Return when the readiness probe has succeeded, the sandbox has ended, or that time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0)):
+                await self.ready.wait()
 
     def schedule(self) -> None:
         """It has what it waited for."""

@@ -17,6 +17,8 @@ def result_of(
         return Status(status=verdict, exitcode=124, exception="Sandbox timed out")
     if verdict == Status.GENERIC_STATUS_TERMINATED:
         return Status(status=verdict, exitcode=137, exception="Sandbox was terminated")
+    if verdict == Status.GENERIC_STATUS_IDLE_TIMEOUT:
+        return Status(status=verdict, exitcode=137, exception="Sandbox was idle for longer than its idle timeout")
     if verdict is not None:
         return Status(status=verdict, exitcode=end.code, exception=end.error)
     if failure:

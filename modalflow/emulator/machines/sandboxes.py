@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from modal_proto import api_pb2
 
 from modalflow.emulator.clock import Clock
+from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.containers import ContainerSpec, Launcher
 from modalflow.emulator.machines.environment import command_of
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.identity import identity_token
 from modalflow.emulator.machines.machine import Machine
-from modalflow.emulator.machines.processes import Exit
+from modalflow.emulator.machines.probes import probe
+from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox, Workspace
@@ -100,7 +102,7 @@ class Sandboxes:
         for sandbox in list(workspace.sandboxes.values()):
             machine = self._machine_for(workspace, sandbox, (), None)
             machine.output.end()
-            for event in (machine.left_queue, machine.running, machine.finished):
+            for event in (machine.left_queue, machine.running, machine.finished, machine.ready):
                 event.set()
             machine.result = sandbox.result or _LOST
             if sandbox.result is None:
@@ -115,6 +117,7 @@ class Sandboxes:
             definition=sandbox.definition,
             container=self._launcher.container(_spec(sandbox)),
             secrets=secrets,
+            activity=Activity(self.clock),
             sandbox=sandbox,
             gpu=gpu,
         )
@@ -154,11 +157,27 @@ class Sandboxes:
         machine.running.set()
         if machine.condemned():
             process.kill()
-        limit = sandbox.definition.timeout_secs
-        if not await self.clock.done_by(process.exited, machine.scheduled_at + limit if limit else None):
-            machine.condemn(Status.GENERIC_STATUS_TIMEOUT)
-            process.kill()
-        return await process.exited
+        return await self._until_end(machine, process)
+
+    async def _until_end(self, machine: Machine, process: Process) -> Exit:
+        """Return the main process's end; bring it about when the sandbox's time is over or it has been idle too long."""
+        machine.activity.touch()
+        companions = []
+        if seconds := machine.definition.idle_timeout_secs:
+            companions.append(asyncio.create_task(_end_when_idle(machine, seconds), name=f"idle {machine.sandbox.sandbox_id}"))
+        if machine.definition.HasField("readiness_probe"):
+            companions.append(asyncio.create_task(probe(machine, self.clock), name=f"probe {machine.sandbox.sandbox_id}"))
+        try:
+            limit = machine.definition.timeout_secs
+            if not await self.clock.done_by(process.exited, machine.scheduled_at + limit if limit else None):
+                machine.end(Status.GENERIC_STATUS_TIMEOUT)
+            return await process.exited
+        finally:
+            for companion in companions:
+                companion.cancel()
+            for failure in await asyncio.gather(*companions, return_exceptions=True):
+                if isinstance(failure, Exception):
+                    _log.error("sandbox %s", machine.sandbox.sandbox_id, exc_info=failure)
 
     def _own_env(self, machine: Machine) -> dict[str, str]:
         sandbox = machine.sandbox
@@ -203,6 +222,7 @@ class Sandboxes:
             _log.exception("sandbox %s: its end could not be kept", sandbox.sandbox_id)
         machine.finished.set()
         machine.running.set()
+        machine.ready.set()
         self._bound_output(machine)
 
     def _bound_output(self, machine: Machine) -> None:
@@ -223,6 +243,11 @@ class Sandboxes:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._execs.stop()
+
+
+async def _end_when_idle(machine: Machine, seconds: float) -> None:
+    await machine.activity.idle(seconds)
+    machine.end(Status.GENERIC_STATUS_IDLE_TIMEOUT)
 
 
 def _spec(sandbox: Sandbox) -> ContainerSpec:

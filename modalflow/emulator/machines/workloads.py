@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.containers import Container
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.output import Output
@@ -31,6 +32,8 @@ class Workload:
     definition: api_pb2.Sandbox
     container: Container
     secrets: Sequence[Mapping[str, str]]
+    activity: Activity
+    """Of the whole sandbox."""
     mounts: list[Mount] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     output: Output = field(default_factory=Output)

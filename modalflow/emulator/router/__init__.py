@@ -9,12 +9,13 @@ from __future__ import annotations
 from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
 from modalflow.emulator.router.execs import Execs
+from modalflow.emulator.router.readiness import Readiness
 from modalflow.emulator.router.stdio import Stdio
 from modalflow.emulator.router.volumes import Volumes
 from modalflow.emulator.wire import complete
 
 
-class CommandRouter(Stdio, Execs, Volumes):
+class CommandRouter(Stdio, Execs, Readiness, Volumes):
     """All that is served of ``modal.task_command_router.TaskCommandRouter``."""
 
 

@@ -30,8 +30,10 @@ class Stdio(TaskService):
         self, request: router_pb2.SandboxStdinWriteV2Request, call: Call
     ) -> router_pb2.SandboxStdinWriteV2Response:
         """Write to stdin at an offset; what is there already is skipped."""
-        process = await self.machine(call, request.task_id).running_process()
+        machine = self.machine(call, request.task_id)
+        process = await machine.running_process()
         if process is None:
             fail(Status.FAILED_PRECONDITION, "Sandbox has already terminated")
+        machine.activity.touch()
         await write(process, request.offset, request.data, eof=request.eof)
         return router_pb2.SandboxStdinWriteV2Response()

@@ -43,6 +43,19 @@ class SandboxCalls(Service):
     SandboxWaitV2 = SandboxWait
 
     @unary
+    async def SandboxWaitUntilReady(
+        self, request: api_pb2.SandboxWaitUntilReadyRequest, call: Call
+    ) -> api_pb2.SandboxWaitUntilReadyResponse:
+        """Tell when the readiness probe succeeded, waiting for it at most ``timeout`` seconds; 0 if it has not yet."""
+        machine = self.core.sandboxes.machine(find(call.workspace, request.sandbox_id))
+        if not machine.definition.HasField("readiness_probe"):
+            fail(Status.INVALID_ARGUMENT, "Sandbox has no readiness probe; give one to Sandbox.create (readiness_probe)")
+        await machine.wait_ready(min(request.timeout, MAX_WAIT_SECONDS))
+        if machine.finished.is_set() and not machine.sandbox.ready_at:
+            fail(Status.FAILED_PRECONDITION, "Sandbox has terminated before it was ready")
+        return api_pb2.SandboxWaitUntilReadyResponse(ready_at=machine.sandbox.ready_at)
+
+    @unary
     async def SandboxTerminate(self, request: api_pb2.SandboxTerminateRequest, call: Call) -> api_pb2.SandboxTerminateResponse:
         """End a sandbox, running or waiting; no error if it already ended."""
         sandbox = find(call.workspace, request.sandbox_id)
@@ -113,6 +126,7 @@ class SandboxCalls(Service):
         process = await machine.running_process()
         if process is None:
             fail(Status.FAILED_PRECONDITION, "Sandbox has already terminated")
+        machine.activity.touch()
         if request.index > machine.stdin_index:
             machine.stdin_index = request.index
             try:
@@ -194,6 +208,10 @@ def _info(sandbox: Sandbox) -> api_pb2.SandboxInfo:
         tags=_tags(sandbox),
         image_id=definition.image_id,
         timeout_secs=definition.timeout_secs,
+        idle_timeout_secs=definition.idle_timeout_secs,
+        ready_at=sandbox.ready_at,
+        readiness_probe=definition.readiness_probe if definition.HasField("readiness_probe") else None,
+        resource_info=_resources(definition.resources),
         regions=list(definition.scheduler_placement.regions),
         metadata=_handle(sandbox),
         task_info=api_pb2.TaskInfo(
@@ -205,6 +223,17 @@ def _info(sandbox: Sandbox) -> api_pb2.SandboxInfo:
             result=sandbox.result,
             gpu_config=definition.resources.gpu_config,
         ),
+    )
+
+
+def _resources(resources: api_pb2.Resources) -> api_pb2.ResourceInfo:
+    return api_pb2.ResourceInfo(
+        memory_mb=api_pb2.ResourceInfo.ResourceValue(value=resources.memory_mb, is_default=not resources.memory_mb),
+        milli_cpu=api_pb2.ResourceInfo.ResourceValue(value=resources.milli_cpu, is_default=not resources.milli_cpu),
+        gpu_type=resources.gpu_config.gpu_type,
+        memory_mb_max=resources.memory_mb_max,
+        milli_cpu_max=resources.milli_cpu_max,
+        ephemeral_disk_mb=resources.ephemeral_disk_mb,
     )
 
 

@@ -196,6 +196,7 @@ def _dump_sandbox(sandbox: Sandbox) -> Data:
         "name": sandbox.name,
         "scheduled": sandbox.scheduled,
         "started_at": sandbox.started_at,
+        "ready_at": sandbox.ready_at,
         "finished_at": sandbox.finished_at,
         "result": None if sandbox.result is None else _base64(sandbox.result.SerializeToString()),
     }

@@ -82,6 +82,8 @@ class Sandbox:
     scheduled: bool = False
     started_at: float = 0.0
     finished_at: float = 0.0
+    ready_at: float = 0.0
+    """When its readiness probe succeeded."""
     result: api_pb2.GenericResult | None = None
 
 
