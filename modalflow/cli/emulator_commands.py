@@ -56,6 +56,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-remote", action="store_true", help="allow a --host that others can reach: they can run commands")
     parser.add_argument("--gpus", metavar="A10G=2,H100=8", help="GPUs in stock (default: unlimited; empty text: none)")
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="milliseconds added to every call (default: 0)")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="YAML file of faults that are in force from the start")
     parser.add_argument("--state-dir", type=Path, help="keep the state here over restarts (default: a temporary folder)")
     parser.add_argument(
         "--bucket", action="append", default=[], metavar="NAME=FOLDER", help="local folder that plays a cloud bucket (repeatable)"
@@ -118,6 +119,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         allow_remote=arguments.allow_remote,
         gpus=None if arguments.gpus is None else parse_gpus(arguments.gpus),
         latency=arguments.latency / 1000,
+        faults=arguments.faults,
         state_dir=arguments.state_dir,
         python=arguments.python,
         token_id=os.environ.get(TOKEN_ID) or None,

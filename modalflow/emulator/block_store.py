@@ -11,6 +11,7 @@ import hmac
 import io
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
@@ -29,9 +30,9 @@ class BlockStore:
         self._runner: web.AppRunner | None = None
         self._base = ""
 
-    async def start(self) -> None:
-        """Listen on a free port."""
-        app = web.Application(client_max_size=BLOCK_SIZE + 1)
+    async def start(self, *middlewares: Middleware) -> None:
+        """Listen on a free port. ``middlewares`` stand in front of every handler."""
+        app = web.Application(client_max_size=BLOCK_SIZE + 1, middlewares=middlewares)
         app.router.add_put("/block/{digest}", self._put_block)
         app.router.add_get("/block/{digest}", self._get_block)
         app.router.add_put("/blob/{blob_id}", self._put_blob)

@@ -30,6 +30,7 @@ class EmulatorConfig:
     interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
+    ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
     ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
     """
@@ -46,6 +47,7 @@ class EmulatorConfig:
     any_token: bool = False
     record_calls: bool = False
     frozen_clock: bool = False
+    faults: Path | None = None
     buckets: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

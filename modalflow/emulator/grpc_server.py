@@ -21,6 +21,7 @@ class GrpcServer(grpclib.server.Server):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._address: tuple[str, int] | None = None
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
     def _protocol_factory(self) -> H2Protocol:
@@ -35,8 +36,26 @@ class GrpcServer(grpclib.server.Server):
             raise TypeError("the server is not listening")
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def abort(self) -> None:
-        """Stop listening, close every connection, and return when every handler has ended."""
+    def disconnect(self) -> None:
+        """Close every connection; handlers are cancelled. New ones are accepted."""
+        for protocol in list(self._protocols):
+            if hasattr(protocol, "processor"):
+                protocol.processor.close()
+
+    async def refuse(self) -> None:
+        """Close every connection, and have new ones refused. No effect if they are already."""
+        if isinstance(self._server, asyncio.Server):
+            self._address = self._server.sockets[0].getsockname()[:2]
+            await self._stop_listening()
+            self._server = None
+        self.disconnect()
+
+    async def accept(self) -> None:
+        """Listen again where it did before ``refuse``. ``OSError`` if the port is taken."""
+        if self._server is None and self._address is not None:
+            await self.start(*self._address)
+
+    async def _stop_listening(self) -> None:
         if isinstance(self._server, asyncio.Server):
             # Accept no more, then let what is being accepted come in: closing first would drop it half made, and unclosed.
             for listening in self._server.sockets:
@@ -44,10 +63,12 @@ class GrpcServer(grpclib.server.Server):
             for _ in range(_ACCEPT_TURNS):
                 await asyncio.sleep(0)
             self._server.close()
+
+    async def abort(self) -> None:
+        """Stop listening, close every connection, and return when every handler has ended."""
+        await self._stop_listening()
         handlers = list(self._handlers)
-        for protocol in list(self._protocols):
-            if hasattr(protocol, "processor"):
-                protocol.processor.close()
+        self.disconnect()
         for handler in handlers:
             handler.close()
             await handler.wait_closed()

@@ -25,7 +25,11 @@ from modalflow.emulator.auth import RefusedError
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
 from modalflow.emulator.core import Core, url_host
-from modalflow.emulator.faults import Faults
+from modalflow.emulator.driving import Driven, Engine
+from modalflow.emulator.faults import FaultError, Faults
+from modalflow.emulator.faults.documents import read_faults
+from modalflow.emulator.faults.effects import wrapped
+from modalflow.emulator.faults.http_effects import fault_middleware
 from modalflow.emulator.grpc_server import GrpcServer
 from modalflow.emulator.machines import container_tools
 from modalflow.emulator.machines.containers import Isolation
@@ -37,13 +41,14 @@ from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, bare_name
 
 
-class Emulator:
+class Emulator(Driven):
     """One emulator on the running loop: ``async with Emulator(config) as emulator``."""
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
         self.config = config or EmulatorConfig()
         self.clock = Clock(frozen=self.config.frozen_clock)
-        self.faults = Faults(self.config.latency)
+        self.faults = _faults(self.config)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._core: Core | None = None
         self._server: GrpcServer | None = None
         self._folder: Path | None = None
@@ -56,10 +61,29 @@ class Emulator:
             raise RuntimeError("the emulator is not running; use it as a context manager")
         return self._core
 
+    @property
+    def grpc_server(self) -> GrpcServer:
+        """The gRPC server, while it runs."""
+        if self._server is None:
+            raise RuntimeError("the emulator is not running; use it as a context manager")
+        return self._server
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it was started in."""
+        if self._loop is None:
+            raise RuntimeError("the emulator is not running; use it as a context manager")
+        return self._loop
+
+    @property
+    def _engine(self) -> Engine:
+        return self
+
     async def start(self) -> None:
         """Start. ``OSError`` if the port is taken, ``EmulatorConfigError`` if the configuration cannot be used."""
         if sys.platform != "linux":
             raise EmulatorConfigError(f"the emulator needs Linux (process sub-reaping, memory files); this is {sys.platform}")
+        self._loop = asyncio.get_running_loop()
         self._folder = Path(tempfile.mkdtemp(prefix="modal-emulator-"))
         if os.geteuid() == 0:
             # A sandbox starts as root and may go on as another user, who has to reach what is below; the names are random.
@@ -84,7 +108,7 @@ class Emulator:
         container_tools.install(folder / "tools")
         await core.spawner.start(folder)
         core.sync.start(core.sandboxes)
-        await core.block_store.start()
+        await core.block_store.start(fault_middleware(self.faults))
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())
         listen(server, RecvRequest, self._admit)
         # SO_REUSEADDR (the default of asyncio on Linux): a restart may take the port while old connections linger.
@@ -145,7 +169,8 @@ class Emulator:
             raise GRPCError(Status.FAILED_PRECONDITION, "x-modal-client-version is missing")
         metadata.popall(WORKSPACE_KEY, None)
         metadata[WORKSPACE_KEY] = workspace
-        event.method_func = self.faults.wrap(bare_name(event.method_name), event.method_func)
+        name = bare_name(event.method_name)
+        event.method_func = wrapped(self.faults, name, workspace, event.method_func, self.core.recorder.note)
 
     def _workspace_of(self, metadata: Mapping[str, object], *, router: bool) -> str:
         authority = self.core.authority
@@ -195,3 +220,12 @@ class Emulator:
             "NO_PROXY": hosts,
             "no_proxy": hosts,
         }
+
+
+def _faults(config: EmulatorConfig) -> Faults:
+    if config.faults is None:
+        return Faults(config.latency)
+    try:
+        return read_faults(config.faults).faults_in_force(config.latency)
+    except FaultError as error:
+        raise EmulatorConfigError(str(error)) from error

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig
+from modalflow.emulator.driving import Driven, Engine
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.server import Emulator
@@ -20,7 +21,7 @@ from modalflow.emulator.state.store import Workspace
 _START_SECONDS = 30.0
 
 
-class EmulatorThread:
+class EmulatorThread(Driven):
     """``with EmulatorThread(config) as emulator:`` offers what ``Emulator`` does; stopping waits until all is cleaned up."""
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
@@ -72,6 +73,10 @@ class EmulatorThread:
         self.stop()
 
     # -- the same as Emulator's
+
+    @property
+    def _engine(self) -> Engine:
+        return self._emulator
 
     @property
     def faults(self) -> Faults:

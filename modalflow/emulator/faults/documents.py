@@ -1,0 +1,229 @@
+"""Faults as plain data: the YAML file of ``--faults``, and the JSON of the control endpoint. Both have the same keys as ``add``.
+
+Flows in: text or parsed mappings. Flows out: latencies and ``Fault`` values, or one ``FaultError`` that names the file, the path
+within it, the value, and what to write. Flows back: rules as plain data, for lists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf.message import Message
+from grpclib import Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.faults.board import Faults
+from modalflow.emulator.faults.errors import FaultError
+from modalflow.emulator.faults.matching import Expected
+from modalflow.emulator.faults.rules import Fault, Span
+
+_STATUSES = {status.name: status for status in Status if status is not Status.OK}
+_PAIR = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultDocument:
+    """What a file says."""
+
+    seed: int = 0
+    latency: Mapping[str, Span] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+    def faults_in_force(self, latency: Span = 0.0) -> Faults:
+        """Return the rules; ``latency`` is that of calls for which the file names none."""
+        faults = Faults({"*": latency, **self.latency}, seed=self.seed)
+        for rule in self.faults:
+            faults.put(rule)
+        return faults
+
+
+def read_faults(path: Path) -> FaultDocument:
+    """Read a YAML file. ``FaultError`` for what cannot be, ``OSError`` if it cannot be read."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise FaultError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return parse_document({} if data is None else data)
+    except FaultError as error:
+        raise FaultError(f"{path}: {error}") from error
+
+
+def parse_document(data: object) -> FaultDocument:
+    """Read a parsed file."""
+    top = _mapping(data, "the file")
+    _only(top, ("seed", "latency", "faults"), "")
+    faults = top.get("faults", [])
+    if not isinstance(faults, list):
+        raise FaultError(f"faults: expected a list of mappings, got {faults!r}")
+    latency = _mapping(top.get("latency", {}), "latency")
+    document = FaultDocument(
+        seed=_whole("seed", top.get("seed", 0)),
+        latency={str(pattern): _span(f"latency.{pattern}", span) for pattern, span in latency.items()},
+        faults=tuple(parse_fault(one, f"faults[{number}]") for number, one in enumerate(faults)),
+    )
+    try:
+        Faults(document.latency)
+    except FaultError as error:
+        raise FaultError(f"latency: {error}") from error
+    return document
+
+
+def parse_fault(data: object, path: str = "fault") -> Fault:
+    """Read one rule; ``path`` is its place, for errors."""
+    given = _mapping(data, path)
+    _only(given, [*_READERS, "retry_after"], f"{path}.")
+    if "method" not in given:
+        raise FaultError(f"{path}.method: missing; write the name of an RPC, such as SandboxCreateV2")
+    if given.get("cut") is not None and given["cut"] not in {"stream", "connection"}:
+        raise FaultError(f"{path}.cut: expected 'stream' or 'connection', got {given['cut']!r}")
+    keywords: dict[str, Any] = {
+        key: read(f"{path}.{key}", given[key]) for key, read in _READERS.items() if given.get(key) is not None
+    }
+    if given.get("retry_after") is not None:
+        seconds = _number(f"{path}.retry_after", given["retry_after"])
+        keywords["details"] = [api_pb2.RPCRetryPolicy(retry_after_secs=seconds)]
+        keywords.setdefault("status", Status.RESOURCE_EXHAUSTED)
+    if keywords.get("times") == 0:
+        keywords["times"] = None
+    try:
+        return Fault(**keywords)
+    except FaultError as error:
+        raise FaultError(f"{path}: {error}") from error
+
+
+def described(rule: Fault) -> dict[str, object]:
+    """Return a rule as plain data: its number, what was asked for, and what it did."""
+    asked: dict[str, object] = {"number": rule.number, "method": rule.method}
+    if callable(rule.where):
+        asked["where"] = "a function"
+    elif rule.where:
+        asked["where"] = {
+            path: {"regex": value.pattern} if isinstance(value, re.Pattern) else value for path, value in rule.where.items()
+        }
+    plain = {
+        "status": rule.status.name if isinstance(rule.status, Status) else rule.status,
+        "message": rule.message if rule.status is not None else None,
+        "retry_after": _retry_after(rule.details or ()),
+        "delay": list(rule.delay) if isinstance(rule.delay, tuple) else rule.delay or None,
+        "workspace": rule.workspace,
+        "cut": rule.cut,
+        "after_handler": rule.after_handler or None,
+        "after_messages": rule.after_messages,
+        "after_seconds": rule.after_seconds,
+        "skip": rule.skip or None,
+        "probability": rule.probability if rule.probability < 1 else None,
+        "times": "always" if rule.times is None else rule.times,
+    }
+    return {**asked, **{key: value for key, value in plain.items() if value is not None}, "seen": rule.seen, "hits": rule.hits}
+
+
+def _retry_after(details: Iterable[Message]) -> float | None:
+    return next((one.retry_after_secs for one in details if isinstance(one, api_pb2.RPCRetryPolicy)), None)
+
+
+# -- values
+
+
+def _mapping(value: object, path: str) -> Mapping[object, Any]:
+    if not isinstance(value, Mapping):
+        raise FaultError(f"{path}: expected a mapping, got {value!r}")
+    return value
+
+
+def _only(given: Mapping[object, object], known: Iterable[str], prefix: str) -> None:
+    names = list(known)
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+            raise FaultError(f"{prefix}{key}: unknown key; {hint}")
+
+
+def _text(path: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise FaultError(f"{path}: expected text, got {value!r}")
+    return value
+
+
+def _flag(path: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise FaultError(f"{path}: expected true or false, got {value!r}")
+    return value
+
+
+def _whole(path: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FaultError(f"{path}: expected a whole number, got {value!r}")
+    return value
+
+
+def _number(path: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FaultError(f"{path}: expected a number, got {value!r}")
+    return float(value)
+
+
+def _span(path: str, value: object) -> Span:
+    if isinstance(value, list) and len(value) == _PAIR:
+        return _number(path, value[0]), _number(path, value[1])
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FaultError(f"{path}: expected seconds such as 0.5, or two bounds such as [0.1, 0.5]; got {value!r}")
+    return float(value)
+
+
+def _times(path: str, value: object) -> int:
+    """Return the number, 0 for always."""
+    if value == "always":
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise FaultError(f"{path}: expected a whole number of at least 1, or always; got {value!r}")
+    return value
+
+
+def _status(path: str, value: object) -> Status | int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if value in _STATUSES:
+        return _STATUSES[str(value)]
+    near = difflib.get_close_matches(str(value).upper(), _STATUSES, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_STATUSES)}"
+    raise FaultError(f"{path}: no gRPC status is called {value!r}; {hint}")
+
+
+def _where(path: str, value: object) -> dict[str, Expected]:
+    return {str(key): _expected(f"{path}.{key}", one) for key, one in _mapping(value, path).items()}
+
+
+def _expected(path: str, value: object) -> Expected:
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"regex"} and isinstance(value["regex"], str):
+        try:
+            return re.compile(value["regex"])
+        except re.error as error:
+            raise FaultError(f"{path}.regex: {value['regex']!r} is no regular expression: {error}") from error
+    raise FaultError(f"{path}: expected a value, or a mapping with 'regex'; got {value!r}")
+
+
+_READERS: Mapping[str, Callable[[str, object], object]] = {
+    "method": _text,
+    "where": _where,
+    "workspace": _text,
+    "skip": _whole,
+    "times": _times,
+    "probability": _number,
+    "delay": _span,
+    "status": _status,
+    "message": _text,
+    "cut": _text,
+    "after_handler": _flag,
+    "after_messages": _whole,
+    "after_seconds": _number,
+}

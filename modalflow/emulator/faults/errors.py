@@ -1,0 +1,7 @@
+"""What is said of a rule that cannot be."""
+
+from __future__ import annotations
+
+
+class FaultError(ValueError):
+    """A rule that cannot be; the text names the key, the value and what to write."""
