@@ -62,6 +62,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--bucket", action="append", default=[], metavar="NAME=FOLDER", help="local folder that plays a cloud bucket (repeatable)"
     )
     parser.add_argument("--python", type=Path, help="interpreter or environment that plays every image (default: this one)")
+    parser.add_argument(
+        "--image-builds",
+        choices=("auto", "run", "record"),
+        default="auto",
+        help="what image builds do: run their commands, or record them (default: run them if sandboxes are containers)",
+    )
     parser.add_argument("--any-token", action="store_true", help="accept any token, each a workspace of its own (loopback only)")
 
 
@@ -126,6 +132,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         token_secret=os.environ.get(TOKEN_SECRET) or None,
         any_token=arguments.any_token,
         buckets=parse_buckets(arguments.bucket),
+        image_builds=arguments.image_builds,
     )
 
 

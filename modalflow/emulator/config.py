@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from modalflow.emulator.state.gpus import UnknownGpuError, canonical
 
 _LAST_PORT = 65535
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+ImageBuildMode = Literal["auto", "run", "record"]
 
 
 class EmulatorConfigError(ValueError):
@@ -33,6 +37,8 @@ class EmulatorConfig:
     ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
     ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
+    ``image_builds``: ``record`` applies an image's settings only; ``run`` runs each step, in containers; ``auto`` copies files,
+    and runs commands if sandboxes are containers.
     """
 
     port: int = 0
@@ -49,6 +55,7 @@ class EmulatorConfig:
     frozen_clock: bool = False
     faults: Path | None = None
     buckets: Mapping[str, Path] = field(default_factory=dict)
+    image_builds: ImageBuildMode = "auto"
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.allow_remote:
@@ -60,6 +67,8 @@ class EmulatorConfig:
             raise EmulatorConfigError(f"any_token: refused on {self.host!r}; it accepts everybody and is for 127.0.0.1 only")
         if not 0 <= self.port <= _LAST_PORT:
             raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
+        if self.image_builds not in get_args(ImageBuildMode):
+            raise EmulatorConfigError(f"image_builds: expected auto, run or record, got {self.image_builds!r}")
         if self.latency < 0:
             raise EmulatorConfigError(f"latency: expected seconds of at least 0, got {self.latency}")
         if (self.token_id is None) != (self.token_secret is None):

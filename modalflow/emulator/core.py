@@ -22,6 +22,9 @@ from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.environment import Toolbox, environment_bin
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
+from modalflow.emulator.machines.image_builds import ImageBuilds
+from modalflow.emulator.machines.layer_store import LayerStore
+from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.process_container import ProcessLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
@@ -52,12 +55,26 @@ class Core:
         self.sync = SyncRequests(folder)
         self.toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
         self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, self.toolbox)
+        self.layers = LayerStore((config.state_dir or folder) / "layers")
+        self.mounted = MountedFiles(self.layers, self.blobs)
+        self.builds = ImageBuilds(
+            launcher=self.launcher,
+            store=self.layers,
+            toolbox=self.toolbox,
+            blobs=self.blobs,
+            runs=_builds_run(config, self.launcher),
+            copies=config.image_builds != "record",
+            changed=self.state_changed,
+        )
         furnisher = Furnisher(
             blobs=self.blobs,
             toolbox=self.toolbox,
             buckets=self.buckets,
             tools=folder / "tools",
             changed=self.state_changed,
+            layers=self.layers,
+            mounted=self.mounted,
+            copies_layers=self.launcher.isolation.name == "process",
         )
         self.execs = Execs(clock)
         self.sandboxes = Sandboxes(
@@ -93,6 +110,17 @@ class Core:
 def url_host(host: str) -> str:
     """Return ``host`` as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+def _builds_run(config: EmulatorConfig, launcher: Launcher) -> bool:
+    """Whether RUN takes effect in image builds. ``EmulatorConfigError`` if it should and cannot."""
+    contained = launcher.isolation.name == "container"
+    if config.image_builds == "run" and not contained:
+        raise EmulatorConfigError(
+            "image_builds: 'run' needs containers, and sandboxes are process groups here, so that RUN would change this machine; "
+            "write 'auto' or 'record', or see what keeps containers from this machine"
+        )
+    return config.image_builds != "record" and contained
 
 
 def _python_bin(config: EmulatorConfig, tools: Path) -> Path:

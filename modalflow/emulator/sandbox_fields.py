@@ -27,7 +27,7 @@ _INNER = Field("ignored", "steers Modal's own machines")
 
 SANDBOX: Mapping[str, Field] = {
     "entrypoint_args": Field("honoured"),
-    "mount_ids": Field("recorded", "files that an image adds at start are not placed"),
+    "mount_ids": Field("honoured"),
     "image_id": Field("partly", "ENV, WORKDIR, ENTRYPOINT and CMD take effect"),
     "secret_ids": Field("honoured"),
     "resources": Field("partly", "see Resources"),

@@ -121,6 +121,9 @@ class Emulator(Driven):
         persistence = Persistence(state, core.store)
         persistence.load()
         core.blobs.collect(persistence.digests())
+        core.layers.prune(
+            layer for one in core.store.workspaces.values() for image in one.images.values() for layer in image.layers
+        )
         core.persistence = persistence
         for workspace in core.store.workspaces.values():
             core.sandboxes.recall(workspace)
@@ -136,6 +139,7 @@ class Emulator(Driven):
             await server.abort()
         if core is not None:
             await core.app_lives.close()
+            await core.builds.stop()
             await core.sandboxes.stop()
             await core.sync.stop()
             await core.spawner.stop()

@@ -67,7 +67,7 @@ def test_the_toolbox_comes_first_unless_it_is_there() -> None:
         pytest.param(["ENV A old form"], ImageSettings(env={"A": "old form"}), id="env without ="),
         pytest.param(["ENV A=1", "ENV A=2", "ENV B=${A}x$A"], ImageSettings(env={"A": "2", "B": "2x2"}), id="later wins"),
         pytest.param(["ENV PATH=/venv/bin:$PATH"], ImageSettings(env={"PATH": "/venv/bin:/base"}), id="path"),
-        pytest.param([r"ENV A=\$HOME"], ImageSettings(env={"A": ""}), id="shell words first"),
+        pytest.param([r"ENV A=\$HOME"], ImageSettings(env={"A": "$HOME"}), id="a backslash keeps it"),
         pytest.param(["WORKDIR /a", "WORKDIR b"], ImageSettings(workdir="/a/b"), id="workdir"),
         pytest.param(['ENTRYPOINT ["a"]', 'ENTRYPOINT ["b", "c"]'], ImageSettings(entrypoint=("b", "c")), id="entrypoint"),
         pytest.param(['ENTRYPOINT ["a"]', "ENTRYPOINT []"], ImageSettings(), id="entrypoint cleared"),

@@ -81,6 +81,13 @@ class Container(Protocol):
         """Start a process; with ``main`` the container ends with it, and a missing ``workdir`` is made. ``None`` is HOME."""
         ...
 
+    async def take_layer(self, target: Path) -> None:
+        """Move what was written in it to ``target``, as an overlay's upper folder. Its processes have ended; ``close`` follows.
+
+        ``OSError`` where there is no overlay.
+        """
+        ...
+
     async def close(self) -> None:
         """Remove all of it. Its processes have ended. Never raises; safe to call twice, and unopened."""
         ...

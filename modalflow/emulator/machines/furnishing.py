@@ -18,9 +18,13 @@ from modal_proto import api_pb2
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.container_tools import TOOL_FOLDER
 from modalflow.emulator.machines.environment import Toolbox, compose_env
+from modalflow.emulator.machines.file_layers import show_in
+from modalflow.emulator.machines.layer_store import LayerStore
+from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.blobs import BlobStore
+from modalflow.emulator.state.store import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +38,21 @@ class Furnisher:
     """Folder of the programs of ours that run inside."""
     changed: Callable[..., None]
     """Is told the workspace and the Volume after a commit."""
+    layers: LayerStore
+    mounted: MountedFiles
+    copies_layers: bool
+    """Whether copied files are put into the container's root, which has no overlay to show them."""
+
+    def stack(self, workspace: Workspace, definition: api_pb2.Sandbox) -> tuple[Path, ...]:
+        """Return the folders a container is put on, the topmost first: the files it mounts, then its image's layers."""
+        mounted = self.mounted.folders(definition.mount_ids)
+        return (*reversed(mounted), *self.layers.stack(workspace.images.get(definition.image_id)))
 
     async def furnish(self, workload: Workload, own: Mapping[str, str]) -> None:
-        """Mount Volumes and buckets, open the container, compose the environment. ``OSError`` if that cannot be."""
+        """Place files, mount Volumes and buckets, open the container, compose the environment. ``OSError`` if that cannot be."""
         definition, container = workload.definition, workload.container
         workload.mounts = [self._mount(workload, mount) for mount in definition.volume_mounts]
+        await self._show_files(workload)
         buckets = {container.place(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
         folders = frozenset((*(mount.folder for mount in workload.mounts), *buckets))
         for mount in sorted(workload.mounts, key=lambda one: len(one.mount_path)):
@@ -51,6 +65,16 @@ class Furnisher:
         workload.env = compose_env(
             image=workload.image, secrets=workload.secrets, own=own, container=container, toolbox=self.toolbox
         )
+
+    async def _show_files(self, workload: Workload) -> None:
+        workspace = workload.workspace
+        for mount_id in workload.definition.mount_ids:
+            await self.mounted.prepare(workspace.mounts[mount_id], workspace.uploads)
+        if self.copies_layers:
+            image = workspace.images.get(workload.definition.image_id)
+            folders = (*self.layers.only_files(image), *self.mounted.folders(workload.definition.mount_ids))
+            if folders:
+                await asyncio.to_thread(show_in, workload.container, folders)
 
     def _mount(self, workload: Workload, wanted: api_pb2.VolumeMount) -> Mount:
         volume = workload.workspace.volumes[wanted.volume_id]

@@ -91,6 +91,10 @@ class ProcessContainer:
             self._rewriter.argv(argv), env=env, cwd=cwd, scope=self._spec.container_id, main=main, output=output
         )
 
+    async def take_layer(self, target: Path) -> None:
+        """Refuse: what a process of this machine writes is nowhere apart."""
+        raise OSError(f"there is no layer to put at {target}: sandboxes are process groups here")
+
     async def close(self) -> None:
         """Remove the root."""
         try:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from modal_proto import api_pb2
 
@@ -115,7 +116,7 @@ class Sandboxes:
         machine = Machine(
             workspace=workspace,
             definition=sandbox.definition,
-            container=self._launcher.container(_spec(sandbox)),
+            container=self._launcher.container(_spec(sandbox, self._furnisher.stack(workspace, sandbox.definition))),
             secrets=secrets,
             activity=Activity(self.clock),
             sandbox=sandbox,
@@ -250,10 +251,11 @@ async def _end_when_idle(machine: Machine, seconds: float) -> None:
     machine.end(Status.GENERIC_STATUS_IDLE_TIMEOUT)
 
 
-def _spec(sandbox: Sandbox) -> ContainerSpec:
+def _spec(sandbox: Sandbox, layers: Sequence[Path]) -> ContainerSpec:
     resources = sandbox.definition.resources
     return ContainerSpec(
         container_id=sandbox.task_id,
+        layers=layers,
         milli_cpu=resources.milli_cpu_max or resources.milli_cpu,
         memory_mb=resources.memory_mb_max,
     )

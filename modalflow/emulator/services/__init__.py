@@ -12,6 +12,7 @@ from modalflow.emulator.services.apps import Apps
 from modalflow.emulator.services.auth import Auth
 from modalflow.emulator.services.dicts import Dicts
 from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.services.image_names import ImageNames
 from modalflow.emulator.services.images import Images
 from modalflow.emulator.services.logs import Logs
 from modalflow.emulator.services.queues import Queues
@@ -32,6 +33,7 @@ class ControlPlane(
     Apps,
     Tasks,
     Images,
+    ImageNames,
     Secrets,
     Uploads,
     Volumes,

@@ -12,6 +12,7 @@ from itertools import groupby
 from google.protobuf.timestamp_pb2 import Timestamp
 from modal_proto import api_pb2
 
+from modalflow.emulator.machines.image_builds import Build
 from modalflow.emulator.machines.output import STDERR, STDOUT, LogLine
 from modalflow.emulator.services.app_views import find_app
 from modalflow.emulator.services.sandbox_calls import find
@@ -132,9 +133,12 @@ class Logs(Service):
             return False
         return all(sandbox.result is not None for sandbox in self._chosen(workspace, request))
 
-    def _lines(self, workspace: Workspace, request: _LogRequest) -> list[tuple[Sandbox, LogLine]]:
+    def _lines(self, workspace: Workspace, request: _LogRequest) -> list[tuple[_Writer, LogLine]]:
         fds = _FDS[request.file_descriptor if isinstance(request, api_pb2.AppGetLogsRequest) else request.source]
-        found = [
+        build = self.core.builds.of_task(workspace, request.task_id) if request.task_id else None
+        if build is not None and build.app_id == request.app_id:
+            return [(build, line) for line in build.log.since(0) if line.fd in fds and request.search_text in line.text]
+        found: list[tuple[_Writer, LogLine]] = [
             (sandbox, line)
             for sandbox in self._chosen(workspace, request)
             for line in self.core.sandboxes.machine(sandbox).output.lines(fds)
@@ -142,6 +146,9 @@ class Logs(Service):
         ]
         return sorted(found, key=lambda pair: pair[1].time_ns)
 
+
+_Writer = Sandbox | Build
+"""What has a task id and a log."""
 
 _LogRequest = api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest | api_pb2.AppGetLogsRequest
 
@@ -153,13 +160,13 @@ def _ns(request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest, fiel
     return stamp.ToNanoseconds()
 
 
-def _batches(found: Sequence[tuple[Sandbox, LogLine]]) -> Iterator[api_pb2.TaskLogsBatch]:
+def _batches(found: Sequence[tuple[_Writer, LogLine]]) -> Iterator[api_pb2.TaskLogsBatch]:
     for sandbox, group in groupby(found, key=lambda pair: pair[0]):
         lines = [line for _, line in group]
         yield _batch(sandbox, lines, str(lines[-1].time_ns))
 
 
-def _batch(sandbox: Sandbox, lines: Sequence[LogLine], entry_id: str) -> api_pb2.TaskLogsBatch:
+def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str) -> api_pb2.TaskLogsBatch:
     return api_pb2.TaskLogsBatch(
         task_id=sandbox.task_id,
         sandbox_id=sandbox.sandbox_id,

@@ -128,6 +128,9 @@ def _checked(workspace: Workspace, app_id: str, definition: api_pb2.Sandbox) -> 
         fail(Status.FAILED_PRECONDITION, f"App '{app_id}' is stopped")
     if definition.image_id and definition.image_id not in workspace.images:
         fail(Status.NOT_FOUND, f"Image '{definition.image_id}' not found")
+    for mount_id in definition.mount_ids:
+        if mount_id not in workspace.mounts:
+            fail(Status.NOT_FOUND, f"Mount '{mount_id}' not found")
     if definition.timeout_secs > MAX_TIMEOUT_SECONDS:
         fail(Status.INVALID_ARGUMENT, f"Sandbox timeout must be at most {MAX_TIMEOUT_SECONDS} s, got {definition.timeout_secs}")
     _check_name(workspace, app_id, definition.name)

@@ -11,11 +11,13 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.images import GLOBAL_MOUNT_PREFIXES, FileMount, MountPathError, mounted
+from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 
 class Uploads(Service):
-    """MountPutFile, MountGetOrCreate, BlobCreate, BlobGet."""
+    """Mount*, BlobCreate, BlobGet."""
 
     @unary
     async def MountPutFile(self, request: api_pb2.MountPutFileRequest, call: Call) -> api_pb2.MountPutFileResponse:
@@ -28,15 +30,40 @@ class Uploads(Service):
         elif request.HasField("data_blob_id"):
             if request.data_blob_id not in self.core.blob_contents:
                 fail(Status.NOT_FOUND, f"Blob '{request.data_blob_id}' not found")
-            uploads[request.sha256_hex] = self.core.blob_contents[request.data_blob_id]
-        checked = Timestamp()
-        checked.GetCurrentTime()
-        return api_pb2.MountPutFileResponse(exists=request.sha256_hex in uploads, checked_at=checked)
+            blocks, size = self.core.blob_contents[request.data_blob_id]
+            if await asyncio.to_thread(self.core.blobs.digest, blocks, size) != request.sha256_hex:
+                fail(Status.INVALID_ARGUMENT, "MountPutFile: the blob does not match sha256_hex")
+            uploads[request.sha256_hex] = (blocks, size)
+        return api_pb2.MountPutFileResponse(exists=request.sha256_hex in uploads, checked_at=_now())
+
+    @unary
+    async def MountBatchedCheckExistence(
+        self, request: api_pb2.MountBatchedCheckExistenceRequest, call: Call
+    ) -> api_pb2.MountBatchedCheckExistenceResponse:
+        """Tell which files are not here yet."""
+        missing = [digest for digest in request.sha256_hex_hashes if digest not in call.workspace.uploads]
+        return api_pb2.MountBatchedCheckExistenceResponse(missing_sha256_hex_hashes=missing, checked_at=_now())
 
     @create
-    async def MountGetOrCreate(self, _request: api_pb2.MountGetOrCreateRequest, _call: Call) -> api_pb2.MountGetOrCreateResponse:
-        """Record files that an image adds at start; they are not placed in sandboxes."""
-        return api_pb2.MountGetOrCreateResponse(mount_id=new_id("mo"))
+    async def MountGetOrCreate(self, request: api_pb2.MountGetOrCreateRequest, call: Call) -> api_pb2.MountGetOrCreateResponse:
+        """Make a mount of uploaded files, the same id for the same ones; find a named one, Modal's own without their files."""
+        name, environment = request.deployment_name, call.environment(request.environment_name)
+        if name and not request.files:
+            mount = _named(call.workspace, environment, name)
+        else:
+            try:
+                mount = mounted(request.files)
+            except MountPathError as error:
+                fail(Status.INVALID_ARGUMENT, str(error))
+            for file in mount.files:
+                if file.sha256 not in call.workspace.uploads:
+                    fail(Status.FAILED_PRECONDITION, f"MountGetOrCreate: {file.path} ({file.sha256}) was not uploaded")
+        call.workspace.mounts[mount.mount_id] = mount
+        if name:
+            call.workspace.mount_names[environment, name] = mount.mount_id
+        return api_pb2.MountGetOrCreateResponse(
+            mount_id=mount.mount_id, handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=mount.checksum)
+        )
 
     @create
     async def BlobCreate(self, _request: api_pb2.BlobCreateRequest, _call: Call) -> api_pb2.BlobCreateResponse:
@@ -52,3 +79,18 @@ class Uploads(Service):
         if request.blob_id not in self.core.blob_contents:
             fail(Status.NOT_FOUND, f"Blob '{request.blob_id}' not found")
         return api_pb2.BlobGetResponse(download_url=self.core.block_store.blob_url(request.blob_id))
+
+
+def _now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp
+
+
+def _named(workspace: Workspace, environment: str, name: str) -> FileMount:
+    mount_id = workspace.mount_names.get((environment, name), "")
+    if not mount_id and name.startswith(GLOBAL_MOUNT_PREFIXES):
+        return FileMount(mount_id=new_id("mo"), name=name)
+    if not mount_id:
+        fail(Status.NOT_FOUND, f"Mount '{name}' not found in environment '{environment}'")
+    return workspace.mounts[mount_id]

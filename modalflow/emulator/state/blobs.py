@@ -69,6 +69,13 @@ class BlobStore:
             size += len(data)
         return tuple(blocks), size
 
+    def digest(self, blocks: tuple[str, ...], size: int) -> str:
+        """Return the SHA-256 (hex) of the file of ``size`` bytes that ``blocks`` make; blocks."""
+        whole = hashlib.sha256()
+        for number, block in enumerate(blocks):
+            whole.update(self.get(block).ljust(min(BLOCK_SIZE, size - number * BLOCK_SIZE), b"\0"))
+        return whole.hexdigest()
+
     def get(self, digest: str) -> bytes:
         """Return the content; ``FileNotFoundError`` if it is not here."""
         return self.path(digest).read_bytes()

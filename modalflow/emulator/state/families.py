@@ -11,7 +11,7 @@ import bisect
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from modal_proto import api_pb2
@@ -22,10 +22,11 @@ from modalflow.emulator.state.dicts import part_key as dict_part
 from modalflow.emulator.state.environments import Environment, WorkspaceSettings, recalled
 from modalflow.emulator.state.family import Data, Family, Parts
 from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.images import Image, ImageName, Revision
 from modalflow.emulator.state.named import NamedObject
 from modalflow.emulator.state.queues import ModalQueue, Partition, QueueItem
 from modalflow.emulator.state.queues import part_key as queue_part
-from modalflow.emulator.state.store import Image, Sandbox, Secret, Volume
+from modalflow.emulator.state.store import Sandbox, Secret, Volume, Workspace
 from modalflow.emulator.state.volume_tree import File, Folder, Link, Node, walk
 
 _SECONDS = struct.Struct("<d")
@@ -148,6 +149,28 @@ VOLUMES = Family(
 )
 
 
+def _dump_image(image: Image) -> Data:
+    settings = image.settings
+    return {
+        "image_id": image.image_id,
+        "definition": _base64(image.definition.SerializeToString()),
+        "settings": {
+            "env": dict(settings.env),
+            "workdir": settings.workdir,
+            "entrypoint": settings.entrypoint,
+            "command": settings.command,
+            "shell": settings.shell,
+            "user": settings.user,
+        },
+        "builder_version": image.builder_version,
+        "layers": image.layers,
+        "detached": image.detached,
+        "recorded": image.recorded,
+        "expires_at": image.expires_at,
+        "key": image.key,
+    }
+
+
 def _load_image(data: Data) -> Image:
     settings = data["settings"]
     return Image(
@@ -158,9 +181,22 @@ def _load_image(data: Data) -> Image:
             workdir=settings["workdir"],
             entrypoint=tuple(settings["entrypoint"]),
             command=tuple(settings["command"]),
+            shell=tuple(settings["shell"]),
+            user=settings["user"],
         ),
         builder_version=data["builder_version"],
+        layers=tuple(data["layers"]),
+        detached=data["detached"],
+        recorded=tuple(data["recorded"]),
+        expires_at=data["expires_at"],
+        key=data["key"],
     )
+
+
+def _add_image(workspace: Workspace, image: Image) -> None:
+    workspace.images[image.image_id] = image
+    if image.key:
+        workspace.image_ids[image.key] = image.image_id
 
 
 IMAGES = Family(
@@ -168,19 +204,21 @@ IMAGES = Family(
     type=Image,
     id=lambda image: image.image_id,
     records=lambda workspace: workspace.images,
-    add=lambda workspace, image: workspace.images.update({image.image_id: image}),
-    dump=lambda image: {
-        "image_id": image.image_id,
-        "definition": _base64(image.definition.SerializeToString()),
-        "settings": {
-            "env": dict(image.settings.env),
-            "workdir": image.settings.workdir,
-            "entrypoint": image.settings.entrypoint,
-            "command": image.settings.command,
-        },
-        "builder_version": image.builder_version,
-    },
+    add=_add_image,
+    dump=_dump_image,
     load=_load_image,
+)
+
+IMAGE_NAMES = Family(
+    name="image name",
+    type=ImageName,
+    id=lambda name: name.key,
+    records=lambda workspace: workspace.image_names,
+    add=lambda workspace, name: workspace.image_names.update({name.key: name}),
+    dump=lambda name: {"tag": name.tag, "environment": name.environment, "revisions": [astuple(one) for one in name.revisions]},
+    load=lambda data: ImageName(
+        tag=data["tag"], environment=data["environment"], revisions=[Revision(*one) for one in data["revisions"]]
+    ),
 )
 
 
@@ -306,7 +344,18 @@ QUEUES = Family(
     parts=Parts(journal=lambda queue: queue.journal, keys=_queue_parts, dump=_dump_item, load=_load_item),
 )
 
-FAMILIES: tuple[Family[Any], ...] = (SETTINGS, ENVIRONMENTS, APPS, SECRETS, VOLUMES, DICTS, QUEUES, IMAGES, SANDBOXES)
+FAMILIES: tuple[Family[Any], ...] = (
+    SETTINGS,
+    ENVIRONMENTS,
+    APPS,
+    SECRETS,
+    VOLUMES,
+    DICTS,
+    QUEUES,
+    IMAGES,
+    IMAGE_NAMES,
+    SANDBOXES,
+)
 
 
 def _base64(data: bytes) -> str:

@@ -19,7 +19,7 @@ from modalflow.emulator.state.apps import App
 from modalflow.emulator.state.dicts import ModalDict
 from modalflow.emulator.state.environments import Environment, WorkspaceSettings
 from modalflow.emulator.state.gpus import GpuInventory
-from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.images import FileMount, Image, ImageName
 from modalflow.emulator.state.named import Objects
 from modalflow.emulator.state.queues import ModalQueue
 from modalflow.emulator.state.volume_tree import VolumeTree
@@ -57,16 +57,6 @@ class Volume:
     tree: VolumeTree = field(default_factory=VolumeTree)
 
 
-@dataclass(kw_only=True, slots=True)
-class Image:
-    """A recorded image: one layer with its definition, and the settings that follow from it and its base."""
-
-    image_id: str
-    definition: api_pb2.Image
-    settings: ImageSettings
-    builder_version: str
-
-
 @dataclass(kw_only=True, slots=True, eq=False)
 class Sandbox:
     """What the control plane knows of a sandbox. ``scheduled``: it left the queue; ``result``: it ended."""
@@ -100,6 +90,12 @@ class Workspace:
     dicts: Objects[ModalDict] = field(default_factory=Objects)
     queues: Objects[ModalQueue] = field(default_factory=Objects)
     images: dict[str, Image] = field(default_factory=dict)
+    image_ids: dict[str, str] = field(default_factory=dict)
+    """Ids of built images by the digest of their definition (``images.definition_key``)."""
+    image_names: dict[str, ImageName] = field(default_factory=dict)
+    """Published images by ``ENVIRONMENT/NAME:TAG``."""
+    mounts: dict[str, FileMount] = field(default_factory=dict)
+    mount_names: dict[tuple[str, str], str] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
     """By name. The default one is made with the workspace."""
     settings: WorkspaceSettings = field(default_factory=WorkspaceSettings)
