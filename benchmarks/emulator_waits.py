@@ -78,7 +78,8 @@ class Client:
         self._channel.close()
 
 
-async def _app(client: Client) -> str:
+async def app_of(client: Client) -> str:
+    """Return the id of the App that the sandboxes belong to."""
     from modal_proto import api_pb2
 
     reply = await client.call(
@@ -114,7 +115,7 @@ async def _share(pid: int, seconds: float) -> float:
 async def _measure(pid: int, environment: dict[str, str]) -> tuple[float, float, int]:
     clients = [Client(environment) for _ in range(CLIENTS)]
     try:
-        app_id = await _app(clients[0])
+        app_id = await app_of(clients[0])
         sandboxes = []
         for start in range(0, WAITS, 100):  # as a scheduler would, not all in one instant
             batch = range(start, min(start + 100, WAITS))
