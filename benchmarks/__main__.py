@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("translation", "heartbeat", "launch_throughput", "cold_task", "emulator_waits")
+ALL = ("translation", "heartbeat", "launch_throughput", "cold_task", "emulator_waits", "emulator_overhead", "emulator_leaks")
 
 
 def _run(name: str) -> int:

@@ -1,25 +1,23 @@
 """What a sandbox costs beside the process that it is: create and wait of ``true``, 100 at once, against spawning them directly.
 
-Ours: the modal client's calls (``SandboxCreateV2``, ``SandboxWaitV2``) by its own stubs, from a process beside the emulator's, from
-the first request to the last result. The floor, alternating in the same run: the same 100 commands with the same isolation and
-nothing else, started by a loop and waited for. With process isolation that is a session, three pipes, an environment, and a HOME
-and TMPDIR that are made and removed (``subprocess``).
+Ours: the modal client's calls (``SandboxCreateV2``, ``SandboxWaitV2``) by its own stubs, from a process beside the emulator's,
+from the first request to the last result. The floor, alternating in the same run: the same 100 commands with the same isolation
+and nothing else, started by a loop and waited for. With process isolation that is a session, three pipes, an environment, and
+a HOME and TMPDIR that are made and removed (``subprocess``).
 Run as ``python -m benchmarks.emulator_overhead``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.emulator_waits import SERVE, Client, app_of, create
+from benchmarks.light_client import Client, emulator_process
 from benchmarks.report import report
 
 SANDBOXES = 100
@@ -30,12 +28,9 @@ ARGV = ["true"]
 
 
 async def _one(client: Client, app_id: str) -> None:
-    from modal_proto import api_pb2
-
-    sandbox_id = await create(client, app_id, ARGV)
-    reply: Any = await client.call("SandboxWaitV2", api_pb2.SandboxWaitRequest(sandbox_id=sandbox_id, timeout=10.0))
-    if reply.result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
-        raise RuntimeError(f"{sandbox_id}: {reply.result}")
+    sandbox = await client.create(app_id, ARGV)
+    if code := await client.wait(sandbox.sandbox_id):
+        raise RuntimeError(f"{sandbox.sandbox_id} ended with exit code {code}")
 
 
 async def _ours(clients: list[Client], app_id: str) -> float:
@@ -66,7 +61,7 @@ def _directly(folder: Path) -> float:
 async def _measure(environment: dict[str, str], folder: Path) -> tuple[list[float], list[float]]:
     clients = [Client(environment) for _ in range(CLIENTS)]
     try:
-        app_id = await app_of(clients[0])
+        app_id = await clients[0].app()
         await _ours(clients, app_id)
         ours, floor = [], []
         for turn in range(ROUNDS):
@@ -84,14 +79,8 @@ async def _measure(environment: dict[str, str], folder: Path) -> tuple[list[floa
 
 def main() -> int:
     """Measure, report, and return 0 if the goal was met."""
-    server = subprocess.Popen([sys.executable, "-c", SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        _, environment = json.loads(server.stdout.readline())
-        with tempfile.TemporaryDirectory() as folder:
-            ours, floor = asyncio.run(_measure(environment, Path(folder)))
-    finally:
-        server.communicate(timeout=60)
+    with emulator_process({}) as (_, environment), tempfile.TemporaryDirectory() as folder:
+        ours, floor = asyncio.run(_measure(environment, Path(folder)))
     met = report(f"{SANDBOXES} sandboxes at once, process isolation", ours, floor, unit="ms", goal_ratio=GOAL)
     return 0 if met else 1
 

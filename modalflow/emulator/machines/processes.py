@@ -185,8 +185,7 @@ class Spawner:
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
     ) -> Process:
         """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126."""
-        if self._is_gone():
-            raise ConnectionError("the emulator's process spawner is gone")
+        self._check()
         with contextlib.ExitStack() as opened:
             child_ends, our_ends = _open_pipes(opened)
             order = os.memfd_create("order", os.MFD_CLOEXEC)
@@ -196,17 +195,23 @@ class Spawner:
         stdin, *outputs = our_ends
         os.set_blocking(stdin, False)
         process = Process(f"{scope}.{next(self._keys)}", self, stdin, output)
-        pipes = [await self._connect(fd, output.streams[stream]) for fd, stream in zip(outputs, (STDOUT, STDERR), strict=True)]
-        if self._is_gone():  # it died meanwhile
+        pipes: list[asyncio.Future[None]] = []
+        try:
+            for fd, stream in zip(outputs, (STDOUT, STDERR), strict=True):
+                pipes.append(await self._connect(fd, output.streams[stream]))
+            self._check()  # it may have died meanwhile
+        except BaseException:  # also if the caller gives up
             process.close_stdin()
-            _close_all([order, *child_ends])
-            raise ConnectionError("the emulator's process spawner is gone")
+            # asyncio closes the one that it was at; those before it end with the child's ends.
+            _close_all([order, *child_ends, *outputs[len(pipes) + 1 :]])
+            raise
         self._processes[process.key] = (process, pipes)
         self.request({"op": "spawn", "key": process.key, "scope": scope, "main": main}, [order, *child_ends])
         return process
 
-    def _is_gone(self) -> bool:
-        return self._control is None
+    def _check(self) -> None:
+        if self._control is None:
+            raise ConnectionError("the emulator's process spawner is gone")
 
     async def _connect(self, fd: int, stream: Stream) -> asyncio.Future[None]:
         """Read ``fd`` into ``stream``; the future is done when it has ended."""
