@@ -28,6 +28,7 @@ from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.process_container import ProcessLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
+from modalflow.emulator.machines.sidecars import Sidecars
 from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.persistence import Persistence
@@ -85,6 +86,7 @@ class Core:
             clock=clock,
             changed=self.state_changed,
         )
+        self.sidecars = Sidecars(launcher=self.launcher, furnisher=furnisher, sign=self.authority.signature)
         self.app_lives = AppLives(clock=clock, sandboxes=self.sandboxes, changed=self.state_changed)
         self.port = 0
         self.persistence: Persistence | None = None

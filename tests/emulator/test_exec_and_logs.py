@@ -57,7 +57,7 @@ def test_exec_does_not_wait_for_a_daemon_that_holds_its_output(sandboxes: Sandbo
 def test_exec_in_an_ended_sandbox_is_an_error(sandboxes: Sandboxes) -> None:
     sandbox = sandboxes.create("true")
     sandbox.wait()
-    with pytest.raises(modal.exception.ConflictError, match="Sandbox has already terminated"):
+    with pytest.raises(modal.exception.NotFoundError, match="Sandbox has already terminated"):
         sandbox.exec("true")
 
 

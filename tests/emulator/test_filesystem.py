@@ -144,7 +144,7 @@ def test_mistakes_are_told_as_modal_does(sandbox: modal.Sandbox) -> None:
 def test_an_ended_sandbox_is_unavailable(sandboxes: Sandboxes) -> None:
     sandbox = sandboxes.create("true")
     sandbox.wait()
-    with pytest.raises(modal.exception.SandboxFilesystemError):
+    with pytest.raises(modal.exception.NotFoundError, match="may have already shut down"):
         sandbox.filesystem.read_text("/vol/none")
 
 

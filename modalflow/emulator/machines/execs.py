@@ -50,9 +50,12 @@ class Execs:
         env = dict(workload.env)
         for secret in order.secrets:
             env.update({name: workload.container.text(value) for name, value in secret.items()})
-        return await workload.container.spawn(
+        process = await workload.container.spawn(
             order.argv, env=env, workdir=order.workdir or workload.workdir, main=False, output=Output()
         )
+        if workload.over:  # it ended meanwhile, and took all but this with it
+            process.kill()
+        return process
 
     async def _limit(self, process: Process, seconds: float) -> None:
         if not await self._clock.done_by(process.exited, self._clock.monotonic() + seconds):

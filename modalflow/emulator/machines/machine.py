@@ -9,9 +9,19 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from modalflow.emulator.machines.workloads import Workload
+from modalflow.emulator.machines.workloads import Status, Workload
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox
+
+SIDECAR_MARK = "-ctr-"
+"""What stands in a sidecar's id between its sandbox's id and its own part."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Sidecar(Workload):
+    """A further container of a sandbox."""
+
+    name: str
 
 
 @dataclass(eq=False, kw_only=True)
@@ -20,6 +30,8 @@ class Machine(Workload):
 
     sandbox: Sandbox
     gpu: GpuRequest | None
+    sidecars: dict[str, Sidecar] = field(default_factory=dict)
+    """By container id, in the order of their creation; also those that have ended."""
     stdin_index: int = 0
     """Number of the last V1 stdin message."""
     scheduled_at: float = 0.0
@@ -29,6 +41,13 @@ class Machine(Workload):
 
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Its readiness probe has succeeded, or never will: it has ended."""
+
+    async def end_sidecars(self) -> None:
+        """End them all and return when they are cleaned up."""
+        for sidecar in self.sidecars.values():
+            sidecar.end(Status.GENERIC_STATUS_TERMINATED)
+        for sidecar in self.sidecars.values():
+            await sidecar.finished.wait()
 
     async def wait_ready(self, seconds: float) -> None:
         """Return when the readiness probe has succeeded, the sandbox has ended, or that time is over."""

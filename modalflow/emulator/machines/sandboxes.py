@@ -11,21 +11,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from modal_proto import api_pb2
 
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.machines.activity import Activity
-from modalflow.emulator.machines.containers import ContainerSpec, Launcher
-from modalflow.emulator.machines.environment import command_of
+from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
-from modalflow.emulator.machines.identity import identity_token
-from modalflow.emulator.machines.machine import Machine
+from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine
 from modalflow.emulator.machines.probes import probe
 from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
+from modalflow.emulator.machines.starting import own_env, spec_of, start
+from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.state.volume_tree import VolumeConflictError
@@ -40,9 +39,6 @@ ENDED_OUTPUT_BYTES = 256 * 1024 * 1024
 _LOST = Status(
     status=Status.GENERIC_STATUS_TERMINATED, exitcode=137, exception="Sandbox was terminated: the emulator that ran it has ended"
 )
-
-REGION = "local"
-CLOUD_PROVIDER = "CLOUD_PROVIDER_LOCAL"
 
 
 class Sandboxes:
@@ -74,9 +70,10 @@ class Sandboxes:
         """Return the machine of a sandbox that is in the store."""
         return self._machines[sandbox.sandbox_id]
 
-    def machine_of_task(self, task_id: str) -> Machine | None:
-        """Return the machine by task id, whatever its workspace: for ``sync``, which has no token."""
-        return self._by_task.get(task_id)
+    def workload(self, container_id: str) -> Workload | None:
+        """Return a sandbox by task id, or a sidecar, whatever its workspace: for ``sync``, which has no token."""
+        machine = self._machines.get(container_id.partition(SIDECAR_MARK)[0])
+        return machine.sidecars.get(container_id) if machine else self._by_task.get(container_id)
 
     # -- start
 
@@ -114,9 +111,12 @@ class Sandboxes:
         self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
     ) -> Machine:
         machine = Machine(
+            container_id=sandbox.task_id,
             workspace=workspace,
             definition=sandbox.definition,
-            container=self._launcher.container(_spec(sandbox, self._furnisher.stack(workspace, sandbox.definition))),
+            container=self._launcher.container(
+                spec_of(sandbox.task_id, sandbox.definition, self._furnisher.stack(workspace, sandbox.definition))
+            ),
             secrets=secrets,
             activity=Activity(self.clock),
             sandbox=sandbox,
@@ -144,20 +144,9 @@ class Sandboxes:
     async def _run(self, machine: Machine) -> Exit:
         sandbox = machine.sandbox
         sandbox.started_at = self.clock.time()
-        await self._furnisher.furnish(machine, self._own_env(machine))
-        if machine.condemned():  # terminated while it was being furnished
+        process = await start(machine, self._furnisher, own_env(machine, machine, self._sign))
+        if process is None:  # terminated while it was being furnished
             return Exit(137)
-        process = await machine.container.spawn(
-            command_of(machine.image, sandbox.definition.entrypoint_args),
-            env=machine.env,
-            workdir=machine.workdir,
-            main=True,
-            output=machine.output,
-        )
-        machine.process = process
-        machine.running.set()
-        if machine.condemned():
-            process.kill()
         return await self._until_end(machine, process)
 
     async def _until_end(self, machine: Machine, process: Process) -> Exit:
@@ -180,22 +169,6 @@ class Sandboxes:
                 if isinstance(failure, Exception):
                     _log.error("sandbox %s", machine.sandbox.sandbox_id, exc_info=failure)
 
-    def _own_env(self, machine: Machine) -> dict[str, str]:
-        sandbox = machine.sandbox
-        own = {
-            "MODAL_SANDBOX_ID": sandbox.sandbox_id,
-            "MODAL_TASK_ID": sandbox.task_id,
-            "MODAL_REGION": REGION,
-            "MODAL_CLOUD_PROVIDER": CLOUD_PROVIDER,
-            "MODAL_IMAGE_ID": sandbox.definition.image_id,
-            "MODAL_ENVIRONMENT": machine.workspace.apps[sandbox.app_id].environment,
-        }
-        if sandbox.definition.include_oidc_identity_token:
-            own["MODAL_IDENTITY_TOKEN"] = identity_token(machine.workspace, sandbox, self._sign)
-        if machine.gpu:
-            own["MODAL_EMULATOR_GPU"] = f"{machine.gpu.label}:{machine.gpu.count}"
-        return own
-
     # -- end
 
     def terminate(self, machine: Machine) -> None:
@@ -206,6 +179,7 @@ class Sandboxes:
     async def _finish(self, machine: Machine, end: Exit) -> None:
         sandbox = machine.sandbox
         machine.output.end()
+        await machine.end_sidecars()
         failure = await machine.commit_all()
         await machine.container.close()
         machine.env = {}
@@ -249,13 +223,3 @@ class Sandboxes:
 async def _end_when_idle(machine: Machine, seconds: float) -> None:
     await machine.activity.idle(seconds)
     machine.end(Status.GENERIC_STATUS_IDLE_TIMEOUT)
-
-
-def _spec(sandbox: Sandbox, layers: Sequence[Path]) -> ContainerSpec:
-    resources = sandbox.definition.resources
-    return ContainerSpec(
-        container_id=sandbox.task_id,
-        layers=layers,
-        milli_cpu=resources.milli_cpu_max or resources.milli_cpu,
-        memory_mb=resources.memory_mb_max,
-    )

@@ -92,7 +92,7 @@ class SyncRequests:
     async def _serve(self, line: str) -> None:
         task_id, _, rest = line.partition("\t")
         reply, *paths = rest.split("\t")
-        machine = self._sandboxes.machine_of_task(task_id) if self._sandboxes else None
+        machine = self._sandboxes.workload(task_id) if self._sandboxes else None
         # Only a pipe in the sandbox's own root: a sandbox must not make us write elsewhere.
         if self._sandboxes is None or machine is None or Path(reply).parent != machine.container.root:
             return

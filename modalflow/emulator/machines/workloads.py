@@ -28,6 +28,7 @@ Status = api_pb2.GenericResult
 class Workload:
     """One container and what runs in it. ``secrets`` are dropped at its end."""
 
+    container_id: str
     workspace: Workspace
     definition: api_pb2.Sandbox
     container: Container
@@ -58,6 +59,11 @@ class Workload:
     def workdir(self) -> str | None:
         """The working folder of its processes unless they name another; ``None`` is HOME."""
         return self.definition.workdir or self.image.workdir
+
+    @property
+    def over(self) -> bool:
+        """Whether its main process has ended, or never started: nothing more can be run in it."""
+        return self.finished.is_set() or (self.process is not None and self.process.exited.done())
 
     def condemn(self, verdict: api_pb2.GenericResult.GenericStatus.ValueType) -> None:
         """Say why it is being ended; the first reason stays."""

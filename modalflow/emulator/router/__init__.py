@@ -10,12 +10,13 @@ from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
 from modalflow.emulator.router.execs import Execs
 from modalflow.emulator.router.readiness import Readiness
+from modalflow.emulator.router.sidecars import Sidecars
 from modalflow.emulator.router.stdio import Stdio
 from modalflow.emulator.router.volumes import Volumes
 from modalflow.emulator.wire import complete
 
 
-class CommandRouter(Stdio, Execs, Readiness, Volumes):
+class CommandRouter(Stdio, Execs, Readiness, Sidecars, Volumes):
     """All that is served of ``modal.task_command_router.TaskCommandRouter``."""
 
 

@@ -21,20 +21,25 @@ class TaskService(Service):
         return self.core.sandboxes.machine(sandbox)
 
     async def running(self, call: Call, task_id: str, container_id: str = "") -> Workload:
-        """Return a container of a task once it runs; FAILED_PRECONDITION if its sandbox has ended."""
+        """Return a container of a task once it runs; NOT_FOUND if there is none or it has ended, as the client expects."""
         machine = self.machine(call, task_id)
-        if container_id:
-            fail(Status.UNIMPLEMENTED, "Sidecars are not implemented by the modalflow emulator")
-        if await machine.running_process() is None or machine.finished.is_set():
-            fail(Status.FAILED_PRECONDITION, "Sandbox has already terminated")
-        return machine
+        workload: Workload = machine
+        if container_id not in ("", machine.container_id):
+            if container_id not in machine.sidecars:
+                fail(Status.NOT_FOUND, f"Container '{container_id}' not found")
+            workload = machine.sidecars[container_id]
+        if await workload.running_process() is None or workload.over:
+            fail(Status.NOT_FOUND, f"{'Sandbox' if workload is machine else 'Container'} has already terminated")
+        return workload
 
     def process(self, call: Call, task_id: str, exec_id: str) -> Process:
         """Return an exec of any container of a task; NOT_FOUND if there is none."""
         machine = self.machine(call, task_id)
-        if exec_id not in machine.execs:
+        found = (one.execs[exec_id] for one in (machine, *machine.sidecars.values()) if exec_id in one.execs)
+        process = next(found, None)
+        if process is None:
             fail(Status.NOT_FOUND, f"Exec '{exec_id}' not found")
-        return machine.execs[exec_id]
+        return process
 
 
 async def write(process: Process, offset: int, data: bytes, *, eof: bool) -> None:

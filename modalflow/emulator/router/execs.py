@@ -12,7 +12,7 @@ from modalflow.emulator.machines.execs import ExecOrder
 from modalflow.emulator.machines.output import STDERR, STDOUT
 from modalflow.emulator.machines.processes import Process
 from modalflow.emulator.router.access import TaskService, write
-from modalflow.emulator.services.sandbox_create import secrets_from
+from modalflow.emulator.services.sandbox_checks import secrets_from
 from modalflow.emulator.wire import Call, Stream, fail, partial, streaming, unary
 
 LONG_POLL_SECONDS = 55.0
@@ -21,7 +21,7 @@ LONG_POLL_SECONDS = 55.0
 class Execs(TaskService):
     """TaskExec*."""
 
-    @partial("a PTY, sidecars")
+    @partial("a PTY")
     @unary
     async def TaskExecStart(self, request: router_pb2.TaskExecStartRequest, call: Call) -> router_pb2.TaskExecStartResponse:
         """Start a process beside the main one; the same ``exec_id`` only once."""

@@ -18,6 +18,7 @@ from modalflow.emulator.services.logs import Logs
 from modalflow.emulator.services.queues import Queues
 from modalflow.emulator.services.sandbox_calls import SandboxCalls
 from modalflow.emulator.services.sandbox_create import SandboxCreation
+from modalflow.emulator.services.sandbox_sidecars import SandboxSidecars
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.services.tasks import Tasks
 from modalflow.emulator.services.uploads import Uploads
@@ -41,6 +42,7 @@ class ControlPlane(
     Queues,
     SandboxCreation,
     SandboxCalls,
+    SandboxSidecars,
     Logs,
 ):
     """All that is served of ``modal.client.ModalClient``."""

@@ -10,7 +10,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
 from modalflow.emulator.machines.processes import StdinClosedError
-from modalflow.emulator.services.sandbox_create import checked_tags
+from modalflow.emulator.services.sandbox_checks import checked_tags
 from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.wire import Call, Service, fail, unary
 
