@@ -138,7 +138,7 @@ class TestBuckets:
             await client.close.aio()
             return await printed(gateway, plan, "true")
 
-        with pytest.raises(InvalidRequest, match="Secret 'aws' is missing required keys: AWS_ACCESS_KEY_ID"):
+        with pytest.raises(InvalidRequest, match=r"Secret is missing key\(s\): AWS_ACCESS_KEY_ID \(Secret 'aws'\)"):
             with_gateway(scene)
 
     def test_what_the_emulator_does_not_mount(self, with_gateway: WithGateway[str]) -> None:

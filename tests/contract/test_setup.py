@@ -147,7 +147,7 @@ def test_folders_claims_and_links(modal_emulator: EmulatorThread) -> None:
 
 def test_a_key_that_the_secret_lacks_is_told_before_the_sandbox_is_made(modal_emulator: EmulatorThread) -> None:
     pod = "spec: {containers: [{name: base, env: [{name: P, valueFrom: {secretKeyRef: {name: db, key: K}}}]}]}"
-    with pytest.raises(InvalidRequest, match="Secret 'db' is missing required keys: K"):
+    with pytest.raises(InvalidRequest, match=r"Secret is missing key\(s\): K \(Secret 'db'\)"):
         run(plan_of(pod, {}, {"env": ["P"], "files": []}), secrets={"db": {"OTHER": CANARY}})
     assert modal_emulator.calls("SandboxCreateV2") == []
 

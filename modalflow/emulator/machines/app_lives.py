@@ -64,7 +64,7 @@ class AppLives:
         self.stop(workspace, app)
 
     def stop(self, workspace: Workspace, app: App, *, by: str = "") -> None:
-        """Stop an App: its sandboxes are terminated, its unnamed Secrets forgotten, its name is free. Once is enough."""
+        """Stop an App: its sandboxes are terminated, its unnamed objects forgotten, its name is free. Once is enough."""
         self._forget(app)
         if app.stopped_at is not None:
             return
@@ -74,6 +74,8 @@ class AppLives:
             self._sandboxes.terminate(self._sandboxes.machine(sandbox))
         for secret in [one for one in workspace.secrets.values() if one.app_id == app.app_id]:
             del workspace.secrets[secret.secret_id]
+        for volume in [one for one in workspace.volumes.values() if one.app_id == app.app_id]:
+            del workspace.volumes[volume.volume_id]
         self._changed(workspace, app)
 
     def _forget(self, app: App) -> None:

@@ -41,6 +41,7 @@ def secrets_by_id(workspace: Workspace, secret_ids: Sequence[str]) -> list[dict[
     for secret_id in secret_ids:
         if secret_id not in workspace.secrets:
             fail(Status.NOT_FOUND, f"Secret '{secret_id}' not found")
+        workspace.secrets[secret_id].last_used_at = workspace.clock.time()
     return [dict(workspace.secrets[secret_id].values) for secret_id in secret_ids]
 
 

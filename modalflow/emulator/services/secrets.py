@@ -6,6 +6,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.services.naming import check_name
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.store import Secret, Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
@@ -27,9 +28,10 @@ class Secrets(Service):
         secret = _found_or_made(call, request)
         missing = [key for key in request.required_keys if key not in secret.values]
         if missing:
-            fail(Status.FAILED_PRECONDITION, f"Secret '{secret.name}' is missing required keys: {', '.join(missing)}")
+            # The words that the JavaScript client looks for.
+            fail(Status.FAILED_PRECONDITION, f"Secret is missing key(s): {', '.join(missing)} (Secret '{secret.name}')")
         self.core.state_changed(call.workspace, secret)
-        return api_pb2.SecretGetOrCreateResponse(secret_id=secret.secret_id, metadata=_metadata(secret))
+        return api_pb2.SecretGetOrCreateResponse(secret_id=secret.secret_id, metadata=_metadata(call.workspace, secret))
 
     @unary
     async def SecretList(self, request: api_pb2.SecretListRequest, call: Call) -> api_pb2.SecretListResponse:
@@ -49,18 +51,38 @@ class Secrets(Service):
                     created_at=one.created_at,
                     environment_name=environment,
                     secret_id=one.secret_id,
-                    metadata=_metadata(one),
+                    metadata=_metadata(call.workspace, one),
+                    last_used_at=one.last_used_at,
                 )
                 for one in found[: request.pagination.max_objects or 100]
             ],
         )
 
     @unary
+    async def SecretGetInfo(self, request: api_pb2.SecretGetInfoRequest, call: Call) -> api_pb2.SecretGetInfoResponse:
+        """Tell a Secret's name and keys, never its values."""
+        secret = _secret(call.workspace, request.secret_id)
+        return api_pb2.SecretGetInfoResponse(metadata=_metadata(call.workspace, secret))
+
+    @unary
+    async def SecretUpdate(self, request: api_pb2.SecretUpdateRequest, call: Call) -> Empty:
+        """Set some keys, or remove those that come without a value; the others stay."""
+        secret = _secret(call.workspace, request.secret_id)
+        values = dict(secret.values)
+        for update in request.updates:
+            if update.HasField("value"):
+                values[update.key] = update.value
+            else:
+                values.pop(update.key, None)
+        secret.values = _checked(values)
+        self.core.state_changed(call.workspace, secret)
+        return Empty()
+
+    @unary
     async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, call: Call) -> Empty:
         """Delete a Secret."""
-        secret = call.workspace.secrets.pop(request.secret_id, None)
-        if secret is None:
-            fail(Status.NOT_FOUND, f"Secret '{request.secret_id}' not found")
+        secret = _secret(call.workspace, request.secret_id)
+        del call.workspace.secrets[secret.secret_id]
         self.core.state_changed(call.workspace, secret)
         return Empty()
 
@@ -70,7 +92,8 @@ def _found_or_made(call: Call, request: api_pb2.SecretGetOrCreateRequest) -> Sec
     kind = request.object_creation_type
     environment = call.environment(request.environment_name)
     if kind in _UNNAMED:
-        return _add(workspace, "", environment, dict(request.env_dict))
+        return _add(workspace, "", environment, dict(request.env_dict), app_id=request.app_id)
+    check_name("Secret", request.deployment_name)
     known = workspace.secret_named(environment, request.deployment_name)
     if known is None:
         if kind not in _CREATES:
@@ -79,20 +102,41 @@ def _found_or_made(call: Call, request: api_pb2.SecretGetOrCreateRequest) -> Sec
     if kind == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
         fail(Status.ALREADY_EXISTS, f"Secret '{request.deployment_name}' already exists in environment '{environment}'")
     if kind == api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS:
-        known.values = dict(request.env_dict)
+        known.values = _checked(dict(request.env_dict))
     return known
 
 
-def _add(workspace: Workspace, name: str, environment: str, values: dict[str, str]) -> Secret:
-    secret = Secret(secret_id=new_id("st"), name=name, environment=environment, values=values, created_at=workspace.clock.time())
+def _add(workspace: Workspace, name: str, environment: str, values: dict[str, str], *, app_id: str = "") -> Secret:
+    secret = Secret(
+        secret_id=new_id("st"),
+        name=name,
+        environment=environment,
+        values=_checked(values),
+        created_at=workspace.next_created_at(),
+        app_id=app_id,
+    )
     workspace.secrets[secret.secret_id] = secret
     return secret
 
 
-def _metadata(secret: Secret) -> api_pb2.SecretMetadata:
+def _secret(workspace: Workspace, secret_id: str) -> Secret:
+    if secret_id not in workspace.secrets:
+        fail(Status.NOT_FOUND, f"Secret '{secret_id}' not found")
+    return workspace.secrets[secret_id]
+
+
+def _checked(values: dict[str, str]) -> dict[str, str]:
+    for key, value in values.items():
+        if not key or "=" in key or "\0" in key + value:
+            fail(Status.INVALID_ARGUMENT, f"Secret key {key!r}: no environment can hold it (empty, or with '=' or a NUL)")
+    return values
+
+
+def _metadata(workspace: Workspace, secret: Secret) -> api_pb2.SecretMetadata:
     return api_pb2.SecretMetadata(
         name=secret.name,
         keys=sorted(secret.values),
         environment_name=secret.environment,
-        creation_info=api_pb2.CreationInfo(created_at=secret.created_at),
+        creation_info=api_pb2.CreationInfo(created_at=secret.created_at, created_by=workspace.username),
+        last_used_at=secret.last_used_at,
     )

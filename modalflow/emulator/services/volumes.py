@@ -5,6 +5,7 @@ Both versions keep their content the same way here; they differ in their RPCs an
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -12,13 +13,16 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.services.naming import check_name
 from modalflow.emulator.state.blobs import BLOCK_SIZE
 from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.named import EPHEMERAL_SECONDS
 from modalflow.emulator.state.store import Volume, Workspace
 from modalflow.emulator.state.volume_tree import Entry, File, Folder
-from modalflow.emulator.wire import Call, Service, create, fail, streaming, unary
+from modalflow.emulator.wire import Call, Service, create, fail, partial, streaming, unary
 
 LIST_BATCH = 500
+MAX_INLINE_BYTES = 64 * 1024 * 1024
 _UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
 
 
@@ -30,18 +34,20 @@ class Volumes(Service):
         """Find or make a Volume, as the creation type says."""
         volume = _found_or_made(call, request)
         self.core.state_changed(call.workspace, volume)
-        return api_pb2.VolumeGetOrCreateResponse(volume_id=volume.volume_id, version=_version(volume), metadata=_metadata(volume))
+        return api_pb2.VolumeGetOrCreateResponse(
+            volume_id=volume.volume_id, version=_version(volume), metadata=_metadata(call.workspace, volume)
+        )
 
     @unary
     async def VolumeGetById(self, request: api_pb2.VolumeGetByIdRequest, call: Call) -> api_pb2.VolumeGetByIdResponse:
         """Find a Volume by id."""
         volume = _volume(call.workspace, request.volume_id)
-        return api_pb2.VolumeGetByIdResponse(volume_id=volume.volume_id, metadata=_metadata(volume))
+        return api_pb2.VolumeGetByIdResponse(volume_id=volume.volume_id, metadata=_metadata(call.workspace, volume))
 
     @unary
     async def VolumeHeartbeat(self, request: api_pb2.VolumeHeartbeatRequest, call: Call) -> Empty:
         """Hear that an ephemeral Volume is still in use."""
-        _volume(call.workspace, request.volume_id)
+        _volume(call.workspace, request.volume_id).heard_at = self.core.clock.time()
         return Empty()
 
     @unary
@@ -58,7 +64,7 @@ class Volumes(Service):
             environment_name=environment,
             items=[
                 api_pb2.VolumeListItem(
-                    label=one.name, volume_id=one.volume_id, created_at=one.created_at, metadata=_metadata(one)
+                    label=one.name, volume_id=one.volume_id, created_at=one.created_at, metadata=_metadata(call.workspace, one)
                 )
                 for one in found[: request.pagination.max_objects or 100]
             ],
@@ -76,6 +82,7 @@ class Volumes(Service):
     async def VolumeRename(self, request: api_pb2.VolumeRenameRequest, call: Call) -> Empty:
         """Give a Volume another name."""
         volume = _volume(call.workspace, request.volume_id)
+        check_name("Volume", request.name)
         if call.workspace.volume_named(volume.environment, request.name) not in (None, volume):
             fail(Status.ALREADY_EXISTS, f"Volume '{request.name}' already exists")
         volume.name = request.name
@@ -121,6 +128,26 @@ class Volumes(Service):
             low, high = max(start, begin) - begin, min(end, begin + BLOCK_SIZE) - begin
             urls.append(self.core.block_store.block_url(file.blocks[number], low, high, padded=not request.client_pads_blocks))
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=file.size, start=start, len=end - start)
+
+    @partial("more than 64 MiB at once, which clients that ask in ranges never do")
+    @unary
+    async def VolumeGetFile(self, request: api_pb2.VolumeGetFileRequest, call: Call) -> api_pb2.VolumeGetFileResponse:
+        """Return a file's content, or a range of it (clients before ``VolumeGetFile2``)."""
+        file = _volume(call.workspace, request.volume_id).tree.file(request.path)
+        start = min(request.start, file.size)
+        end = min(start + request.len, file.size) if request.len else file.size
+        if end - start > MAX_INLINE_BYTES:
+            fail(Status.RESOURCE_EXHAUSTED, f"'{request.path}': {end - start} bytes; ask for at most {MAX_INLINE_BYTES} with len")
+        data = await asyncio.to_thread(self._content, file, start, end)
+        return api_pb2.VolumeGetFileResponse(data=data, size=file.size, start=start, len=end - start)
+
+    def _content(self, file: File, start: int, end: int) -> bytes:
+        pieces = []
+        for number in range(start // BLOCK_SIZE, -(-end // BLOCK_SIZE)):
+            begin = number * BLOCK_SIZE
+            block = self.core.blobs.get(file.blocks[number]).ljust(min(BLOCK_SIZE, file.size - begin), b"\0")
+            pieces.append(block[max(start - begin, 0) : end - begin])
+        return b"".join(pieces)
 
     @unary
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, call: Call) -> Empty:
@@ -223,7 +250,11 @@ def _found_or_made(call: Call, request: api_pb2.VolumeGetOrCreateRequest) -> Vol
     kind = request.object_creation_type
     environment = call.environment(request.environment_name)
     if kind in _UNNAMED:
-        return _add(workspace, "", environment, request.version)
+        for old in [one for one in workspace.volumes.values() if _is_over(workspace, one)]:
+            del workspace.volumes[old.volume_id]
+        owned = kind == api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP
+        return _add(workspace, "", environment, request.version, app_id=request.app_id if owned else "")
+    check_name("Volume", request.deployment_name)
     known = workspace.volume_named(environment, request.deployment_name)
     if known is None:
         if kind == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
@@ -234,31 +265,41 @@ def _found_or_made(call: Call, request: api_pb2.VolumeGetOrCreateRequest) -> Vol
     return known
 
 
-def _add(workspace: Workspace, name: str, environment: str, version: int) -> Volume:
+def _add(workspace: Workspace, name: str, environment: str, version: int, *, app_id: str = "") -> Volume:
     volume = Volume(
         volume_id=new_id("vo"),
         name=name,
         environment=environment,
         version=version or api_pb2.VOLUME_FS_VERSION_V1,
-        created_at=workspace.clock.time(),
+        created_at=workspace.next_created_at(),
+        app_id=app_id,
+        heard_at=workspace.clock.time(),
     )
     workspace.volumes[volume.volume_id] = volume
     return volume
 
 
 def _volume(workspace: Workspace, volume_id: str) -> Volume:
-    if volume_id not in workspace.volumes:
+    volume = workspace.volumes.get(volume_id)
+    if volume is None or _is_over(workspace, volume):
         fail(Status.NOT_FOUND, f"Volume '{volume_id}' not found")
-    return workspace.volumes[volume_id]
+    return volume
+
+
+def _is_over(workspace: Workspace, volume: Volume) -> bool:
+    """Whether an ephemeral Volume has had no heartbeat for too long."""
+    return not volume.name and not volume.app_id and workspace.clock.time() - volume.heard_at > EPHEMERAL_SECONDS
 
 
 def _version(volume: Volume) -> api_pb2.VolumeFsVersion.ValueType:
     return api_pb2.VOLUME_FS_VERSION_V2 if volume.version == api_pb2.VOLUME_FS_VERSION_V2 else api_pb2.VOLUME_FS_VERSION_V1
 
 
-def _metadata(volume: Volume) -> api_pb2.VolumeMetadata:
+def _metadata(workspace: Workspace, volume: Volume) -> api_pb2.VolumeMetadata:
     return api_pb2.VolumeMetadata(
-        version=_version(volume), name=volume.name, creation_info=api_pb2.CreationInfo(created_at=volume.created_at)
+        version=_version(volume),
+        name=volume.name,
+        creation_info=api_pb2.CreationInfo(created_at=volume.created_at, created_by=workspace.username),
     )
 
 

@@ -77,6 +77,7 @@ def _dump_secret(secret: Secret) -> Data | None:
         "environment": secret.environment,
         "values": secret.values,
         "created_at": secret.created_at,
+        "last_used_at": secret.last_used_at,
     }
 
 

@@ -43,6 +43,7 @@ class Secret:
     created_at: float
     app_id: str = ""
     """The App that an unnamed one ends with."""
+    last_used_at: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +56,9 @@ class Volume:
     version: int
     created_at: float
     tree: VolumeTree = field(default_factory=VolumeTree)
+    app_id: str = ""
+    """The App that an unnamed one ends with; any other unnamed one ends with its heartbeats."""
+    heard_at: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
