@@ -68,6 +68,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what image builds do: run their commands, or record them (default: run them if sandboxes are containers)",
     )
+    parser.add_argument(
+        "--isolation",
+        choices=("auto", "container", "process"),
+        default="auto",
+        help="run sandboxes as containers, or as processes; auto takes containers where the machine allows it",
+    )
     parser.add_argument("--any-token", action="store_true", help="accept any token, each a workspace of its own (loopback only)")
 
 
@@ -131,6 +137,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         token_id=os.environ.get(TOKEN_ID) or None,
         token_secret=os.environ.get(TOKEN_SECRET) or None,
         any_token=arguments.any_token,
+        isolation=arguments.isolation,
         buckets=parse_buckets(arguments.bucket),
         image_builds=arguments.image_builds,
     )

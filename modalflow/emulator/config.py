@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from modalflow.emulator.state.gpus import UnknownGpuError, canonical
 
 _LAST_PORT = 65535
+ISOLATIONS = ("auto", "container", "process")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -36,6 +37,8 @@ class EmulatorConfig:
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
     ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
     ``frozen_clock``: the emulator's time stands still until it is advanced.
+    ``isolation``: ``auto`` runs sandboxes as containers where the machine allows it and else as processes; ``container`` and
+    ``process`` insist.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
     ``image_builds``: ``record`` applies an image's settings only; ``run`` runs each step, in containers; ``auto`` copies files,
     and runs commands if sandboxes are containers.
@@ -54,6 +57,7 @@ class EmulatorConfig:
     record_calls: bool = False
     frozen_clock: bool = False
     faults: Path | None = None
+    isolation: str = "auto"
     buckets: Mapping[str, Path] = field(default_factory=dict)
     image_builds: ImageBuildMode = "auto"
 
@@ -65,6 +69,8 @@ class EmulatorConfig:
             )
         if self.host not in LOOPBACK and self.any_token:
             raise EmulatorConfigError(f"any_token: refused on {self.host!r}; it accepts everybody and is for 127.0.0.1 only")
+        if self.isolation not in ISOLATIONS:
+            raise EmulatorConfigError(f"isolation: expected auto, container or process, got {self.isolation!r}")
         if not 0 <= self.port <= _LAST_PORT:
             raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
         if self.image_builds not in get_args(ImageBuildMode):

@@ -19,13 +19,13 @@ from modalflow.emulator.machines.app_lives import AppLives
 from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.containers import Launcher
-from modalflow.emulator.machines.environment import Toolbox, environment_bin
+from modalflow.emulator.machines.environment import environment_bin
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.image_builds import ImageBuilds
+from modalflow.emulator.machines.isolation import Choice, IsolationError, Setting, choose
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
-from modalflow.emulator.machines.process_container import ProcessLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
@@ -54,8 +54,9 @@ class Core:
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets, self.authority.token_id)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)
-        self.toolbox = Toolbox(folders=(self.sync.bin, _python_bin(config, self.sync.bin)))
-        self.launcher: Launcher = ProcessLauncher(folder / "sandboxes", self.spawner, self.toolbox)
+        self.sync.install()
+        self.choice = _choice(config, folder, self.sync, self.spawner)
+        self.toolbox, self.launcher = self.choice.toolbox, self.choice.launcher
         self.layers = LayerStore((config.state_dir or folder) / "layers")
         self.mounted = MountedFiles(self.layers, self.blobs)
         self.builds = ImageBuilds(
@@ -123,6 +124,21 @@ def _builds_run(config: EmulatorConfig, launcher: Launcher) -> bool:
             "write 'auto' or 'record', or see what keeps containers from this machine"
         )
     return config.image_builds != "record" and contained
+
+
+def _choice(config: EmulatorConfig, folder: Path, sync: SyncRequests, spawner: Spawner) -> Choice:
+    """Return the launcher that was asked for, or that this machine allows."""
+    setting = Setting(
+        folder=folder,
+        tools=sync.bin,
+        requests=sync.pipe,
+        interpreter_bin=_python_bin(config, sync.bin),
+        hidden=[config.state_dir] if config.state_dir else [],
+    )
+    try:
+        return choose(config.isolation, setting, spawner)
+    except IsolationError as error:
+        raise EmulatorConfigError(str(error)) from error
 
 
 def _python_bin(config: EmulatorConfig, tools: Path) -> Path:

@@ -104,9 +104,8 @@ class Emulator(Driven):
         (folder / "sandboxes").mkdir()
         if self._state is not None:
             self._recall(core, self._state)
-        core.sync.install()
         container_tools.install(folder / "tools")
-        await core.spawner.start(folder)
+        await core.spawner.start(folder, wrapper=core.choice.wrapper, group=core.choice.group)
         core.sync.start(core.sandboxes)
         await core.block_store.start(fault_middleware(self.faults))
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.message import Message
 from modal._utils.async_utils import synchronizer
 
-from modalflow.emulator import EmulatorConfig, EmulatorThread
+from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
 
 StartEmulator = Callable[..., EmulatorThread]
 Eventually = Callable[[Callable[[], bool]], None]
@@ -54,9 +54,10 @@ def start_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartEmulator]:
 
 
 @pytest.fixture
-def emulator(start_emulator: StartEmulator) -> EmulatorThread:
-    """An emulator with one A10 and unlimited CPU."""
-    return start_emulator(gpus={"A10G": 1, "H100": 4})
+def emulator(start_emulator: StartEmulator, request: pytest.FixtureRequest) -> EmulatorThread:
+    """An emulator with one A10 and unlimited CPU. ``@pytest.mark.isolation("process")`` chooses its isolation."""
+    marker = request.node.get_closest_marker("isolation")
+    return start_emulator(gpus={"A10G": 1, "H100": 4}, isolation=marker.args[0] if marker else "auto")
 
 
 def connect(emulator: EmulatorThread, **overrides: str) -> modal.Client:
@@ -75,6 +76,29 @@ def client(emulator: EmulatorThread) -> Iterator[modal.Client]:
 @pytest.fixture
 def app(client: modal.Client) -> modal.App:
     return modal.App.lookup("tests", create_if_missing=True, client=client)
+
+
+@pytest.fixture(scope="module")
+def container_emulator() -> Iterator[EmulatorThread]:
+    """An emulator whose sandboxes are containers, one per module; skipped, with the reason, where the machine has none."""
+    try:
+        emulator = EmulatorThread(EmulatorConfig(record_calls=True, isolation="container"))
+        emulator.start()
+    except EmulatorConfigError as error:
+        pytest.skip(str(error))
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def container_sandboxes(container_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandboxes]:
+    """``sandboxes`` of ``container_emulator``."""
+    for name, value in container_emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MODAL_SANDBOX_V2", raising=False)
+    client = connect(container_emulator)
+    yield Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
+    client.close()
 
 
 class Sandboxes:

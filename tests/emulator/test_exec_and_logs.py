@@ -44,6 +44,7 @@ def test_exec_that_is_killed_tells_the_signal(sandboxes: Sandboxes) -> None:
     assert sandbox.exec("sh", "-c", "kill -TERM $$").wait() == 128 + 15
 
 
+@pytest.mark.isolation("process")
 def test_exec_does_not_wait_for_a_daemon_that_holds_its_output(sandboxes: Sandboxes, eventually: Eventually) -> None:
     sandbox = sandboxes.create("cat")
     process = sandbox.exec("sh", "-c", "sleep 300 & echo $!")

@@ -19,7 +19,7 @@ from tests.emulator.conftest import Eventually, Sandboxes, StartEmulator, connec
 SCRIPT = """
 import os, sys, modal
 from modalflow.emulator import EmulatorConfig, EmulatorThread
-with EmulatorThread(EmulatorConfig()) as emulator:
+with EmulatorThread(EmulatorConfig(isolation="process")) as emulator:
     os.environ.update(emulator.environment())
     app = modal.App.lookup("tests", create_if_missing=True)
     command = "setsid sh -c 'echo $$; exec sleep 300' & (setsid env -i sleep 301 & echo $!); echo $$; wait"
@@ -144,6 +144,7 @@ def test_a_state_folder_keeps_volumes_apps_and_named_secrets_and_no_others(
     client.close()
 
 
+@pytest.mark.isolation("process")
 def test_a_dead_spawner_ends_its_sandboxes(sandboxes: Sandboxes, emulator: EmulatorThread, eventually: Eventually) -> None:
     sandbox = sandboxes.shell("sleep 300 & echo $!; wait")
     child = int(next(iter(sandbox.stdout)))

@@ -263,6 +263,7 @@ def test_a_volume_is_listed_renamed_and_deleted(client: modal.Client) -> None:
     assert names() == []
 
 
+@pytest.mark.isolation("process")
 def test_the_private_copy_is_gone_after_the_end(volume: modal.Volume, sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
     text = sandboxes.output("sh", "-c", "echo $D", env={"D": "/m"}, volumes={"/m": volume})
     assert text.startswith("/tmp/")

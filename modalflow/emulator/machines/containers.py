@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from modalflow.emulator.machines.cgroups import Usage
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
 
@@ -30,12 +31,16 @@ class ContainerSpec:
 
     ``container_id``: the task id of a sandbox, or whatever else names it once per emulator; its processes end with it.
     ``layers``: folders of the image's layers, the topmost first. ``milli_cpu`` and ``memory_mb``: limits, 0 for none.
+    ``cpu_request``: its share when all want more, in thousandths of a CPU. ``network``: the namespace that it is in, by path;
+    ``None`` is this machine's.
     """
 
     container_id: str
     layers: Sequence[Path] = ()
     milli_cpu: int = 0
     memory_mb: int = 0
+    cpu_request: int = 0
+    network: Path | None = None
 
 
 class Container(Protocol):
@@ -55,12 +60,29 @@ class Container(Protocol):
         """Return where an absolute path of the container is on this machine; it cannot leave the root, mounts not looked at."""
         ...
 
-    def mount_folder(self, path: str) -> Path:
-        """Return a folder of this machine, to be filled, that the container shows at ``path``. Before ``open``."""
+    def mount_folder(self, path: str, *, read_only: bool = False) -> Path:
+        """Return a folder of this machine, to be filled, that the container shows at ``path``. Before ``open``.
+
+        ``read_only`` is for the container's processes, where there is a mount namespace.
+        """
+        ...
+
+    @property
+    def upper(self) -> Path | None:
+        """The folder of all that was written over the image (an overlay's upper folder), or ``None`` without an overlay."""
+        ...
+
+    def usage(self) -> Usage | None:
+        """Return what it has used so far, or ``None`` if that is not counted. Before ``close``."""
+        ...
+
+    @property
+    def sync_replies(self) -> Path:
+        """The folder here in which its ``sync`` waits for the answer."""
         ...
 
     def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:
-        """Show a folder of this machine at ``path``, live, and writable unless ``read_only``. Before ``open``."""
+        """Show a folder or file of this machine at ``path``, live. Before ``open``. A link, where there is no mount namespace."""
         ...
 
     def text(self, text: str) -> str:

@@ -53,7 +53,7 @@ class Furnisher:
         definition, container = workload.definition, workload.container
         workload.mounts = [self._mount(workload, mount) for mount in definition.volume_mounts]
         await self._show_files(workload)
-        buckets = {container.place(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
+        buckets = {container.inside(mount.mount_path): mount for mount in definition.cloud_bucket_mounts}
         folders = frozenset((*(mount.folder for mount in workload.mounts), *buckets))
         for mount in sorted(workload.mounts, key=lambda one: len(one.mount_path)):
             mount.nested = frozenset(one for one in folders if one != mount.folder and one.is_relative_to(mount.folder))
@@ -81,7 +81,7 @@ class Furnisher:
         return Mount(
             volume_id=wanted.volume_id,
             mount_path=posixpath.normpath(wanted.mount_path),
-            folder=workload.container.mount_folder(wanted.mount_path),
+            folder=workload.container.mount_folder(wanted.mount_path, read_only=wanted.read_only),
             tree=volume.tree,
             base=wanted.sub_path,
             read_only=wanted.read_only,

@@ -49,12 +49,26 @@ class ProcessContainer:
         """Return the path below the root."""
         return self._rewriter.folder(path)
 
-    def mount_folder(self, path: str) -> Path:
+    @property
+    def upper(self) -> None:
+        """There is no overlay."""
+        return
+
+    @property
+    def sync_replies(self) -> Path:
+        """The root."""
+        return self.root
+
+    def usage(self) -> None:
+        """Nothing is counted."""
+        return
+
+    def mount_folder(self, path: str, *, read_only: bool = False) -> Path:  # noqa: ARG002 -- without a mount namespace nothing is
         """Name a mount; its folder is below the root."""
         self._name(path)
         return self.place(path)
 
-    def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:  # noqa: ARG002 -- a link cannot forbid
+    def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:  # noqa: ARG002 -- a link cannot be
         """Show ``source`` by a link."""
         self._name(path)
         self._links[self.place(path)] = source
@@ -78,7 +92,7 @@ class ProcessContainer:
             folder.mkdir(parents=True, exist_ok=True)
         for place, source in self._links.items():
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(source.absolute(), target_is_directory=True)
+            place.symlink_to(source.absolute(), target_is_directory=source.is_dir())
 
     async def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
@@ -110,11 +124,7 @@ class ProcessLauncher:
         self._folder = folder
         self._spawner = spawner
         self._toolbox = toolbox
-
-    @property
-    def isolation(self) -> Isolation:
-        """What is in force."""
-        return ISOLATION
+        self.isolation = ISOLATION
 
     def container(self, spec: ContainerSpec) -> ProcessContainer:
         """Return a new container."""

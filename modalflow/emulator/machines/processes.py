@@ -14,7 +14,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from modalflow.emulator.machines.spawner import kill_quietly, process_table, sco
 
 _SPAWNER = Path(__file__).with_name("spawner.py")
 _DRAIN_SECONDS = 0.5
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class StdinClosedError(Exception):
@@ -37,12 +38,22 @@ class StdinOffsetError(Exception):
 class Exit:
     """How a process ended: ``code`` as a shell would say it (128 + n for signal n), and the ``signal`` if it was one.
 
-    ``error`` tells why it could not be started at all.
+    ``error`` tells why it could not be started at all; ``out_of_memory`` that it was killed at its memory limit.
     """
 
     code: int
     signal: int = 0
     error: str = ""
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """What an OCI runtime is to find: ``folder`` (in the spawner's memory), ``files`` as JSON, the ``network`` to join."""
+
+    folder: Path
+    files: Mapping[str, object]
+    network: Path | None = None
 
 
 class _OutputPipe(asyncio.Protocol):
@@ -81,7 +92,12 @@ class Process:
         self.key = key
         self.output = output
         self.exited: asyncio.Future[Exit] = loop.create_future()
+        self.started = asyncio.Event()
+        """It runs, or has ended or failed."""
         self.pid: int | None = None
+        """Its id as the spawner sees it."""
+        self.verdict: Callable[[Exit], Exit] = lambda end: end
+        """Called once with how it ended; returns the same with what else is known of it."""
         self._spawner = spawner
         self._stdin_fd: int | None = stdin_fd
         self._stdin_lock = asyncio.Lock()
@@ -155,16 +171,19 @@ class Spawner:
         self._open_pipes: set[_OutputPipe] = set()
         self._finishing: set[asyncio.Future[None]] = set()
 
-    async def start(self, folder: Path) -> None:
-        """Start the spawner process. It removes ``folder`` should the emulator be killed."""
+    async def start(self, folder: Path, *, wrapper: Sequence[str] = (), group: str = "") -> None:
+        """Start the spawner process, by ``wrapper`` if there is one, which ends with exec.
+
+        It removes ``folder`` and the control group ``group`` should the emulator be killed.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # The environment is empty: nothing of the emulator's may leak into what it starts.
             self._popen = subprocess.Popen(  # noqa: S603, ASYNC220 -- once, at start
-                [sys.executable, "-I", "-S", str(_SPAWNER), str(theirs.fileno()), str(os.getpid()), str(folder)],
+                [*wrapper, sys.executable, "-I", "-S", str(_SPAWNER), str(theirs.fileno()), str(os.getpid()), str(folder), group],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={},
+                env={"PATH": _SYSTEM_PATH},
                 start_new_session=True,
             )
         ours.setblocking(False)  # noqa: FBT003
@@ -182,15 +201,31 @@ class Spawner:
         await asyncio.sleep(0)  # they tell so in the loop's next turn
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, scope: str, main: bool, output: Output
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        scope: str,
+        main: bool,
+        output: Output,
+        bundle: Bundle | None = None,
     ) -> Process:
-        """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126."""
+        """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126.
+
+        With a ``bundle`` ``argv`` is an OCI runtime that leaves its process's id in the bundle: that one is meant from then on.
+        """
         self._check()
+        content: dict[str, object] = {"argv": list(argv), "env": dict(env), "cwd": str(cwd)}
+        if bundle is not None:
+            content |= {"bundle": str(bundle.folder), "files": dict(bundle.files)}
         with contextlib.ExitStack() as opened:
             child_ends, our_ends = _open_pipes(opened)
             order = os.memfd_create("order", os.MFD_CLOEXEC)
             opened.callback(os.close, order)
-            _write_all(order, json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode())
+            _write_all(order, json.dumps(content).encode())
+            if bundle is not None and bundle.network is not None:
+                child_ends.append(os.open(bundle.network, os.O_RDONLY | os.O_CLOEXEC))
             opened.pop_all()
         stdin, *outputs = our_ends
         os.set_blocking(stdin, False)
@@ -263,6 +298,7 @@ class Spawner:
     def _handle(self, event: dict[str, object]) -> None:
         key = str(event["key"])
         process, drained = self._processes[key]
+        process.started.set()
         if "pid" in event:
             process.pid = int(str(event["pid"]))
             return
@@ -270,7 +306,8 @@ class Spawner:
         if "error" in event:
             code = 127 if event["errno"] == 2 else 126  # noqa: PLR2004 -- ENOENT, as a shell
             end = Exit(code, error=str(event["error"]))
-            process.output.streams[STDERR].write(f"{event['error']}\n".encode())
+            if "told" not in event:
+                process.output.streams[STDERR].write(f"{event['error']}\n".encode())
         else:
             raw = int(str(event["code"]))
             end = Exit(raw) if raw >= 0 else Exit(128 - raw, signal=-raw)
@@ -284,9 +321,10 @@ class Spawner:
         self._ended(process, end)
 
     def _ended(self, process: Process, end: Exit) -> None:
+        process.started.set()
         process.output.end()
         if not process.exited.done():
-            process.exited.set_result(end)
+            process.exited.set_result(process.verdict(end))
         process.close_stdin()
 
     def _lost(self) -> None:

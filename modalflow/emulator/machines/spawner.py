@@ -10,6 +10,11 @@ folder and exits.
 Flows in, one datagram a request (JSON, with descriptors): ``spawn`` (a memory file with argv, env and cwd, then stdin, stdout
 and stderr), ``kill``. Flows out, one datagram an event: started, failed, exited. A sandbox's environment is only ever in the
 memory file, this process's heap while it starts the child, and the child.
+
+With an OCI runtime the order also has ``bundle``, a folder in memory, and ``files`` to be put there: what is started then is the
+runtime, which leaves the container's process behind as our child and its id in ``bundle/pid``. That process takes the place of
+the runtime, and the bundle goes. A fifth descriptor is the network namespace to join.
+This process is then process 1 of a namespace of its own, so that the kernel ends all containers with it, even when it is killed.
 """
 
 import array
@@ -25,7 +30,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -39,7 +44,18 @@ class Child(NamedTuple):
     key: str
     scope: str
     main: bool
-    popen: "subprocess.Popen[bytes]"
+    popen: "subprocess.Popen[bytes] | None"
+    bundle: "Bundle | None" = None
+    """Of a runtime that is starting a container's process."""
+    contained: bool = False
+    """A process in a container: the kernel ends what it started when the container's first process ends."""
+
+
+class Bundle(NamedTuple):
+    """A container's process that is being started; ``kept`` are descriptors that it needs until then."""
+
+    folder: str
+    kept: list[int]
 
 
 class ProcessRow(NamedTuple):
@@ -88,6 +104,30 @@ def kill_group_quietly(pgid: int) -> None:
         return
 
 
+def remove_groups(group: str) -> None:
+    """Remove the control group, a path below each hierarchy, and those below it; what still has a process stays."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind in ("cgroup", "cgroup2"):
+            for folder, _, _ in os.walk(place + group, topdown=False):
+                remove_group(folder)
+
+
+def remove_group(folder: str) -> None:
+    """Remove one control group. A process that was just reaped may hold it for a moment longer."""
+    for _ in range(100):
+        try:
+            os.rmdir(folder)  # noqa: PTH106
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.002)
+        else:
+            return
+
+
 def scope_of(pid: int) -> str:
     """Return the task id that the process was started with in its environment, if any."""
     try:
@@ -103,6 +143,18 @@ def has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def complaint(bundle: str) -> str:
+    """Return the last error that the runtime wrote into its log."""
+    try:
+        lines = Path(bundle, "log").read_text().splitlines()
+    except FileNotFoundError:
+        return "the container runtime could not be started"
+    errors = [json.loads(line) for line in lines]
+    return next(
+        (str(one["msg"]) for one in reversed(errors) if one["level"] in ("error", "fatal")), "the container could not start"
+    )
+
+
 class Spawner:
     """The loop. One per process."""
 
@@ -110,6 +162,7 @@ class Spawner:
         self.control = control
         self.children: dict[int, Child] = {}
         self.newest = 0
+        self.condemned: set[str] = set()
         self.told_to_end = False
 
     # -- requests
@@ -117,7 +170,7 @@ class Spawner:
     def receive(self) -> bool:
         """Serve one request; ``False`` when the emulator is gone."""
         # Descriptors must be close-on-exec from the first instant, or the next child would inherit another's stdout.
-        data, ancillary, _flags, _ = self.control.recvmsg(4096, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _flags, _ = self.control.recvmsg(4096, socket.CMSG_SPACE(5 * 4), socket.MSG_CMSG_CLOEXEC)
         if not data:
             return False
         fds = array.array("i")
@@ -140,6 +193,7 @@ class Spawner:
         os.lseek(fds[0], 0, os.SEEK_SET)
         with os.fdopen(os.dup(fds[0]), "rb") as file:
             order = json.loads(file.read())
+        bundle = self.prepare(order, fds) if "bundle" in order else None
         try:
             popen = subprocess.Popen(  # noqa: S603
                 order["argv"],
@@ -153,19 +207,42 @@ class Spawner:
             )
         except OSError as error:
             self.send({"key": key, "error": f"{order['argv'][0]}: {error.strerror}", "errno": error.errno})
+            self.discard(bundle)
             return
         except ValueError as error:  # a NUL in argv or env
             self.send({"key": key, "error": str(error), "errno": errno.EINVAL})
+            self.discard(bundle)
             return
-        self.children[popen.pid] = Child(key, scope, main, popen)
+        self.children[popen.pid] = Child(key, scope, main, popen, bundle)
         self.newest = popen.pid
-        self.send({"key": key, "pid": popen.pid})
+        if bundle is None:
+            self.send({"key": key, "pid": popen.pid})
+
+    def prepare(self, order: "dict[str, Any]", fds: list[int]) -> Bundle:
+        """Write the files of a container's process into its bundle, which is in memory."""
+        Path(order["bundle"]).mkdir(0o700)
+        kept = [os.dup(fd) for fd in fds[4:]]
+        for name, content in order["files"].items():
+            if kept and name == "config.json":
+                path = f"/proc/{os.getpid()}/fd/{kept[0]}"
+                content["linux"]["namespaces"].append({"type": "network", "path": path})
+            Path(order["bundle"], name).write_text(json.dumps(content))
+        return Bundle(order["bundle"], kept)
+
+    def discard(self, bundle: "Bundle | None") -> None:
+        """Remove a bundle and close what it kept."""
+        if bundle is not None:
+            for fd in bundle.kept:
+                os.close(fd)
+            shutil.rmtree(bundle.folder)
 
     def kill(self, key: str) -> None:
         """Kill the process of that key with its group; the rest of a sandbox follows when its main process is seen to end."""
         for pid, child in self.children.items():
-            if child.key == key:
+            if child.key == key and child.bundle is None:
                 kill_group_quietly(pid)
+            elif child.key == key:  # the runtime would leave things half done: as soon as it is through
+                self.condemned.add(key)
 
     def send(self, event: dict[str, object]) -> None:
         """Tell the emulator; if it is gone, the main loop notices."""
@@ -179,15 +256,52 @@ class Spawner:
 
     def reap(self) -> None:
         """Take in every child that ended: ours are reported, adopted ones only buried."""
+        while self.reap_once():  # a container's process may have ended before its runtime did
+            pass
+        if not any(child.bundle for child in self.children.values()):  # or it might be one that is about to be named to us
+            self.bury_adopted()
+
+    def reap_once(self) -> bool:
+        """Take in those that ended; whether a runtime was among them."""
         ended = [pid for pid in self.children if has_ended(pid)]
         # While they are zombies their ids, and so their groups' ids, cannot be given to anybody else.
-        self.kill_rest({pid: self.children[pid].scope for pid in ended if self.children[pid].main})
-        for pid in ended:
-            child = self.children.pop(pid)
+        leaders = [(pid, child) for pid, child in self.among(ended) if child.main and not child.contained and not child.bundle]
+        self.kill_rest({pid: child.scope for pid, child in leaders})
+        started = False
+        for pid, child in self.among(ended):
+            del self.children[pid]
             _, status = os.waitpid(pid, 0)
-            child.popen.returncode = os.waitstatus_to_exitcode(status)
-            self.send({"key": child.key, "code": child.popen.returncode})
-        self.bury_adopted()
+            code = os.waitstatus_to_exitcode(status)
+            if child.popen is not None:
+                child.popen.returncode = code
+            if child.bundle is None:
+                self.send({"key": child.key, "code": code})
+            else:
+                started = True
+                self.take_over(child, child.bundle, code)
+        return started
+
+    def among(self, pids: list[int]) -> "list[tuple[int, Child]]":
+        """Return the children with these ids."""
+        return [(pid, self.children[pid]) for pid in pids]
+
+    def take_over(self, child: Child, bundle: Bundle, code: int) -> None:
+        """The runtime has ended: the container's process that it started is ours to watch now."""
+        try:
+            if code:
+                text = complaint(bundle.folder)
+                missing = "executable file not found" in text or "no such file" in text
+                # The runtime has written it to the process's stderr as well.
+                self.send({"key": child.key, "error": text, "errno": errno.ENOENT if missing else errno.EACCES, "told": True})
+                return
+            pid = int(Path(bundle.folder, "pid").read_text())
+            self.children[pid] = Child(child.key, child.scope, child.main, None, contained=True)
+            self.send({"key": child.key, "pid": pid})
+            if child.key in self.condemned:
+                kill_group_quietly(pid)
+        finally:
+            self.condemned.discard(child.key)
+            self.discard(bundle)
 
     def kill_rest(self, leaders: dict[int, str]) -> None:
         """Kill everything of the sandboxes whose main processes (by scope) have ended.
@@ -274,19 +388,31 @@ class Spawner:
             self.kill_everything()
 
 
+def unmount(folder: str) -> bool:
+    """Take away what is mounted right in ``folder``, seen by this process alone; whether nothing is left."""
+    if not Path(folder).is_dir():
+        return False
+    mounted = [entry.path for entry in os.scandir(folder) if os.path.ismount(entry.path)]
+    return not mounted or subprocess.run(["umount", "--lazy", "--", *mounted], check=False).returncode == 0  # noqa: S603, S607
+
+
 def main() -> None:
     """Set this process up and run the loop; SIGTERM (also sent by the kernel when the parent's thread goes) ends it."""
-    fd, parent, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    fd, parent, folder, group = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for the emulator, which then ends us
-    if os.getppid() != parent:  # it went before the kernel was told to watch it
-        return
+    if os.getpid() != 1:  # else our parent is `unshare`, which has told the kernel to kill us with it
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it went before the kernel was told to watch it
+            return
     os.set_inheritable(fd, False)  # noqa: FBT003
     try:
         Spawner(socket.socket(fileno=fd)).run()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if group:
+            remove_groups(group)
+        if unmount(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def spec_of(container_id: str, definition: api_pb2.Sandbox, layers: Sequence[Pat
     return ContainerSpec(
         container_id=container_id,
         layers=layers,
-        milli_cpu=resources.milli_cpu_max or resources.milli_cpu,
+        milli_cpu=resources.milli_cpu_max,
+        cpu_request=resources.milli_cpu,
         memory_mb=resources.memory_mb_max,
     )
 

@@ -12,16 +12,19 @@ import shlex
 import stat
 from pathlib import Path
 
+from modalflow.emulator.machines.oci_config import PRIVATE
 from modalflow.emulator.machines.sandboxes import Sandboxes
 
 _SCRIPT = """#!/bin/sh
 # Commits this sandbox's Volumes, as `sync` does on Modal for Volumes of version 2.
-requests={requests}
+if [ -n "$MODAL_EMULATOR_ROOT" ]; then requests={requests} replies=$MODAL_EMULATOR_ROOT
+else requests={private}/requests replies={private}/sync; fi
 real() {{ exec /bin/sync "$@"; }}
 [ -n "$MODAL_TASK_ID" ] && [ -p "$requests" ] || real "$@"
 line="$MODAL_TASK_ID"
-reply="$MODAL_EMULATOR_ROOT/.sync.$$"
-line="$line	$reply"
+name=.sync.$$
+reply="$replies/$name"
+line="$line	$name"
 for argument in "$@"; do
   case "$argument" in
     -*) ;;
@@ -29,7 +32,7 @@ for argument in "$@"; do
     *) line="$line	$PWD/$argument" ;;
   esac
 done
-[ ${{#line}} -lt 4000 ] || line="$MODAL_TASK_ID	$reply"
+[ ${{#line}} -lt 4000 ] || line="$MODAL_TASK_ID	$name"
 mkfifo -m 600 "$reply" || real "$@"
 exec 3<> "$reply"
 printf '%s\\n' "$line" > "$requests"
@@ -50,7 +53,7 @@ class SyncRequests:
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
-        self._pipe = folder / "sync-requests"
+        self.pipe = folder / "sync-requests"
         self._sandboxes: Sandboxes | None = None
         self._fd: int | None = None
         self._buffer = b""
@@ -60,15 +63,15 @@ class SyncRequests:
         """Write the script and make the pipe."""
         self.bin.mkdir(exist_ok=True)
         script = self.bin / "sync"
-        script.write_text(_SCRIPT.format(requests=shlex.quote(str(self._pipe))))
+        script.write_text(_SCRIPT.format(requests=shlex.quote(str(self.pipe)), private=PRIVATE))
         script.chmod(0o755)
-        os.mkfifo(self._pipe, 0o600)
+        os.mkfifo(self.pipe, 0o600)
 
     def start(self, sandboxes: Sandboxes) -> None:
         """Listen."""
         self._sandboxes = sandboxes
         # Opened for writing too, so that it never reads end of file when the last sandbox closes it.
-        self._fd = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         asyncio.get_running_loop().add_reader(self._fd, self._readable)
 
     async def stop(self) -> None:
@@ -91,27 +94,34 @@ class SyncRequests:
 
     async def _serve(self, line: str) -> None:
         task_id, _, rest = line.partition("\t")
-        reply, *paths = rest.split("\t")
+        name, *paths = rest.split("\t")
         machine = self._sandboxes.workload(task_id) if self._sandboxes else None
-        # Only a pipe in the sandbox's own root: a sandbox must not make us write elsewhere.
-        if self._sandboxes is None or machine is None or Path(reply).parent != machine.container.root:
+        if self._sandboxes is None or machine is None or "/" in name:
             return
         try:
             answer = "done" if await machine.sync(paths) else "none"
         except OSError as error:
             answer = f"the Volume could not be committed: {error}"
-        _answer(Path(reply), answer)
+        _answer(machine.container.sync_replies / name, answer)
 
 
 def _answer(pipe: Path, answer: str) -> None:
-    """Write to a pipe that somebody reads; nobody does any more if the sandbox was killed meanwhile."""
+    """Write to a pipe that somebody reads; nobody does any more if the sandbox was killed meanwhile.
+
+    Only to a pipe: the sandbox makes it, and must not make us write to anything else that it puts in its place.
+    """
     try:
-        # The script opened it before it asked. O_RDWR never blocks, nor fails for want of a reader.
-        fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # it is gone, or the sandbox put something else there
+        found = os.open(pipe, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
         return
     try:
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        if not stat.S_ISFIFO(os.fstat(found).st_mode):
+            return
+        # The script opened it before it asked. O_RDWR never blocks, nor fails for want of a reader.
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
             os.write(fd, answer.encode() + b"\n")
+        finally:
+            os.close(fd)
     finally:
-        os.close(fd)
+        os.close(found)

@@ -1,0 +1,235 @@
+"""One container by an OCI runtime: an overlay of this machine's file system, namespaces, control groups.
+
+Flows in: a ``ContainerSpec`` and the ``Site``: what all containers of one emulator share. Flows out: orders to the spawner, whose
+processes are then in the container. What was written is the overlay's upper folder, which is also the snapshot and the image's
+next layer. The overlay is mounted in a namespace of the starting runtime only, so it goes with the container's last process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import posixpath
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from modalflow.emulator.machines import cgroups, oci_config
+from modalflow.emulator.machines.cgroups import Usage
+from modalflow.emulator.machines.containers import ContainerSpec
+from modalflow.emulator.machines.oci_config import HOME, PRIVATE, Bind
+from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.processes import Bundle, Exit, Process, Spawner
+
+OVERLAY_OPTIONS = "redirect_dir=off,metacopy=off,index=off"
+"""Upper folders must stand for themselves: they become layers elsewhere."""
+KILLED = 137
+
+_START = f"""\
+cd -- "$1" || exit 1
+mount -t overlay overlay -o "lowerdir=$2,upperdir=upper,workdir=work,{OVERLAY_OPTIONS}" rootfs 2>"$0/mount" || exit 1
+bundle=$0; shift 2; cd -- "$bundle" && exec runc "$@"
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """What the containers of one emulator share.
+
+    ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds``: in every container;
+    ``group``: the control group above all of them; ``path``: PATH unless the image sets one; ``swap``: it can be limited.
+    """
+
+    folder: Path
+    bottom: Sequence[Path]
+    binds: Sequence[Bind]
+    group: str
+    path: str
+    swap: bool
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    @property
+    def state(self) -> Path:
+        """Where the runtime keeps what it knows."""
+        return self.folder / "runc"
+
+    def bundle(self) -> Path:
+        """Return a name for a new bundle; it lies in the spawner's memory."""
+        return self.folder / "private" / str(next(self.numbers))
+
+
+class OciContainer:
+    """One container."""
+
+    def __init__(self, spec: ContainerSpec, site: Site, spawner: Spawner) -> None:
+        self.root = site.folder / "containers" / spec.container_id
+        self.base_env: Mapping[str, str] = {"PATH": site.path, "HOME": HOME}
+        self._spec = spec
+        self._site = site
+        self._spawner = spawner
+        self._binds: list[Bind] = []
+        self._group = f"{site.group}/{spec.container_id}"
+        self._main: Process | None = None
+
+    # -- paths
+
+    @property
+    def upper(self) -> Path:
+        """The folder of all that was written."""
+        return self.root / "upper"
+
+    @property
+    def sync_replies(self) -> Path:
+        """The folder that the container sees as ``/__modal/sync``."""
+        return self.root / "sync"
+
+    def place(self, path: str) -> Path:
+        """Return the path in the upper folder."""
+        return self.upper / _relative(path)
+
+    def mount_folder(self, path: str, *, read_only: bool = False) -> Path:
+        """Return a folder beside the overlay, bound into the container."""
+        folder = self.root / "mounts" / _relative(path)
+        self.bind(folder, path, read_only=read_only)
+        return folder
+
+    def bind(self, source: Path, path: str, *, read_only: bool = False) -> None:
+        """Have a bind mount."""
+        self._binds.append(Bind(source=source.absolute(), path=f"/{_relative(path)}", read_only=read_only))
+
+    def text(self, text: str) -> str:
+        """Paths are what they are."""
+        return text
+
+    def inside(self, path: str) -> Path:
+        """Return the path below the innermost mount that it is in, or in the upper folder."""
+        path = f"/{_relative(path)}"
+        for one in sorted(self._binds, key=lambda one: len(one.path), reverse=True):
+            if path == one.path or path.startswith(f"{one.path.rstrip('/')}/"):
+                return one.source / path[len(one.path) :].lstrip("/")
+        return self.place(path)
+
+    # -- its life
+
+    async def open(self) -> None:
+        """Make the folders of the overlay."""
+        await asyncio.to_thread(self.prepare)
+
+    def prepare(self) -> None:
+        """Do so; blocking."""
+        for folder in (self.upper, self.root / "work", self.root / "rootfs", self.sync_replies):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+        # Names that are short, of which many fit into the options of a mount: one page.
+        for number, layer in enumerate((*self._spec.layers, *self._site.bottom)):
+            (self.root / f"l{number}").symlink_to(layer)
+        for one in self._binds:
+            if one.source.is_relative_to(self.root):
+                one.source.mkdir(parents=True, exist_ok=True)
+        name = self._spec.container_id
+        (self.root / "hosts").write_text(f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n")
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+    ) -> Process:
+        """Start the container with its main process, or a further process once that one runs."""
+        if main:
+            process = self._main = await self._start(self.main_process(argv, env=env, workdir=workdir), output)
+            process.verdict = self._verdict
+            return process
+        if self._main is None:
+            raise OSError(f"nothing can be run in container {self._spec.container_id} before its main process")
+        await self._main.started.wait()
+        wanted = oci_config.process(argv, env=env, cwd=_absolute(workdir), terminal=None)
+        return await self._ask(["exec", "--process", "process.json"], {"process.json": wanted}, main=False, output=output)
+
+    def main_process(self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None) -> dict[str, object]:
+        """Return the description of process 1, which runs ``argv``."""
+        return oci_config.process(oci_config.init_argv(argv, _absolute(workdir)), env=env, cwd="/", terminal=None)
+
+    def config(self, main: Mapping[str, object]) -> dict[str, object]:
+        """Return the container's ``config.json``."""
+        spec = self._spec
+        return oci_config.config(
+            main=main,
+            hostname=spec.container_id,
+            rootfs=self.root / "rootfs",
+            binds=[
+                *self._site.binds,
+                Bind(source=self.root / "hosts", path="/etc/hosts"),
+                Bind(source=self.sync_replies, path=f"{PRIVATE}/sync"),
+                *self._binds,
+            ],
+            cgroup=self._group,
+            resources=oci_config.resources(
+                milli_cpu=spec.milli_cpu, cpu_request=spec.cpu_request, memory_mb=spec.memory_mb, swap=self._site.swap
+            ),
+        )
+
+    def argv(self, bundle: Path, command: Sequence[str], *, mounting: bool) -> list[str]:
+        """Return the argv of the runtime; ``mounting`` mounts the overlay first, for the runtime and its container alone."""
+        runc = ["--root", str(self._site.state), "--log", f"{bundle}/log", "--log-format", "json", *command]
+        if not mounting:
+            return ["runc", *runc, self._spec.container_id]
+        count = len(self._spec.layers) + len(self._site.bottom)
+        lower = ":".join(f"l{number}" for number in range(count))
+        arguments = [str(bundle), str(self.root), lower, *runc, self._spec.container_id]
+        return ["unshare", "--mount", "--", "sh", "-c", _START, *arguments]
+
+    async def _start(self, main: Mapping[str, object], output: Output) -> Process:
+        return await self._ask(["run"], {"config.json": self.config(main)}, main=True, output=output)
+
+    async def _ask(self, command: Sequence[str], files: Mapping[str, object], *, main: bool, output: Output) -> Process:
+        bundle = self._site.bundle()
+        network = self._spec.network if main else None
+        return await self._spawner.spawn(
+            self.argv(bundle, [*command, "--detach", "--pid-file", f"{bundle}/pid"], mounting=main),
+            env={"PATH": os.defpath + ":/usr/sbin:/sbin:/usr/local/bin:/usr/local/sbin"},
+            cwd=bundle,
+            scope=self._spec.container_id,
+            main=main,
+            output=output,
+            bundle=Bundle(folder=bundle, files=files, network=network),
+        )
+
+    def _verdict(self, end: Exit) -> Exit:
+        if end.code == KILLED and cgroups.out_of_memory_kills(self._group):
+            return replace(end, out_of_memory=True)
+        return end
+
+    def usage(self) -> Usage:
+        """Return what its control group counts."""
+        return cgroups.usage(self._group)
+
+    async def take_layer(self, target: Path) -> None:
+        """Move the upper folder away."""
+        await asyncio.to_thread(_move, self.upper, target)
+
+    async def close(self) -> None:
+        """Remove folders, the runtime's knowledge and the control group."""
+        await asyncio.to_thread(self.remove)
+
+    def remove(self) -> None:
+        """Do so; blocking."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self._site.state / self._spec.container_id, ignore_errors=True)
+        cgroups.remove(self._group)
+
+
+def _relative(path: str) -> str:
+    return posixpath.normpath("/" + path).lstrip("/")
+
+
+def _absolute(workdir: str | None) -> str:
+    return f"/{_relative(posixpath.join(HOME, workdir))}" if workdir else HOME
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a folder; between file systems by ``cp``, which keeps whiteouts, owners and extended attributes."""
+    try:
+        source.rename(target)
+    except OSError:
+        subprocess.run(["/bin/cp", "-a", "--", source, target], check=True, capture_output=True)  # noqa: S603
