@@ -103,6 +103,7 @@ def test_execs_and_stdin_keep_a_sandbox_from_being_idle(
     eventually(lambda: sandbox.poll() == 137)
 
 
+@pytest.mark.isolation("process")
 def test_the_list_tells_of_readiness(sandboxes: Sandboxes, emulator: EmulatorThread, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     probe = modal.Probe.with_exec("test", "-f", str(ready), interval_ms=10)

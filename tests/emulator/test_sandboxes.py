@@ -126,6 +126,7 @@ def test_workdir_is_inside_the_private_root(sandboxes: Sandboxes) -> None:
     assert cwd == f"{root}/srv/app"
 
 
+@pytest.mark.isolation("process")
 def test_of_an_image_env_workdir_and_entrypoint_take_effect(sandboxes: Sandboxes) -> None:
     image = (
         modal.Image.debian_slim("3.11")
