@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -31,8 +30,9 @@ from modalflow.emulator.faults.documents import read_faults
 from modalflow.emulator.faults.effects import wrapped
 from modalflow.emulator.faults.http_effects import fault_middleware
 from modalflow.emulator.grpc_server import GrpcServer
-from modalflow.emulator.machines import container_tools
+from modalflow.emulator.machines import container_tools, leftovers
 from modalflow.emulator.machines.containers import Isolation
+from modalflow.emulator.machines.untrusted_folder import remove_tree
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
 from modalflow.emulator.state.persistence import Persistence, keep_credentials, kept_credentials
@@ -52,6 +52,8 @@ class Emulator(Driven):
         self._core: Core | None = None
         self._server: GrpcServer | None = None
         self._folder: Path | None = None
+        self._claim: int | None = None
+        """Held as long as the folder is ours."""
         self._state: StateFolder | None = None
 
     @property
@@ -84,7 +86,10 @@ class Emulator(Driven):
         if sys.platform != "linux":
             raise EmulatorConfigError(f"the emulator needs Linux (process sub-reaping, memory files); this is {sys.platform}")
         self._loop = asyncio.get_running_loop()
-        self._folder = Path(tempfile.mkdtemp(prefix="modal-emulator-"))
+        parent = Path(tempfile.gettempdir())
+        await asyncio.to_thread(leftovers.sweep, parent)
+        self._folder = Path(tempfile.mkdtemp(prefix=leftovers.PREFIX, dir=parent))
+        self._claim = leftovers.claim(self._folder)
         if os.geteuid() == 0:
             # A sandbox starts as root and may go on as another user, who has to reach what is below; the names are random.
             self._folder.chmod(0o711)
@@ -148,8 +153,11 @@ class Emulator(Driven):
             self._state = None
         self._core = None
         if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
         self._folder = None
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     async def __aenter__(self) -> Self:
         await self.start()

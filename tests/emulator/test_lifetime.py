@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import modal.exception
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
+from modalflow.emulator.machines.leftovers import claim
+from modalflow.emulator.machines.spawner import process_table
 from tests.emulator.conftest import Eventually, Sandboxes, StartEmulator, connect
 
 SCRIPT = """
@@ -36,6 +39,10 @@ def emulator_process() -> Iterator[subprocess.Popen[str]]:
     with process:
         yield process
         process.kill()
+
+
+def children_of(pid: int) -> set[int]:
+    return {row.pid for row in process_table(0) if row.parent == pid}
 
 
 def alive(pid: int) -> bool:
@@ -176,3 +183,52 @@ def test_python_names_the_environment_that_plays_the_image(start_emulator: Start
     sandboxes = Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
     assert sandboxes.output("python", "x") == "mine x\n"
     client.close()
+
+
+BOTH = """
+import os, signal, sys, modal
+from modalflow.emulator import EmulatorConfig, EmulatorThread
+emulator = EmulatorThread(EmulatorConfig())
+emulator.start()
+os.environ.update(emulator.environment())
+app = modal.App.lookup("tests", create_if_missing=True)
+command = "setsid sh -c 'echo $$; exec sleep 300' & (setsid env -i sleep 301 & echo $!); echo $$; wait"
+sandbox = modal.Sandbox.create("sh", "-c", command, app=app, image=modal.Image.debian_slim("3.11"), timeout=300)
+lines = iter(sandbox.stdout)
+print(*(next(lines).strip() for _ in range(3)), emulator._emulator.core.folder, flush=True)
+os.kill(emulator._emulator.core.spawner._popen.pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_left_when_the_spawner_is_killed_too_goes_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = subprocess.run(
+        [sys.executable, "-c", BOTH], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    *pids, folder = killed.stdout.split()
+    children = [int(pid) for pid in pids]
+    assert Path(folder).parent == tmp_path
+    assert Path(folder).exists()
+    theirs = tmp_path / "modal-emulator-whose-emulator-lives"
+    theirs.mkdir()
+    held = claim(theirs)
+    with EmulatorThread(EmulatorConfig()):
+        assert not Path(folder).exists()
+        eventually(lambda: not any(alive(pid) for pid in children))
+        assert theirs.exists()
+    os.close(held)
+
+
+def test_a_start_that_fails_leaves_nothing(emulator: EmulatorThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = children_of(os.getpid())
+    with pytest.raises(OSError, match="address already in use"):
+        EmulatorThread(EmulatorConfig(port=emulator.port, state_dir=tmp_path / "state")).start()
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert children_of(os.getpid()) == before
+    with EmulatorThread(EmulatorConfig(state_dir=tmp_path / "state")):
+        pass  # the state folder was let go of
