@@ -24,6 +24,7 @@ from modalflow.cli.exports import export_lines, write_private
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorConfig
+    from modalflow.emulator.state.conditions import Conditions
 
 TOKEN_ID = "MODALFLOW_EMULATOR_TOKEN_ID"  # noqa: S105 -- the name of a variable
 TOKEN_SECRET = "MODALFLOW_EMULATOR_TOKEN_SECRET"  # noqa: S105 -- the name of a variable
@@ -55,6 +56,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--allow-remote", action="store_true", help="allow a --host that others can reach: they can run commands")
     parser.add_argument("--gpus", metavar="A10G=2,H100=8", help="GPUs in stock (default: unlimited; empty text: none)")
+    parser.add_argument("--cpus", metavar="16", help="cores in stock (default: unlimited)")
+    parser.add_argument("--memory", metavar="64GiB", help="memory in stock (default: unlimited)")
+    parser.add_argument(
+        "--capacity",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another condition of the data centre, such as scheduling_delay=[1, 5] or create_rate_v2=20 (repeatable)",
+    )
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="milliseconds added to every call (default: 0)")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="YAML file of faults that are in force from the start")
     parser.add_argument("--state-dir", type=Path, help="keep the state here over restarts (default: a temporary folder)")
@@ -130,6 +140,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         host=arguments.host,
         allow_remote=arguments.allow_remote,
         gpus=None if arguments.gpus is None else parse_gpus(arguments.gpus),
+        conditions=_conditions(arguments),
         latency=arguments.latency / 1000,
         faults=arguments.faults,
         state_dir=arguments.state_dir,
@@ -141,6 +152,19 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         buckets=parse_buckets(arguments.bucket),
         image_builds=arguments.image_builds,
     )
+
+
+def _conditions(arguments: argparse.Namespace) -> Conditions:
+    from modalflow.emulator.conditions_data import parse_settings  # noqa: PLC0415 -- heavy
+    from modalflow.emulator.config import EmulatorConfigError  # noqa: PLC0415 -- heavy
+    from modalflow.emulator.state.conditions import Conditions  # noqa: PLC0415 -- heavy
+
+    named = {"cpus": arguments.cpus, "memory_mb": arguments.memory}
+    texts = [*(f"{name}={value}" for name, value in named.items() if value is not None), *arguments.capacity]
+    try:
+        return Conditions(**parse_settings(texts))
+    except ValueError as error:
+        raise EmulatorConfigError(str(error)) from error
 
 
 @contextlib.contextmanager

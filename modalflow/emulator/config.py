@@ -6,11 +6,11 @@ Flows in: the command line, a fixture or a test. Flows out: ``EmulatorConfig``, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from modalflow.emulator.state.gpus import UnknownGpuError, canonical
+from modalflow.emulator.state.conditions import Conditions, ConditionsError
 
 _LAST_PORT = 65535
 ISOLATIONS = ("auto", "container", "process")
@@ -36,6 +36,7 @@ class EmulatorConfig:
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
     ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
+    ``conditions``: what else a workspace meets: CPUs, delays, limits, preemption (``state.conditions``).
     ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``isolation``: ``auto`` runs sandboxes as containers where the machine allows it and else as processes; ``container`` and
     ``process`` insist.
@@ -58,6 +59,7 @@ class EmulatorConfig:
     frozen_clock: bool = False
     faults: Path | None = None
     isolation: str = "auto"
+    conditions: Conditions = field(default_factory=Conditions)
     buckets: Mapping[str, Path] = field(default_factory=dict)
     image_builds: ImageBuildMode = "auto"
 
@@ -80,20 +82,14 @@ class EmulatorConfig:
         if (self.token_id is None) != (self.token_secret is None):
             raise EmulatorConfigError("token_id and token_secret: give both, or neither for random ones")
 
-    def stock(self) -> dict[str, int] | None:
-        """Return ``gpus`` by canonical type; spellings of one type add up. ``EmulatorConfigError`` for an unknown type."""
+    def conditions_at_start(self) -> Conditions:
+        """Return ``conditions`` with ``gpus``. ``EmulatorConfigError`` for an unknown type."""
         if self.gpus is None:
-            return None
-        found: dict[str, int] = {}
-        for name, count in self.gpus.items():
-            try:
-                type_ = canonical(name)
-            except UnknownGpuError as error:
-                raise EmulatorConfigError(f"gpus: {error}") from error
-            if count < 0:
-                raise EmulatorConfigError(f"gpus: {name}: expected a count of at least 0, got {count}")
-            found[type_] = found.get(type_, 0) + count
-        return found
+            return self.conditions
+        try:
+            return replace(self.conditions, gpus=self.gpus)
+        except ConditionsError as error:
+            raise EmulatorConfigError(str(error)) from error
 
 
 def parse_buckets(texts: Iterable[str]) -> dict[str, Path]:

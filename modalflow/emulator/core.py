@@ -31,6 +31,7 @@ from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
 from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.blobs import BlobStore
+from modalflow.emulator.state.conditions import Weather
 from modalflow.emulator.state.persistence import Persistence
 from modalflow.emulator.state.store import Store, Workspace
 from modalflow.emulator.wire import Recorder
@@ -43,7 +44,8 @@ class Core:
         self.config = config
         self.clock = clock
         self.folder = folder
-        self.store = Store(config.stock(), clock)
+        self.weather = Weather(config.conditions_at_start())
+        self.store = Store(self.weather, clock)
         self.authority = Authority(config)
         self.arrivals = Arrivals()
         self.recorder = Recorder(config.record_calls)
@@ -86,6 +88,7 @@ class Core:
             sign=self.authority.signature,
             clock=clock,
             changed=self.state_changed,
+            weather=self.weather,
         )
         self.sidecars = Sidecars(launcher=self.launcher, furnisher=furnisher, sign=self.authority.signature)
         self.app_lives = AppLives(clock=clock, sandboxes=self.sandboxes, changed=self.state_changed)

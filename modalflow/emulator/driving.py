@@ -1,6 +1,7 @@
 """What is done to a running emulator from outside of it: by a test, the control endpoint, a command.
 
-Flows in: calls from any thread. Flows out: connections closed, refused and accepted again. ``Emulator`` and ``EmulatorThread``
+Flows in: calls from any thread. Flows out: other conditions, sandboxes preempted
+and ended, connections closed, refused and accepted again. ``Emulator`` and ``EmulatorThread``
 are both ``Driven``; the faults and the clock have doors of their own (``emulator.faults``, ``emulator.clock``).
 """
 
@@ -12,6 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from modalflow.emulator.core import Core
 from modalflow.emulator.grpc_server import GrpcServer
+from modalflow.emulator.machines.machine import Machine
+from modalflow.emulator.machines.results import told
+from modalflow.emulator.state.conditions import Conditions
 
 Result = TypeVar("Result")
 
@@ -38,6 +42,32 @@ class Engine(Protocol):
         ...
 
 
+class Capacity:
+    """What every workspace meets for itself, and how it changes."""
+
+    def __init__(self, engine: Engine, do: Callable[[Callable[[], None]], None]) -> None:
+        self._engine = engine
+        self._do = do
+
+    @property
+    def now(self) -> Conditions:
+        """The conditions in force."""
+        return self._engine.core.weather.now
+
+    def set(self, **changes: Any) -> None:
+        """Change the conditions that are named (``state.conditions.Conditions``); who waits is looked at again.
+
+        What a sandbox holds it keeps, also if there is less now. ``ConditionsError`` for a value that cannot be, ``TypeError``
+        for a name that there is not. Also from the emulator's loop.
+        """
+        self._do(lambda: self._change(changes))
+
+    def _change(self, changes: dict[str, Any]) -> None:
+        core = self._engine.core
+        core.weather.change(changes)
+        core.sandboxes.scheduler.review(list(core.store.workspaces.values()))
+
+
 class Driven:
     """The methods. From the emulator's own loop nothing may block: there only what is marked so may be called."""
 
@@ -62,6 +92,38 @@ class Driven:
         if _running_loop() is loop:
             raise RuntimeError("called from the emulator's own loop, which would wait for itself; call it from another thread")
         return asyncio.run_coroutine_threadsafe(what(), loop).result(_SECONDS)
+
+    # -- capacity
+
+    @property
+    def capacity(self) -> Capacity:
+        """What workspaces meet: stock, delays, limits, preemption."""
+        return Capacity(self._engine, self._do)
+
+    # -- sandboxes
+
+    def preempt(self, sandbox_id: str, *, grace: float | None = None) -> None:
+        """Preempt a sandbox as Modal does: SIGINT to its main process, the end ``grace`` seconds later (the emulator's clock).
+
+        ``None``: the grace of the conditions. ``KeyError`` if there is no such sandbox. No effect on one that has ended.
+        """
+        seconds = self.capacity.now.preempt_grace if grace is None else grace
+        self._do(lambda: self._engine.core.sandboxes.scheduler.preempt(self._machine(sandbox_id), seconds))
+
+    def end(self, sandbox_id: str, status: str, *, exitcode: int | None = None, exception: str | None = None) -> None:
+        """End a sandbox with any status of ``GenericResult``: ``MEMORY_MANAGER_EVICTION``, ``INTERNAL_FAILURE``, ``SUCCESS``, ...
+
+        Its processes are killed; ``exitcode`` and ``exception`` are those that clients read, if not the usual ones. ``KeyError``
+        if there is no such sandbox, ``ValueError`` for another status. No effect on one that has ended.
+        """
+        result = told(status, exitcode, exception)
+        self._do(lambda: self._engine.core.sandboxes.sentence(self._machine(sandbox_id), result))
+
+    def _machine(self, sandbox_id: str) -> Machine:
+        for workspace in self._engine.core.store.workspaces.values():
+            if sandbox_id in workspace.sandboxes:
+                return self._engine.core.sandboxes.machine(workspace.sandboxes[sandbox_id])
+        raise KeyError(f"there is no sandbox {sandbox_id!r}")
 
     # -- connections
 

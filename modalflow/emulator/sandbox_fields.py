@@ -41,7 +41,7 @@ SANDBOX: Mapping[str, Field] = {
     "cloud_bucket_mounts": Field("partly", "folders of this machine; credentials open nothing"),
     "volume_mounts": Field("honoured"),
     "pty_info": Field("recorded"),
-    "scheduler_placement": Field("recorded", "there is one region, `local`"),
+    "scheduler_placement": Field("partly", "a region can be made unavailable; it runs here all the same, in `local`"),
     "worker_id": _INNER,
     "open_ports": Field("recorded", "no tunnels"),
     "i6pn_enabled": Field("recorded"),
@@ -49,7 +49,7 @@ SANDBOX: Mapping[str, Field] = {
     "proxy_id": Field("recorded"),
     "enable_snapshot": Field("recorded"),
     "snapshot_version": _INNER,
-    "cloud_provider_str": Field("recorded"),
+    "cloud_provider_str": Field("partly", "a cloud can be made unavailable; it runs here all the same"),
     "runsc_runtime_version": _INNER,
     "runtime": Field("recorded"),
     "verbose": Field("recorded"),
@@ -71,8 +71,8 @@ SANDBOX: Mapping[str, Field] = {
 }
 
 RESOURCES: Mapping[str, Field] = {
-    "memory_mb": Field("recorded"),
-    "milli_cpu": Field("recorded"),
+    "memory_mb": Field("partly", "taken from the stock, if there is one"),
+    "milli_cpu": Field("partly", "taken from the stock, if there is one"),
     "gpu_config": Field("partly", "type and count are taken from the stock; there is no device inside"),
     "memory_mb_max": Field("recorded"),
     "ephemeral_disk_mb": Field("recorded"),

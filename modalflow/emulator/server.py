@@ -45,9 +45,8 @@ class Emulator(Driven):
     """One emulator on the running loop: ``async with Emulator(config) as emulator``."""
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
-        self.config = config or EmulatorConfig()
+        self.config, self.faults = _faults(config or EmulatorConfig())
         self.clock = Clock(frozen=self.config.frozen_clock)
-        self.faults = _faults(self.config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._core: Core | None = None
         self._server: GrpcServer | None = None
@@ -233,10 +232,13 @@ class Emulator(Driven):
         }
 
 
-def _faults(config: EmulatorConfig) -> Faults:
+def _faults(config: EmulatorConfig) -> tuple[EmulatorConfig, Faults]:
+    """Return the faults in force from the start, and the configuration with what their file says of the capacity."""
     if config.faults is None:
-        return Faults(config.latency)
+        return config, Faults(config.latency)
     try:
-        return read_faults(config.faults).faults_in_force(config.latency)
+        document = read_faults(config.faults)
     except FaultError as error:
         raise EmulatorConfigError(str(error)) from error
+    conditions = replace(config.conditions_at_start(), **document.capacity)
+    return replace(config, gpus=None, conditions=conditions), document.faults_in_force(config.latency)

@@ -49,12 +49,12 @@ def test_the_secret_is_not_in_the_repr() -> None:
 )
 def test_a_wrong_stock(gpus: dict[str, int], message: str) -> None:
     with pytest.raises(EmulatorConfigError) as caught:
-        EmulatorConfig(gpus=gpus).stock()
+        EmulatorConfig(gpus=gpus).conditions_at_start()
     assert str(caught.value) == message
 
 
 def test_spellings_of_one_gpu_add_up() -> None:
-    assert EmulatorConfig(gpus={"A10": 1, "a10g": 2}).stock() == {"A10": 3}
+    assert EmulatorConfig(gpus={"A10": 1, "a10g": 2}).conditions_at_start().gpus == {"A10": 3}
 
 
 def test_gpus_of_the_command_line() -> None:

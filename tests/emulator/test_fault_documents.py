@@ -108,7 +108,7 @@ def test_a_described_rule_can_be_read_again() -> None:
     [
         ("- x", "the file: expected a mapping, got ['x']"),
         ("fault: []", "fault: unknown key; did you mean 'faults'?"),
-        ("xyz: 1", "xyz: unknown key; known: seed, latency, faults"),
+        ("xyz: 1", "xyz: unknown key; known: seed, latency, faults, capacity"),
         ("seed: x", "seed: expected a whole number, got 'x'"),
         ("seed: true", "seed: expected a whole number, got True"),
         ("latency: 5", "latency: expected a mapping, got 5"),

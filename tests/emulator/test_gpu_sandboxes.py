@@ -56,7 +56,7 @@ def test_a_second_sandbox_waits_until_the_gpu_is_free(
     first = sandboxes.create("cat", gpu="A10G")
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(sandboxes.create, "true", gpu="A10", name="second")
-        eventually(lambda: len(emulator.workspace.gpus.queued()) == 1)
+        eventually(lambda: len(emulator.workspace.inventory.queued()) == 1)
         listed = modal.Sandbox.list(app_id=sandboxes.app.app_id, client=sandboxes.client)
         assert len(list(listed)) == 2
         first.terminate(wait=True)
@@ -83,12 +83,12 @@ def test_terminating_a_waiting_sandbox_takes_it_out_of_the_queue(
 
     thread = threading.Thread(target=create)
     thread.start()
-    eventually(lambda: len(emulator.workspace.gpus.queued()) == 1)
+    eventually(lambda: len(emulator.workspace.inventory.queued()) == 1)
     waiting = modal.Sandbox.from_name("tests", "waiting", client=sandboxes.client)
     waiting.terminate()
     thread.join(timeout=20)
     assert [str(error) for error in failures] == ["Sandbox was terminated"]
-    assert emulator.workspace.gpus.queued() == []
+    assert emulator.workspace.inventory.queued() == []
     assert waiting.poll() == 137
 
 

@@ -8,6 +8,7 @@ is meant, ``board`` which rules are in force, ``effects`` and ``http_effects`` d
 from __future__ import annotations
 
 from modalflow.emulator.faults.board import Faults
-from modalflow.emulator.faults.rules import Fault, FaultError
+from modalflow.emulator.faults.errors import FaultError
+from modalflow.emulator.faults.rules import Fault
 
 __all__ = ["Fault", "FaultError", "Faults"]

@@ -17,7 +17,8 @@ from grpclib import Status
 
 from modalflow.emulator.faults.errors import FaultError
 from modalflow.emulator.faults.matching import is_http, matched_methods
-from modalflow.emulator.faults.rules import Cut, Fault, Span, Where, check_span, drawn
+from modalflow.emulator.faults.rules import Cut, Fault, Where, check_span
+from modalflow.emulator.spans import Span, drawn
 
 
 class Faults:

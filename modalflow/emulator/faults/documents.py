@@ -18,13 +18,15 @@ from google.protobuf.message import Message
 from grpclib import Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.conditions_data import parse_conditions
 from modalflow.emulator.faults.board import Faults
 from modalflow.emulator.faults.errors import FaultError
 from modalflow.emulator.faults.matching import Expected
-from modalflow.emulator.faults.rules import Fault, Span
+from modalflow.emulator.faults.rules import Fault
+from modalflow.emulator.plain_data import DataError, flag, mapping, number, only, span, text, whole
+from modalflow.emulator.spans import Span
 
 _STATUSES = {status.name: status for status in Status if status is not Status.OK}
-_PAIR = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,8 @@ class FaultDocument:
     seed: int = 0
     latency: Mapping[str, Span] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    capacity: Mapping[str, Any] = field(default_factory=dict)
+    """Changes of the conditions."""
 
     def faults_in_force(self, latency: Span = 0.0) -> Faults:
         """Return the rules; ``latency`` is that of calls for which the file names none."""
@@ -51,22 +55,23 @@ def read_faults(path: Path) -> FaultDocument:
         raise FaultError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return parse_document({} if data is None else data)
-    except FaultError as error:
+    except DataError as error:
         raise FaultError(f"{path}: {error}") from error
 
 
 def parse_document(data: object) -> FaultDocument:
     """Read a parsed file."""
-    top = _mapping(data, "the file")
-    _only(top, ("seed", "latency", "faults"), "")
+    top = mapping(data, "the file")
+    only(top, ("seed", "latency", "faults", "capacity"), "")
     faults = top.get("faults", [])
     if not isinstance(faults, list):
         raise FaultError(f"faults: expected a list of mappings, got {faults!r}")
-    latency = _mapping(top.get("latency", {}), "latency")
+    latency = mapping(top.get("latency", {}), "latency")
     document = FaultDocument(
-        seed=_whole("seed", top.get("seed", 0)),
-        latency={str(pattern): _span(f"latency.{pattern}", span) for pattern, span in latency.items()},
-        faults=tuple(parse_fault(one, f"faults[{number}]") for number, one in enumerate(faults)),
+        seed=whole("seed", top.get("seed", 0)),
+        latency={str(pattern): span(f"latency.{pattern}", seconds) for pattern, seconds in latency.items()},
+        faults=tuple(parse_fault(one, f"faults[{place}]") for place, one in enumerate(faults)),
+        capacity=parse_conditions(top.get("capacity", {})),
     )
     try:
         Faults(document.latency)
@@ -77,8 +82,8 @@ def parse_document(data: object) -> FaultDocument:
 
 def parse_fault(data: object, path: str = "fault") -> Fault:
     """Read one rule; ``path`` is its place, for errors."""
-    given = _mapping(data, path)
-    _only(given, [*_READERS, "retry_after"], f"{path}.")
+    given = mapping(data, path)
+    only(given, [*_READERS, "retry_after"], f"{path}.")
     if "method" not in given:
         raise FaultError(f"{path}.method: missing; write the name of an RPC, such as SandboxCreateV2")
     if given.get("cut") is not None and given["cut"] not in {"stream", "connection"}:
@@ -87,7 +92,7 @@ def parse_fault(data: object, path: str = "fault") -> Fault:
         key: read(f"{path}.{key}", given[key]) for key, read in _READERS.items() if given.get(key) is not None
     }
     if given.get("retry_after") is not None:
-        seconds = _number(f"{path}.retry_after", given["retry_after"])
+        seconds = number(f"{path}.retry_after", given["retry_after"])
         keywords["details"] = [api_pb2.RPCRetryPolicy(retry_after_secs=seconds)]
         keywords.setdefault("status", Status.RESOURCE_EXHAUSTED)
     if keywords.get("times") == 0:
@@ -128,56 +133,6 @@ def _retry_after(details: Iterable[Message]) -> float | None:
     return next((one.retry_after_secs for one in details if isinstance(one, api_pb2.RPCRetryPolicy)), None)
 
 
-# -- values
-
-
-def _mapping(value: object, path: str) -> Mapping[object, Any]:
-    if not isinstance(value, Mapping):
-        raise FaultError(f"{path}: expected a mapping, got {value!r}")
-    return value
-
-
-def _only(given: Mapping[object, object], known: Iterable[str], prefix: str) -> None:
-    names = list(known)
-    for key in given:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise FaultError(f"{prefix}{key}: unknown key; {hint}")
-
-
-def _text(path: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise FaultError(f"{path}: expected text, got {value!r}")
-    return value
-
-
-def _flag(path: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise FaultError(f"{path}: expected true or false, got {value!r}")
-    return value
-
-
-def _whole(path: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FaultError(f"{path}: expected a whole number, got {value!r}")
-    return value
-
-
-def _number(path: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FaultError(f"{path}: expected a number, got {value!r}")
-    return float(value)
-
-
-def _span(path: str, value: object) -> Span:
-    if isinstance(value, list) and len(value) == _PAIR:
-        return _number(path, value[0]), _number(path, value[1])
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FaultError(f"{path}: expected seconds such as 0.5, or two bounds such as [0.1, 0.5]; got {value!r}")
-    return float(value)
-
-
 def _times(path: str, value: object) -> int:
     """Return the number, 0 for always."""
     if value == "always":
@@ -198,7 +153,7 @@ def _status(path: str, value: object) -> Status | int:
 
 
 def _where(path: str, value: object) -> dict[str, Expected]:
-    return {str(key): _expected(f"{path}.{key}", one) for key, one in _mapping(value, path).items()}
+    return {str(key): _expected(f"{path}.{key}", one) for key, one in mapping(value, path).items()}
 
 
 def _expected(path: str, value: object) -> Expected:
@@ -213,17 +168,17 @@ def _expected(path: str, value: object) -> Expected:
 
 
 _READERS: Mapping[str, Callable[[str, object], object]] = {
-    "method": _text,
+    "method": text,
     "where": _where,
-    "workspace": _text,
-    "skip": _whole,
+    "workspace": text,
+    "skip": whole,
     "times": _times,
-    "probability": _number,
-    "delay": _span,
+    "probability": number,
+    "delay": span,
     "status": _status,
-    "message": _text,
-    "cut": _text,
-    "after_handler": _flag,
-    "after_messages": _whole,
-    "after_seconds": _number,
+    "message": text,
+    "cut": text,
+    "after_handler": flag,
+    "after_messages": whole,
+    "after_seconds": number,
 }

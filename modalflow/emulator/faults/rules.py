@@ -17,11 +17,8 @@ from grpclib import Status
 
 from modalflow.emulator.faults.errors import FaultError
 from modalflow.emulator.faults.matching import Expected, check_paths, is_http, matched_methods, matches
+from modalflow.emulator.spans import Span, drawn, span_problem
 
-__all__ = ["Cut", "Fault", "FaultError", "Span", "Where"]
-
-Span: TypeAlias = "float | tuple[float, float]"
-"""Seconds: a number, or the bounds between which one is drawn for each call."""
 Where: TypeAlias = "Mapping[str, Expected] | Callable[[Message], bool]"
 Cut: TypeAlias = Literal["stream", "connection"]
 """``stream``: only this call is reset. ``connection``: the client loses all that goes over this connection."""
@@ -128,15 +125,9 @@ class Fault:
 
 def check_span(key: str, span: Span) -> None:
     """``FaultError`` unless ``span`` is one."""
-    low, high = span if isinstance(span, tuple) else (span, span)
-    if not 0 <= low <= high:
-        raise FaultError(f"{key}: expected seconds of at least 0, or a lower and a higher bound; got {_shown(span)}")
-
-
-def drawn(span: Span, dice: random.Random) -> float:
-    """Return the seconds of one call."""
-    return dice.uniform(*span) if isinstance(span, tuple) else span
+    if problem := span_problem(span):
+        raise FaultError(f"{key}: {problem}")
 
 
 def _shown(value: object) -> str:
-    return value.name if isinstance(value, Status) else repr(list(value) if isinstance(value, tuple) else value)
+    return value.name if isinstance(value, Status) else repr(value)

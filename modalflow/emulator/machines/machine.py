@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
+from modal_proto.api_pb2 import GenericResult
+
 from modalflow.emulator.machines.workloads import Status, Workload
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox
@@ -32,6 +34,8 @@ class Machine(Workload):
     gpu: GpuRequest | None
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
     """By container id, in the order of their creation; also those that have ended."""
+    sentence: GenericResult | None = None
+    """How its end will be told, whatever it is, if that was decided from outside."""
     stdin_index: int = 0
     """Number of the last V1 stdin message."""
     scheduled_at: float = 0.0

@@ -153,6 +153,11 @@ class Process:
             os.close(self._stdin_fd)
             self._stdin_fd = None
 
+    def interrupt(self) -> None:
+        """SIGINT to the process alone. No effect after its end."""
+        if not self.exited.done():
+            self._spawner.request({"op": "interrupt", "key": self.key})
+
     def kill(self) -> None:
         """SIGKILL to the process and its group. No effect after its end."""
         if not self.exited.done():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.processes import Exit
@@ -25,3 +28,31 @@ def result_of(
         return Status(status=Status.GENERIC_STATUS_INTERNAL_FAILURE, exitcode=end.code, exception=failure)
     status = Status.GENERIC_STATUS_FAILURE if end.code else Status.GENERIC_STATUS_SUCCESS
     return Status(status=status, exitcode=end.code, exception=end.error)
+
+
+_USUAL: Mapping[str, tuple[int, str]] = {
+    "SUCCESS": (0, ""),
+    "FAILURE": (1, ""),
+    "TERMINATED": (137, "Sandbox was terminated"),
+    "TIMEOUT": (124, "Sandbox timed out"),
+    "INIT_FAILURE": (1, "Sandbox could not be started"),
+    "INTERNAL_FAILURE": (1, "Sandbox failed: internal error"),
+    "IDLE_TIMEOUT": (137, "Sandbox was idle for longer than its idle timeout"),
+    "MEMORY_MANAGER_EVICTION": (137, "Sandbox was evicted: its host ran out of memory"),
+}
+"""Exit code and text by status, where nobody asks for others."""
+
+
+def told(status: str, exitcode: int | None, exception: str | None) -> api_pb2.GenericResult:
+    """Return the result that a script asks for. ``ValueError`` for a status that there is not."""
+    name = status.upper().removeprefix("GENERIC_STATUS_")
+    if name not in _USUAL:
+        near = difflib.get_close_matches(name, _USUAL, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_USUAL)}"
+        raise ValueError(f"no status of a sandbox is called {status!r}; {hint}")
+    code, text = _USUAL[name]
+    return Status(
+        status=Status.GenericStatus.Value(f"GENERIC_STATUS_{name}"),
+        exitcode=code if exitcode is None else exitcode,
+        exception=text if exception is None else exception,
+    )

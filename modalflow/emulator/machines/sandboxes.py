@@ -23,8 +23,10 @@ from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine
 from modalflow.emulator.machines.probes import probe
 from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
+from modalflow.emulator.machines.scheduling import Scheduler
 from modalflow.emulator.machines.starting import own_env, spec_of, start
 from modalflow.emulator.machines.workloads import Workload
+from modalflow.emulator.state.conditions import Weather
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.state.volume_tree import VolumeConflictError
@@ -53,6 +55,7 @@ class Sandboxes:
         sign: Callable[[str], str],
         clock: Clock,
         changed: Callable[..., None],
+        weather: Weather,
     ) -> None:
         self._launcher = launcher
         self._furnisher = furnisher
@@ -60,6 +63,7 @@ class Sandboxes:
         self._changed = changed
         self._sign = sign
         self.clock = clock
+        self.scheduler = Scheduler(clock, weather, self.sentence)
         self._machines: dict[str, Machine] = {}
         self._by_task: dict[str, Machine] = {}
         self._ended_with_output: deque[Machine] = deque()
@@ -83,8 +87,7 @@ class Sandboxes:
         """Take a sandbox in and begin its life. Returns at once."""
         machine = self._machine_for(workspace, sandbox, secrets, gpu)
         workspace.add_sandbox(sandbox)
-        if gpu is None or workspace.gpus.acquire(sandbox.sandbox_id, gpu):
-            machine.schedule()
+        self.scheduler.enter(machine)
         task = asyncio.create_task(self._live(machine), name=f"sandbox {sandbox.sandbox_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -176,6 +179,14 @@ class Sandboxes:
         machine.end(Status.GENERIC_STATUS_TERMINATED)
         machine.left_queue.set()
 
+    def sentence(self, machine: Machine, result: api_pb2.GenericResult) -> None:
+        """End a sandbox now, wherever in its life it is, with that result. No effect on a finished one."""
+        if machine.process is not None and machine.process.exited.done():
+            return
+        machine.sentence = machine.sentence or result
+        machine.end(result.status)
+        machine.left_queue.set()
+
     async def _finish(self, machine: Machine, end: Exit) -> None:
         sandbox = machine.sandbox
         machine.output.end()
@@ -183,9 +194,8 @@ class Sandboxes:
         failure = await machine.commit_all()
         await machine.container.close()
         machine.env = {}
-        for starting in machine.workspace.gpus.release(sandbox.sandbox_id):
-            self._machines[starting].schedule()
-        machine.result = result_of(machine.verdict, end, failure)
+        self.scheduler.leave(machine)
+        machine.result = machine.sentence or result_of(machine.verdict, end, failure)
         machine.workspace.finish_sandbox(sandbox, machine.result)
         forgotten = machine.workspace.forgettable()
         for old in forgotten:

@@ -68,7 +68,11 @@ class ProcessRow(NamedTuple):
 
 
 def die_with_parent() -> None:
-    """Run in the child before exec: the kernel kills it when this process goes."""
+    """Run in the child before exec: the kernel kills it when this process goes, and SIGINT means what it means in a container.
+
+    A shell that starts the emulator in the background has it ignored, by all that is started from there.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -186,6 +190,8 @@ class Spawner:
                     os.close(fd)
         elif request["op"] == "kill":
             self.kill(request["key"])
+        elif request["op"] == "interrupt":
+            self.interrupt(request["key"])
         return True
 
     def spawn(self, key: str, scope: str, main: bool, fds: list[int]) -> None:  # noqa: FBT001
@@ -243,6 +249,12 @@ class Spawner:
                 kill_group_quietly(pid)
             elif child.key == key:  # the runtime would leave things half done: as soon as it is through
                 self.condemned.add(key)
+
+    def interrupt(self, key: str) -> None:
+        """Send SIGINT to the process of that key, which has not been waited for and so is nobody else's."""
+        for pid, child in self.children.items():
+            if child.key == key:
+                os.kill(pid, signal.SIGINT)
 
     def send(self, event: dict[str, object]) -> None:
         """Tell the emulator; if it is gone, the main loop notices."""

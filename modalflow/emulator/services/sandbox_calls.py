@@ -24,10 +24,10 @@ class SandboxCalls(Service):
 
     @unary
     async def SandboxGetTaskId(self, request: api_pb2.SandboxGetTaskIdRequest, call: Call) -> api_pb2.SandboxGetTaskIdResponse:
-        """Tell the task id once there is one: an empty answer means that the sandbox waits for capacity."""
+        """Tell the task id, which a V2 sandbox has at once: an empty answer means that a V1 sandbox waits for capacity."""
         sandbox = find(call.workspace, request.sandbox_id)
         return api_pb2.SandboxGetTaskIdResponse(
-            task_id=sandbox.task_id if sandbox.scheduled else None, task_result=sandbox.result
+            task_id=sandbox.task_id if sandbox.scheduled or sandbox.v2 else None, task_result=sandbox.result
         )
 
     SandboxGetTaskIdV2 = SandboxGetTaskId

@@ -16,6 +16,8 @@ from modalflow.emulator.services.sandbox_checks import (
     secrets_by_id,
     secrets_from,
 )
+from modalflow.emulator.state.admission import NoRoomError
+from modalflow.emulator.state.capacity import demand_of
 from modalflow.emulator.state.gpus import GpuRequest, UnknownGpuError, checked_request
 from modalflow.emulator.state.ids import sandbox_id, task_id
 from modalflow.emulator.state.store import Sandbox, Workspace
@@ -31,7 +33,7 @@ class SandboxCreation(Service):
     @partial(_FIELDS)
     @create
     async def SandboxCreate(self, request: api_pb2.SandboxCreateRequest, call: Call) -> api_pb2.SandboxCreateResponse:
-        """Take in a V1 sandbox; it may have to wait for a GPU (``SandboxGetTaskId``)."""
+        """Take in a V1 sandbox; it may have to wait for a GPU, a CPU or memory (``SandboxGetTaskId``)."""
         secrets = secrets_by_id(call.workspace, request.definition.secret_ids)
         sandbox = self._launch(call, request.app_id, request.definition, request.tags, secrets, v2=False)
         return api_pb2.SandboxCreateResponse(
@@ -41,7 +43,7 @@ class SandboxCreation(Service):
     @partial(_FIELDS)
     @create
     async def SandboxCreateV2(self, request: api_pb2.SandboxCreateV2Request, call: Call) -> api_pb2.SandboxCreateV2Response:
-        """Take in a V2 sandbox, which starts at once."""
+        """Take in a V2 sandbox; it has a task id at once, even if it must wait for a CPU or memory."""
         if request.definition.resources.gpu_config.gpu_type:
             fail(Status.INVALID_ARGUMENT, "GPU sandboxes are not supported by SandboxCreateV2; use SandboxCreate")
         secrets = [dict(request.ephemeral_secrets.contents), *secrets_from(call.workspace, request.secret_sources)]
@@ -67,6 +69,7 @@ class SandboxCreation(Service):
         workspace = call.workspace
         gpu = _checked(workspace, app_id, definition)
         check_buckets(self.core.buckets, workspace, definition)
+        self._admit(workspace, definition, gpu, v2=v2)
         kept = api_pb2.Sandbox()
         kept.CopyFrom(definition)
         sandbox = Sandbox(
@@ -81,6 +84,14 @@ class SandboxCreation(Service):
         )
         self.core.sandboxes.launch(workspace, sandbox, secrets, gpu)
         return sandbox
+
+    @staticmethod
+    def _admit(workspace: Workspace, definition: api_pb2.Sandbox, gpu: GpuRequest | None, *, v2: bool) -> None:
+        try:
+            workspace.admission.admit(demand_of(definition, gpu), workspace.inventory, v2=v2)
+        except NoRoomError as error:
+            again = None if error.retry_after is None else [api_pb2.RPCRetryPolicy(retry_after_secs=error.retry_after)]
+            fail(Status.RESOURCE_EXHAUSTED, str(error), again)
 
 
 def _checked(workspace: Workspace, app_id: str, definition: api_pb2.Sandbox) -> GpuRequest | None:

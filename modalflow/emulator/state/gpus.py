@@ -1,15 +1,14 @@
-"""GPU types that Modal knows, and the stock of an emulated workspace: who runs, who waits.
+"""GPU types that Modal knows.
 
-Flows in: the GPU of a sandbox's request, and the ends of sandboxes. Flows out: which sandboxes may start now. Pure state, no
-processes and no wire; ``sandboxes`` acts on what it answers.
+Flows in: the GPU of a sandbox's request, as a client spells it. Flows out: its canonical type and count, or why Modal refuses
+it. How many there are is ``capacity``'s.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MAX_COUNT: Mapping[str, int] = {
     "T4": 8,
@@ -60,53 +59,3 @@ def checked_request(name: str, count: int) -> GpuRequest:
     if not 1 <= count <= MAX_COUNT[found]:
         raise UnknownGpuError(f"GPU count {count} for {name!r} is out of range; expected 1 to {MAX_COUNT[found]}")
     return GpuRequest(found, count, name)
-
-
-@dataclass(slots=True)
-class GpuInventory:
-    """Devices by canonical type, first come first served within a type.
-
-    ``stock`` of ``None`` means unlimited. A type that is not in stock waits for ever, as on Modal, where the client gives up.
-    """
-
-    stock: Mapping[str, int] | None = None
-    _free: dict[str, int] = field(init=False)
-    _held: dict[str, GpuRequest] = field(default_factory=dict)
-    _queues: dict[str, deque[tuple[str, GpuRequest]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._free = dict(self.stock or {})
-
-    def acquire(self, holder: str, request: GpuRequest) -> bool:
-        """Give ``holder`` its devices now (``True``), or queue it (``False``)."""
-        if self.stock is None:
-            return True
-        queue = self._queues.setdefault(request.type, deque())
-        if not queue and self._free.get(request.type, 0) >= request.count:
-            self._take(holder, request)
-            return True
-        queue.append((holder, request))
-        return False
-
-    def release(self, holder: str) -> list[str]:
-        """Forget ``holder``, running or queued; return who may start now, in order."""
-        held = self._held.pop(holder, None)
-        if held is not None:
-            self._free[held.type] += held.count
-        started: list[str] = []
-        for type_, queue in self._queues.items():
-            for entry in [entry for entry in queue if entry[0] == holder]:
-                queue.remove(entry)
-            while queue and self._free.get(type_, 0) >= queue[0][1].count:
-                waiting, request = queue.popleft()
-                self._take(waiting, request)
-                started.append(waiting)
-        return started
-
-    def _take(self, holder: str, request: GpuRequest) -> None:
-        self._free[request.type] -= request.count
-        self._held[holder] = request
-
-    def queued(self) -> list[str]:
-        """Who waits, by type and then in order of arrival."""
-        return [holder for queue in self._queues.values() for holder, _ in queue]

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from modalflow.emulator.clock import Clock
+from modalflow.emulator.state.admission import Admission
 from modalflow.emulator.state.apps import App
+from modalflow.emulator.state.capacity import Inventory
+from modalflow.emulator.state.conditions import Conditions, Weather
 from modalflow.emulator.state.dicts import ModalDict
 from modalflow.emulator.state.environments import Environment, WorkspaceSettings
-from modalflow.emulator.state.gpus import GpuInventory
 from modalflow.emulator.state.images import FileMount, Image, ImageName
 from modalflow.emulator.state.named import Objects
 from modalflow.emulator.state.queues import ModalQueue
@@ -86,7 +88,8 @@ class Workspace:
     """Everything that belongs to one token."""
 
     name: str
-    gpus: GpuInventory
+    inventory: Inventory
+    admission: Admission
     clock: Clock = field(default_factory=Clock)
     apps: dict[str, App] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
@@ -203,8 +206,8 @@ class Workspace:
 class Store:
     """All workspaces, made when their token is first seen."""
 
-    def __init__(self, stock: Mapping[str, int] | None, clock: Clock | None = None) -> None:
-        self._stock = stock
+    def __init__(self, weather: Weather | None = None, clock: Clock | None = None) -> None:
+        self._weather = weather or Weather(Conditions())
         self._clock = clock or Clock()
         self.workspaces: dict[str, Workspace] = {}
 
@@ -212,5 +215,10 @@ class Store:
         """Return the workspace of that token."""
         found = self.workspaces.get(token_id)
         if found is None:
-            found = self.workspaces[token_id] = Workspace(name=token_id, gpus=GpuInventory(self._stock), clock=self._clock)
+            found = self.workspaces[token_id] = Workspace(
+                name=token_id,
+                inventory=Inventory(weather=self._weather),
+                admission=Admission(weather=self._weather, clock=self._clock),
+                clock=self._clock,
+            )
         return found
