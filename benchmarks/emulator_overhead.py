@@ -1,30 +1,152 @@
-"""What a sandbox costs beside the process that it is: create and wait of ``true``, 100 at once, against spawning them directly.
+"""What a sandbox costs beside the process that it is: create and wait of ``true``, 100 at once, against starting them directly.
 
 Ours: the modal client's calls (``SandboxCreateV2``, ``SandboxWaitV2``) by its own stubs, from a process beside the emulator's,
 from the first request to the last result. The floor, alternating in the same run: the same 100 commands with the same isolation
-and nothing else, started by a loop and waited for. With process isolation that is a session, three pipes, an environment, and
-a HOME and TMPDIR that are made and removed (``subprocess``).
+and nothing else. As processes that is a session, three pipes, an environment, and a HOME and TMPDIR that are made and removed
+(``subprocess``). As containers it is ``runc run`` of prepared bundles, those of our own launcher, started by a shell in the
+namespaces in which they belong; measured where the machine has containers.
 Run as ``python -m benchmarks.emulator_overhead``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.light_client import Client, emulator_process
 from benchmarks.report import report
+from modalflow.emulator.machines import oci_launcher
+from modalflow.emulator.machines.containers import ContainerSpec
+from modalflow.emulator.machines.isolation import Setting, choose
+from modalflow.emulator.machines.oci_launcher import OciLauncher
+from modalflow.emulator.machines.processes import Spawner
 
 SANDBOXES = 100
 CLIENTS = 4
 ROUNDS = 9
 GOAL = 3.0
 ARGV = ["true"]
+
+
+class Floor(Protocol):
+    """The same commands without an emulator."""
+
+    def run(self) -> float:
+        """Milliseconds until the last of them has ended."""
+        ...
+
+
+class Processes:
+    """Process groups with private folders."""
+
+    def __init__(self, folder: Path) -> None:
+        """Below ``folder``."""
+        self._folder = folder
+
+    def run(self) -> float:
+        """Start all, then read the output of each and remove its folders."""
+        begun = time.perf_counter()
+        running = []
+        for number in range(SANDBOXES):
+            root = self._folder / str(number)
+            for private in (root, root / "root", root / "tmp"):
+                private.mkdir()
+            env = {"PATH": "/usr/bin:/bin", "HOME": str(root / "root"), "TMPDIR": str(root / "tmp")}
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                ARGV, env=env, cwd=root / "root", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            )
+            running.append((process, root))
+        for process, root in running:
+            process.communicate()
+            shutil.rmtree(root)
+        return (time.perf_counter() - begun) * 1000
+
+
+_LOOP = """
+while read -r _; do
+  for one in "$0"/*/run; do { sh "$one" </dev/null 2>&1 || : > "$0/failed"; } | cat >/dev/null & done
+  wait
+  if [ -e "$0/failed" ]; then echo failed; else echo done; fi
+done
+"""
+
+
+class Containers:
+    """Bundles of our own launcher, run by a shell in the launcher's namespaces; each has its three pipes from it."""
+
+    def __init__(self, folder: Path, launcher: OciLauncher) -> None:
+        """Prepare the bundles below ``folder``, which is the launcher's."""
+        self._containers = [
+            launcher.container(ContainerSpec(container_id=f"ta-{number}", milli_cpu=0)) for number in range(SANDBOXES)
+        ]
+        bundles = folder / "bundles"
+        for container in self._containers:
+            container.prepare()
+            bundle = bundles / container.root.name
+            bundle.mkdir(parents=True)
+            main = container.main_process(ARGV, env=dict(container.base_env), workdir=None)
+            (bundle / "config.json").write_text(json.dumps(container.config(main)))
+            (bundle / "run").write_text(f"exec {shlex.join(container.argv(bundle, ['run'], mounting=True))}\n")
+        self._shell = subprocess.Popen(
+            [*launcher.wrapper, "sh", "-c", _LOOP, str(bundles)],
+            env={"PATH": oci_launcher.SEARCH_PATH},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self) -> float:
+        """Have the shell run all at once."""
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        begun = time.perf_counter()
+        self._shell.stdin.write("go\n")
+        self._shell.stdin.flush()
+        if self._shell.stdout.readline() != "done\n":
+            raise RuntimeError("a container of the floor failed")
+        return (time.perf_counter() - begun) * 1000
+
+    def close(self) -> None:
+        """Remove all of it."""
+        self._shell.communicate()
+        for container in self._containers:
+            container.remove()
+
+
+@contextlib.contextmanager
+def _containers() -> Iterator[Containers | None]:
+    """The floor of containers; ``None`` where the machine has none, and why is printed."""
+    with tempfile.TemporaryDirectory(prefix="modal-bench-") as name:
+        folder = Path(name)
+        (folder / "tools").mkdir()
+        (folder / "requests").touch()
+        setting = Setting(
+            folder=folder, tools=folder / "tools", requests=folder / "requests", interpreter_bin=Path(sys.executable).parent
+        )
+        choice = choose("auto", setting, Spawner())
+        if not isinstance(choice.launcher, OciLauncher):
+            print(f"{SANDBOXES} sandboxes at once, container isolation | not measured: {choice.launcher.isolation.words}")
+            yield None
+            return
+        floor = Containers(folder, choice.launcher)
+        try:
+            yield floor
+        finally:
+            floor.close()
+            from modalflow.emulator.machines import cgroups
+
+            cgroups.remove(choice.group)
 
 
 async def _one(client: Client, app_id: str) -> None:
@@ -40,48 +162,39 @@ async def _ours(clients: list[Client], app_id: str) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def _directly(folder: Path) -> float:
-    """Milliseconds until the last of the processes has ended, their output read."""
-    begun = time.perf_counter()
-    running = []
-    for number in range(SANDBOXES):
-        root = folder / str(number)
-        for private in (root, root / "root", root / "tmp"):
-            private.mkdir()
-        env = {"PATH": "/usr/bin:/bin", "HOME": str(root / "root"), "TMPDIR": str(root / "tmp")}
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(ARGV, env=env, cwd=root / "root", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
-        running.append((process, root))
-    for process, root in running:
-        process.communicate()
-        shutil.rmtree(root)
-    return (time.perf_counter() - begun) * 1000
-
-
-async def _measure(environment: dict[str, str], folder: Path) -> tuple[list[float], list[float]]:
+async def _measure(environment: dict[str, str], floor: Floor, rounds: int) -> tuple[list[float], list[float]]:
     clients = [Client(environment) for _ in range(CLIENTS)]
     try:
         app_id = await clients[0].app()
         await _ours(clients, app_id)
-        ours, floor = [], []
-        for turn in range(ROUNDS):
+        floor.run()
+        ours, theirs = [], []
+        for turn in range(rounds):
             if turn % 2:
                 ours.append(await _ours(clients, app_id))
-                floor.append(_directly(folder))
+                theirs.append(floor.run())
             else:
-                floor.append(_directly(folder))
+                theirs.append(floor.run())
                 ours.append(await _ours(clients, app_id))
-        return ours, floor
+        return ours, theirs
     finally:
         for client in clients:
             client.close()
 
 
+def _compare(isolation: str, floor: Floor, rounds: int) -> bool:
+    with emulator_process({"isolation": isolation}) as (_, environment):
+        ours, theirs = asyncio.run(_measure(environment, floor, rounds))
+    return report(f"{SANDBOXES} sandboxes at once, {isolation} isolation", ours, theirs, unit="ms", goal_ratio=GOAL)
+
+
 def main() -> int:
-    """Measure, report, and return 0 if the goal was met."""
-    with emulator_process({}) as (_, environment), tempfile.TemporaryDirectory() as folder:
-        ours, floor = asyncio.run(_measure(environment, Path(folder)))
-    met = report(f"{SANDBOXES} sandboxes at once, process isolation", ours, floor, unit="ms", goal_ratio=GOAL)
+    """Measure, report, and return 0 if the goals were met."""
+    with tempfile.TemporaryDirectory() as folder:
+        met = _compare("process", Processes(Path(folder)), ROUNDS)
+    with _containers() as floor:
+        if floor is not None:
+            met = _compare("container", floor, ROUNDS // 2) and met
     return 0 if met else 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
 from modalflow.emulator.machines import cgroups
+from modalflow.emulator.machines.leftovers import sweep
 from tests.emulator.conftest import Eventually, Sandboxes
 
 pytestmark = pytest.mark.usefixtures("container_emulator")
@@ -241,8 +241,10 @@ def test_all_containers_go_with_the_spawner(emulator_process: subprocess.Popen[s
     os.kill(int(spawner), signal.SIGKILL)
     eventually(lambda: not members(folder))
     emulator_process.kill()
-    shutil.rmtree(folder)
-    cgroups.remove(f"/modalflow-{Path(folder).name}")
+    emulator_process.wait()
+    sweep(Path(folder).parent)
+    assert not Path(folder).exists()
+    assert not groups(f"modalflow-{Path(folder).name}")
 
 
 def test_without_containers_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,9 @@ from modalflow.emulator import EmulatorConfig, EmulatorThread
 with EmulatorThread(EmulatorConfig(isolation="process")) as emulator:
     os.environ.update(emulator.environment())
     app = modal.App.lookup("tests", create_if_missing=True)
-    command = "setsid sh -c 'echo $$; exec sleep 300' & (setsid env -i sleep 301 & echo $!); echo $$; wait"
+    deep = "import os; [os.mkdir('d') or os.chdir('d') for _ in range(1500)]"
+    command = f'python -c "{deep}" || exit; '
+    command += "setsid sh -c 'echo $$; exec sleep 300' & (setsid env -i sleep 301 & echo $!); echo $$; wait"
     sandbox = modal.Sandbox.create("sh", "-c", command, app=app, image=modal.Image.debian_slim("3.11"), timeout=300)
     lines = iter(sandbox.stdout)
     print(*(next(lines).strip() for _ in range(3)), os.path.dirname(emulator.environment()["MODAL_CONFIG_PATH"]), flush=True)
@@ -56,7 +58,7 @@ def alive(pid: int) -> bool:
 def test_no_process_of_a_sandbox_outlives_the_emulator(
     emulator_process: subprocess.Popen[str], eventually: Eventually, how: signal.Signals | None
 ) -> None:
-    """The main process, a daemon in a session of its own, and one that also dropped its environment."""
+    """The main process, a daemon in a session of its own, and one that also dropped its environment; and a very deep folder."""
     assert emulator_process.stdout is not None
     assert emulator_process.stdin is not None
     *pids, folder = emulator_process.stdout.readline().split()
@@ -188,7 +190,7 @@ def test_python_names_the_environment_that_plays_the_image(start_emulator: Start
 BOTH = """
 import os, signal, sys, modal
 from modalflow.emulator import EmulatorConfig, EmulatorThread
-emulator = EmulatorThread(EmulatorConfig())
+emulator = EmulatorThread(EmulatorConfig(isolation="process"))
 emulator.start()
 os.environ.update(emulator.environment())
 app = modal.App.lookup("tests", create_if_missing=True)
@@ -216,7 +218,7 @@ def test_what_is_left_when_the_spawner_is_killed_too_goes_at_the_next_start(
     theirs = tmp_path / "modal-emulator-whose-emulator-lives"
     theirs.mkdir()
     held = claim(theirs)
-    with EmulatorThread(EmulatorConfig()):
+    with EmulatorThread(EmulatorConfig(isolation="process")):
         assert not Path(folder).exists()
         eventually(lambda: not any(alive(pid) for pid in children))
         assert theirs.exists()

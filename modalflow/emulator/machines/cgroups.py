@@ -80,6 +80,11 @@ def usage(group: str) -> Usage:
     )
 
 
+def group_of(folder: Path) -> str:
+    """Return the control group above all containers of the emulator with that folder."""
+    return f"/modalflow-{folder.name}"
+
+
 def remove(group: str) -> None:
     """Remove the group and what is below it from every hierarchy; its processes have ended."""
     remove_groups(group)

@@ -1,7 +1,7 @@
 """What emulators left behind that were killed together with their spawner: found, and removed, at the next start.
 
-Flows in: the folder in which emulators make theirs. Flows out: no process and no folder of a dead one. Each living emulator holds
-a lock in its folder, which the kernel lets go of however it ends. ``server`` claims and sweeps.
+Flows in: the folder in which emulators make theirs. Flows out: no process, control group or folder of a dead one.
+Each living emulator holds a lock in its folder, which the kernel lets go of however it ends. ``server`` claims and sweeps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from modalflow.emulator.machines import cgroups
 from modalflow.emulator.machines.spawner import kill_quietly, process_table
 from modalflow.emulator.machines.untrusted_folder import remove_tree
 
@@ -39,6 +40,7 @@ def sweep(parent: Path) -> list[Path]:
     swept = []
     for folder in _abandoned(parent):
         _kill_processes_of(folder)
+        cgroups.remove(cgroups.group_of(folder))
         remove_tree(folder)
         _log.warning("removed what a killed emulator had left: %s", folder)
         swept.append(folder)

@@ -69,7 +69,7 @@ class OciLauncher:
             folder=folder,
             bottom=[folder / "host"] if self._over else [folder / "base", Path("/")],
             binds=binds,
-            group=f"/modalflow-{folder.name}",
+            group=cgroups.group_of(folder),
             path=f"{PRIVATE}/bin:{interpreter_bin}:{SYSTEM_PATH}",
             swap=cgroups.limits_swap(),
         )
