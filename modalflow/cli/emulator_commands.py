@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -95,7 +95,7 @@ def run_start(arguments: argparse.Namespace) -> int:
     stopped = threading.Event()
     try:
         with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
-            exports = export_lines(emulator.environment())
+            exports = export_lines(_outliving(emulator.environment()))
             if arguments.env_file:
                 write_private(arguments.env_file, exports)
             _explain(emulator.url, emulator.isolation.words, arguments)
@@ -124,6 +124,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     except (EmulatorConfigError, OSError) as error:
         return _failed(error)
     return code if code >= 0 else 128 - code
+
+
+def _outliving(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what may stay exported in a shell when the emulator has gone: without its certificates no TLS would work there."""
+    return {name: value for name, value in environment.items() if name not in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")}
 
 
 def _raise_file_limit() -> None:

@@ -23,9 +23,11 @@ from modalflow.emulator.machines.environment import environment_bin
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.image_builds import ImageBuilds
+from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.isolation import Choice, IsolationError, Setting, choose
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
+from modalflow.emulator.machines.networks import HostNetworks, Networks
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
@@ -70,10 +72,13 @@ class Core:
             copies=config.image_builds != "record",
             changed=self.state_changed,
         )
+        self.networks: Networks = HostNetworks(config.host)
+        self.ingress = Ingress(self.networks, folder / "certificates", self.authority.signature, config.host)
         furnisher = Furnisher(
             blobs=self.blobs,
             toolbox=self.toolbox,
             buckets=self.buckets,
+            ingress=self.ingress,
             tools=folder / "tools",
             changed=self.state_changed,
             layers=self.layers,
@@ -83,6 +88,8 @@ class Core:
         self.execs = Execs(clock)
         self.sandboxes = Sandboxes(
             launcher=self.launcher,
+            networks=self.networks,
+            ingress=self.ingress,
             furnisher=furnisher,
             execs=self.execs,
             sign=self.authority.signature,

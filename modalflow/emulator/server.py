@@ -110,6 +110,8 @@ class Emulator(Driven):
             self._recall(core, self._state)
         container_tools.install(folder / "tools")
         await core.spawner.start(folder, wrapper=core.choice.wrapper, group=core.choice.group)
+        await core.networks.start()
+        await core.ingress.start()
         core.sync.start(core.sandboxes)
         await core.block_store.start(fault_middleware(self.faults))
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())
@@ -144,6 +146,8 @@ class Emulator(Driven):
             await core.app_lives.close()
             await core.builds.stop()
             await core.sandboxes.stop()
+            await core.ingress.stop()
+            await core.networks.stop()
             await core.sync.stop()
             await core.spawner.stop()
             await core.block_store.stop()
@@ -220,7 +224,7 @@ class Emulator(Driven):
     def environment(self) -> dict[str, str]:
         """Return the variables that point a Modal client here."""
         no_proxy = [part for part in os.environ.get("NO_PROXY", "").split(",") if part]
-        hosts = ",".join(dict.fromkeys([*no_proxy, "127.0.0.1", "localhost", self.config.host]))
+        hosts = ",".join(dict.fromkeys([*no_proxy, "127.0.0.1", "localhost", self.config.host, self.core.networks.host]))
         return {
             "MODAL_SERVER_URL": self.url,
             "MODAL_TOKEN_ID": self.core.authority.token_id,
@@ -229,6 +233,7 @@ class Emulator(Driven):
             "MODAL_CONFIG_PATH": str(self.core.folder / "no-modal.toml"),
             "NO_PROXY": hosts,
             "no_proxy": hosts,
+            **self.core.ingress.trust(),
         }
 
 

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import grpclib.server
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
+from multidict import MultiDict
 
 from modalflow.emulator.state.state_folder import StateError
 from modalflow.emulator.state.volume_tree import VolumeConflictError, VolumeNotFoundError, VolumePathError
@@ -33,6 +35,9 @@ GrpcHandler = Callable[[Any, Stream], Awaitable[None]]
 WORKSPACE_KEY = "x-emulator-workspace"
 """Where ``server`` puts the workspace of an authenticated call; a client's own value is thrown away."""
 
+WARNING_KEY = "x-modal-warning"
+"""Trailing metadata that the client prints as a warning, percent-encoded (modal 1.6.4, ``grpc_utils``)."""
+
 CLIENT_TYPE_JAVASCRIPT = str(api_pb2.CLIENT_TYPE_LIBMODAL_JS)
 
 
@@ -43,6 +48,8 @@ class Call:
     workspace: Workspace
     method: str
     metadata: Mapping[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    """What the client shall print; it goes out with the answer of a unary call."""
 
     @property
     def idempotency_key(self) -> str:
@@ -116,6 +123,8 @@ def unary(method: Callable[[Any, Any, Call], Awaitable[Message]]) -> GrpcHandler
         except tuple(_STATUS_OF) as error:
             fail(_STATUS_OF[type(error)], str(error))
         await stream.send_message(reply)
+        if call.warnings:
+            await stream.send_trailing_metadata(metadata=MultiDict((WARNING_KEY, quote(text)) for text in call.warnings))
 
     handler.__doc__ = method.__doc__
     return handler

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modalflow.emulator.machines.cgroups import Usage
+from modalflow.emulator.machines.networks import Network
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
 
@@ -31,8 +32,8 @@ class ContainerSpec:
 
     ``container_id``: the task id of a sandbox, or whatever else names it once per emulator; its processes end with it.
     ``layers``: folders of the image's layers, the topmost first. ``milli_cpu`` and ``memory_mb``: limits, 0 for none.
-    ``cpu_request``: its share when all want more, in thousandths of a CPU. ``network``: the namespace that it is in, by path;
-    ``None`` is this machine's.
+    ``cpu_request``: its share when all want more, in thousandths of a CPU. ``network``: what its processes see, open before the
+    container is; ``None`` is this machine's.
     """
 
     container_id: str
@@ -40,7 +41,7 @@ class ContainerSpec:
     milli_cpu: int = 0
     memory_mb: int = 0
     cpu_request: int = 0
-    network: Path | None = None
+    network: Network | None = None
 
 
 class Container(Protocol):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modalflow.emulator.state.image_layers import ImageSettings
@@ -67,11 +68,17 @@ class PathRewriter:
 
 
 def compose_env(
-    *, image: ImageSettings, secrets: Iterable[Mapping[str, str]], own: Mapping[str, str], container: Container, toolbox: Toolbox
+    *,
+    image: ImageSettings,
+    secrets: Iterable[Mapping[str, str]],
+    own: Mapping[str, str],
+    container: Container,
+    toolbox: Toolbox,
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Return a sandbox's environment: nothing inherited; then image, Secrets (later wins), and what Modal itself sets."""
+    """Return a sandbox's environment: nothing inherited; ``defaults``, image, Secrets (later wins), Modal's own."""
     base = container.base_env
-    env = {**base, "LANG": "C.UTF-8", **image.env}
+    env = {**base, "LANG": "C.UTF-8", **defaults, **image.env}
     for secret in secrets:
         env.update(secret)
     env = {name: value if base.get(name) == value else container.text(value) for name, value in env.items()}

@@ -19,6 +19,7 @@ from modalflow.emulator.machines.buckets import Buckets
 from modalflow.emulator.machines.container_tools import TOOL_FOLDER
 from modalflow.emulator.machines.environment import Toolbox, compose_env
 from modalflow.emulator.machines.file_layers import show_in
+from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.mounts import Mount
@@ -34,6 +35,7 @@ class Furnisher:
     blobs: BlobStore
     toolbox: Toolbox
     buckets: Buckets
+    ingress: Ingress
     tools: Path
     """Folder of the programs of ours that run inside."""
     changed: Callable[..., None]
@@ -61,9 +63,15 @@ class Furnisher:
         for bucket in buckets.values():
             await asyncio.to_thread(self.buckets.mount, bucket, container, workload.workspace.name)
         container.bind(self.tools, TOOL_FOLDER, read_only=True)
+        defaults = self.ingress.trust_inside(container)
         await container.open()
         workload.env = compose_env(
-            image=workload.image, secrets=workload.secrets, own=own, container=container, toolbox=self.toolbox
+            image=workload.image,
+            secrets=workload.secrets,
+            own=own,
+            container=container,
+            toolbox=self.toolbox,
+            defaults=defaults,
         )
 
     async def _show_files(self, workload: Workload) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from modal_proto.api_pb2 import GenericResult
 
+from modalflow.emulator.machines.networks import Network
 from modalflow.emulator.machines.workloads import Status, Workload
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox
@@ -32,6 +33,7 @@ class Machine(Workload):
 
     sandbox: Sandbox
     gpu: GpuRequest | None
+    network: Network
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
     """By container id, in the order of their creation; also those that have ended."""
     sentence: GenericResult | None = None

@@ -184,7 +184,7 @@ class OciContainer:
 
     async def _ask(self, command: Sequence[str], files: Mapping[str, object], *, main: bool, output: Output) -> Process:
         bundle = self._site.bundle()
-        network = self._spec.network if main else None
+        network = self._spec.network.namespace if main and self._spec.network is not None else None
         return await self._spawner.spawn(
             self.argv(bundle, [*command, "--detach", "--pid-file", f"{bundle}/pid"], mounting=main),
             env={"PATH": os.defpath + ":/usr/sbin:/sbin:/usr/local/bin:/usr/local/sbin"},

@@ -19,7 +19,9 @@ from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
+from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine
+from modalflow.emulator.machines.networks import Networks, access_of
 from modalflow.emulator.machines.probes import probe
 from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
@@ -50,6 +52,8 @@ class Sandboxes:
         self,
         *,
         launcher: Launcher,
+        networks: Networks,
+        ingress: Ingress,
         furnisher: Furnisher,
         execs: Execs,
         sign: Callable[[str], str],
@@ -58,6 +62,8 @@ class Sandboxes:
         weather: Weather,
     ) -> None:
         self._launcher = launcher
+        self._networks = networks
+        self._ingress = ingress
         self._furnisher = furnisher
         self._execs = execs
         self._changed = changed
@@ -113,17 +119,19 @@ class Sandboxes:
     def _machine_for(
         self, workspace: Workspace, sandbox: Sandbox, secrets: Sequence[Mapping[str, str]], gpu: GpuRequest | None
     ) -> Machine:
+        network = self._networks.network(access_of(sandbox.definition))
         machine = Machine(
             container_id=sandbox.task_id,
             workspace=workspace,
             definition=sandbox.definition,
             container=self._launcher.container(
-                spec_of(sandbox.task_id, sandbox.definition, self._furnisher.stack(workspace, sandbox.definition))
+                spec_of(sandbox.task_id, sandbox.definition, network, self._furnisher.stack(workspace, sandbox.definition))
             ),
             secrets=secrets,
             activity=Activity(self.clock),
             sandbox=sandbox,
             gpu=gpu,
+            network=network,
         )
         self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
         return machine
@@ -147,6 +155,7 @@ class Sandboxes:
     async def _run(self, machine: Machine) -> Exit:
         sandbox = machine.sandbox
         sandbox.started_at = self.clock.time()
+        await machine.network.open()
         process = await start(machine, self._furnisher, own_env(machine, machine, self._sign))
         if process is None:  # terminated while it was being furnished
             return Exit(137)
@@ -192,7 +201,9 @@ class Sandboxes:
         machine.output.end()
         await machine.end_sidecars()
         failure = await machine.commit_all()
+        await self._ingress.close(sandbox.task_id)
         await machine.container.close()
+        await machine.network.close()
         machine.env = {}
         self.scheduler.leave(machine)
         machine.result = machine.sentence or result_of(machine.verdict, end, failure)

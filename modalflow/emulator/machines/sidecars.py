@@ -42,7 +42,7 @@ class Sidecars:
             workspace=machine.workspace,
             definition=definition,
             container=self._launcher.container(
-                spec_of(container_id, definition, self._furnisher.stack(machine.workspace, definition))
+                spec_of(container_id, definition, machine.network, self._furnisher.stack(machine.workspace, definition))
             ),
             secrets=secrets,
             activity=machine.activity,

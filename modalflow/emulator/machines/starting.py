@@ -15,6 +15,7 @@ from modalflow.emulator.machines.environment import command_of
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.identity import identity_token
 from modalflow.emulator.machines.machine import Machine
+from modalflow.emulator.machines.networks import Network
 from modalflow.emulator.machines.processes import Process
 from modalflow.emulator.machines.workloads import Workload
 
@@ -22,11 +23,12 @@ REGION = "local"
 CLOUD_PROVIDER = "CLOUD_PROVIDER_LOCAL"
 
 
-def spec_of(container_id: str, definition: api_pb2.Sandbox, layers: Sequence[Path] = ()) -> ContainerSpec:
+def spec_of(container_id: str, definition: api_pb2.Sandbox, network: Network, layers: Sequence[Path] = ()) -> ContainerSpec:
     """Return what is wanted of the container."""
     resources = definition.resources
     return ContainerSpec(
         container_id=container_id,
+        network=network,
         layers=layers,
         milli_cpu=resources.milli_cpu_max,
         cpu_request=resources.milli_cpu,

@@ -21,6 +21,7 @@ from modalflow.emulator.services.sandbox_create import SandboxCreation
 from modalflow.emulator.services.sandbox_sidecars import SandboxSidecars
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.services.tasks import Tasks
+from modalflow.emulator.services.tunnels import Tunnels
 from modalflow.emulator.services.uploads import Uploads
 from modalflow.emulator.services.volumes import Volumes
 from modalflow.emulator.services.workspace import Workspaces
@@ -43,6 +44,7 @@ class ControlPlane(
     SandboxCreation,
     SandboxCalls,
     SandboxSidecars,
+    Tunnels,
     Logs,
 ):
     """All that is served of ``modal.client.ModalClient``."""

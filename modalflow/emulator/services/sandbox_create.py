@@ -8,6 +8,8 @@ from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
+from modalflow.emulator.machines.tunnels import Tunnel
+from modalflow.emulator.services.network_rules import check_network, opened_ports, tunnel_data
 from modalflow.emulator.services.sandbox_checks import (
     check_buckets,
     check_name,
@@ -35,7 +37,7 @@ class SandboxCreation(Service):
     async def SandboxCreate(self, request: api_pb2.SandboxCreateRequest, call: Call) -> api_pb2.SandboxCreateResponse:
         """Take in a V1 sandbox; it may have to wait for a GPU, a CPU or memory (``SandboxGetTaskId``)."""
         secrets = secrets_by_id(call.workspace, request.definition.secret_ids)
-        sandbox = self._launch(call, request.app_id, request.definition, request.tags, secrets, v2=False)
+        sandbox, _ = await self._launch(call, request.app_id, request.definition, request.tags, secrets, v2=False)
         return api_pb2.SandboxCreateResponse(
             sandbox_id=sandbox.sandbox_id, metadata=api_pb2.SandboxHandleMetadata(app_id=sandbox.app_id)
         )
@@ -47,16 +49,17 @@ class SandboxCreation(Service):
         if request.definition.resources.gpu_config.gpu_type:
             fail(Status.INVALID_ARGUMENT, "GPU sandboxes are not supported by SandboxCreateV2; use SandboxCreate")
         secrets = [dict(request.ephemeral_secrets.contents), *secrets_from(call.workspace, request.secret_sources)]
-        sandbox = self._launch(call, request.app_id, request.definition, request.tags, secrets, v2=True)
+        sandbox, tunnels = await self._launch(call, request.app_id, request.definition, request.tags, secrets, v2=True)
         jwt = self.core.authority.mint(call.workspace.name, seconds=ROUTER_TOKEN_SECONDS, task=sandbox.task_id)
         return api_pb2.SandboxCreateV2Response(
             sandbox_id=sandbox.sandbox_id,
             task_id=sandbox.task_id,
+            tunnels=tunnel_data(one for one in tunnels if not one.plain_port),
             metadata=api_pb2.SandboxHandleMetadata(app_id=sandbox.app_id),
             command_router_access=api_pb2.CommandRouterAccess(url=self.core.router_url(javascript=call.is_javascript), jwt=jwt),
         )
 
-    def _launch(
+    async def _launch(
         self,
         call: Call,
         app_id: str,
@@ -65,10 +68,11 @@ class SandboxCreation(Service):
         secrets: Sequence[Mapping[str, str]],
         *,
         v2: bool,
-    ) -> Sandbox:
+    ) -> tuple[Sandbox, Sequence[Tunnel]]:
         workspace = call.workspace
         gpu = _checked(workspace, app_id, definition)
         check_buckets(self.core.buckets, workspace, definition)
+        check_network(call, definition, enforced=self.core.networks.isolation.name == "own")
         self._admit(workspace, definition, gpu, v2=v2)
         kept = api_pb2.Sandbox()
         kept.CopyFrom(definition)
@@ -82,8 +86,8 @@ class SandboxCreation(Service):
             created_at=workspace.next_created_at(),
             name=definition.name,
         )
-        self.core.sandboxes.launch(workspace, sandbox, secrets, gpu)
-        return sandbox
+        machine = self.core.sandboxes.launch(workspace, sandbox, secrets, gpu)
+        return sandbox, await opened_ports(self.core, machine)
 
     @staticmethod
     def _admit(workspace: Workspace, definition: api_pb2.Sandbox, gpu: GpuRequest | None, *, v2: bool) -> None:
