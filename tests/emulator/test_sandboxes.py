@@ -95,7 +95,7 @@ def test_environment_is_empty_but_for_what_is_given(sandboxes: Sandboxes, monkey
     env = json.loads(sandbox.stdout.read())
     assert sorted(env) == [
         "A", "HOME", "LANG", "MODAL_CLOUD_PROVIDER", "MODAL_EMULATOR_ROOT", "MODAL_ENVIRONMENT", "MODAL_IMAGE_ID", "MODAL_REGION",
-        "MODAL_SANDBOX_ID", "MODAL_TASK_ID", "PATH", "TMPDIR",
+        "MODAL_SANDBOX_ID", "MODAL_TASK_ID", "NODE_EXTRA_CA_CERTS", "PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "TMPDIR",
     ]  # fmt: skip
     assert env["MODAL_SANDBOX_ID"] == sandbox.object_id
     assert env["MODAL_ENVIRONMENT"] == "main"
