@@ -159,6 +159,32 @@ def complaint(bundle: str) -> str:
     )
 
 
+def first_child(pid: int) -> int:
+    """Return the oldest child of a process; 0 if it has none. The kernel lists them in the order in which it got them."""
+    try:
+        return int((Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"])[0])
+    except OSError:
+        return 0
+
+
+def interrupt_quietly(pid: int, leader: int) -> None:
+    """SIGINT to ``leader``, or to a child of it that may have ended."""
+    if not pid:
+        return
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The id may be somebody else's by now; what the handle stands for it cannot lose any more.
+        if pid == leader or pid == first_child(leader):
+            signal.pidfd_send_signal(handle, signal.SIGINT)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
 class Spawner:
     """The loop. One per process."""
 
@@ -251,10 +277,10 @@ class Spawner:
                 self.condemned.add(key)
 
     def interrupt(self, key: str) -> None:
-        """Send SIGINT to the process of that key, which has not been waited for and so is nobody else's."""
+        """Send SIGINT to the process of that key; in a container to the command, which process 1 runs for it."""
         for pid, child in self.children.items():
-            if child.key == key:
-                os.kill(pid, signal.SIGINT)
+            if child.key == key and child.bundle is None:
+                interrupt_quietly(first_child(pid) if child.contained and child.main else pid, pid)
 
     def send(self, event: dict[str, object]) -> None:
         """Tell the emulator; if it is gone, the main loop notices."""
