@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import modal
 import pytest
@@ -13,7 +15,7 @@ from modal_proto import api_pb2
 from modalflow.emulator import EmulatorThread
 from modalflow.emulator.machines.app_lives import SILENT_SECONDS
 from modalflow.emulator.state import apps as state
-from tests.emulator.conftest import Eventually, rpc
+from tests.emulator.conftest import Eventually, StartEmulator, connect, rpc
 
 
 @pytest.fixture
@@ -177,6 +179,43 @@ def test_containers(app: modal.App, workspace_client: modal.Client) -> None:
     assert rpc(workspace_client, "TaskList", api_pb2.TaskListRequest(app_id=id_of(app))).tasks == []
     with pytest.raises(NotFoundError, match="Container 'ta-none' not found"):
         rpc(workspace_client, "TaskGetInfo", api_pb2.TaskGetInfoRequest(task_id="ta-none"))
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("AppStop", api_pb2.AppStopRequest),
+        ("AppGetInfo", api_pb2.AppGetInfoRequest),
+        ("AppSetTags", api_pb2.AppSetTagsRequest),
+        ("AppHeartbeat", api_pb2.AppHeartbeatRequest),
+        ("AppClientDisconnect", api_pb2.AppClientDisconnectRequest),
+        ("AppDeploymentHistory", api_pb2.AppDeploymentHistoryRequest),
+        ("AppFetchLogs", api_pb2.AppFetchLogsRequest),
+    ],
+)
+def test_apps_of_another_workspace_are_not_found(
+    app: modal.App, shared_emulator: EmulatorThread, workspace_client: modal.Client, method: str, request_: type[Any]
+) -> None:
+    other = connect(shared_emulator, MODAL_TOKEN_ID="ak-other", MODAL_TOKEN_SECRET="as-other")
+    with pytest.raises(NotFoundError, match=f"App '{app.app_id}' not found"):
+        rpc(other, method, request_(app_id=id_of(app)))
+    assert rpc(other, "TaskList", api_pb2.TaskListRequest(app_id=id_of(app))).tasks == []
+    other.close()
+    assert lifecycle(workspace_client, id_of(app)).app_state == api_pb2.APP_STATE_DEPLOYED
+
+
+def test_an_ephemeral_app_of_an_earlier_emulator_ends_too(start_emulator: StartEmulator, tmp_path: Path) -> None:
+    emulator = start_emulator(state_dir=tmp_path)
+    client = connect(emulator)
+    app_id = create(client)
+    client.close()
+    emulator.stop()
+    emulator = start_emulator(state_dir=tmp_path)
+    client = connect(emulator)
+    assert lifecycle(client, app_id).app_state == api_pb2.APP_STATE_EPHEMERAL
+    emulator.clock.advance(SILENT_SECONDS + 1)
+    assert lifecycle(client, app_id).app_state == api_pb2.APP_STATE_STOPPED
+    client.close()
 
 
 def test_names_that_may_have_been_meant(app: modal.App, workspace_client: modal.Client) -> None:

@@ -15,6 +15,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.machines.image_builds import Build
 from modalflow.emulator.machines.output import STDERR, STDOUT, LogLine
 from modalflow.emulator.services.app_views import find_app
+from modalflow.emulator.services.log_following import Follower
 from modalflow.emulator.services.sandbox_calls import find
 from modalflow.emulator.state.store import Sandbox, Workspace
 from modalflow.emulator.wire import Call, Service, streaming, unary
@@ -94,15 +95,18 @@ class Logs(Service):
     async def AppGetLogs(self, request: api_pb2.AppGetLogsRequest, call: Call) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """Follow an App, or one of its sandboxes, line by line for ``timeout`` seconds."""
         last = int(request.last_entry_id or 0)
+        follower = Follower(_FDS[request.file_descriptor], last)
         deadline = time.monotonic() + request.timeout
         while True:
-            self._chosen(call.workspace, request)
-            ended = self._all_ended(call.workspace, request)
-            fresh = [
+            chosen = self._chosen(call.workspace, request)
+            ended = self._all_ended(call.workspace, request, chosen)
+            fresh: list[tuple[_Writer, LogLine]] = [
                 (sandbox, line)
-                for sandbox, line in self._lines(call.workspace, request)
-                if line.time_ns > last and (line.text.endswith("\n") or sandbox.result is not None)
+                for sandbox in chosen
+                for line in follower.fresh(sandbox.sandbox_id, self.core.sandboxes.machine(sandbox).output)
+                if request.search_text in line.text
             ]
+            fresh.sort(key=lambda pair: pair[1].time_ns)
             for batch in _batches(fresh):
                 yield batch
             last = max([last, *(line.time_ns for _, line in fresh)])
@@ -127,14 +131,16 @@ class Logs(Service):
             and request.sandbox_id in ("", sandbox.sandbox_id)
         ]
 
-    def _all_ended(self, workspace: Workspace, request: api_pb2.AppGetLogsRequest) -> bool:
+    def _all_ended(self, workspace: Workspace, request: api_pb2.AppGetLogsRequest, chosen: Sequence[Sandbox]) -> bool:
         """Whether nothing more can come: the App was stopped, or one container is asked for; and what ran has ended."""
         if not (request.task_id or request.sandbox_id) and workspace.apps[request.app_id].stopped_at is None:
             return False
-        return all(sandbox.result is not None for sandbox in self._chosen(workspace, request))
+        return all(sandbox.result is not None for sandbox in chosen)
 
-    def _lines(self, workspace: Workspace, request: _LogRequest) -> list[tuple[_Writer, LogLine]]:
-        fds = _FDS[request.file_descriptor if isinstance(request, api_pb2.AppGetLogsRequest) else request.source]
+    def _lines(
+        self, workspace: Workspace, request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
+    ) -> list[tuple[_Writer, LogLine]]:
+        fds = _FDS[request.source]
         build = self.core.builds.of_task(workspace, request.task_id) if request.task_id else None
         if build is not None and build.app_id == request.app_id:
             return [(build, line) for line in build.log.since(0) if line.fd in fds and request.search_text in line.text]
