@@ -64,7 +64,7 @@ def emulator(python: Path) -> Iterator[None]:
     """An emulator in a process of its own, as on Modal; its environment is set here."""
     code = (
         "import json, pathlib, sys\nfrom modalflow.emulator import EmulatorConfig, EmulatorThread\n"
-        "with EmulatorThread(EmulatorConfig(python=pathlib.Path(sys.argv[1]))) as emulator:\n"
+        "with EmulatorThread(EmulatorConfig(python=pathlib.Path(sys.argv[1]), image_builds='record')) as emulator:\n"
         "    print(json.dumps(dict(emulator.environment())), flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(

@@ -188,7 +188,9 @@ def airflow_running(home: Path, env: dict[str, str]) -> Iterator[AirflowRunning]
 def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
     """Start emulator and Airflow with the example DAGs in ``home`` (created) and stop both at the end."""
     copy_dags(Path(example_dags.__file__).parent, home)
-    with EmulatorThread(EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation="process")) as emulator:
+    with EmulatorThread(
+        EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation="process", image_builds="record")
+    ) as emulator:
         env = environment(home, emulator.environment())
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:

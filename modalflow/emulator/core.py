@@ -62,7 +62,7 @@ class Core:
         self.choice = _choice(config, folder, self.sync, self.spawner)
         self.toolbox, self.launcher = self.choice.toolbox, self.choice.launcher
         self.layers = LayerStore((config.state_dir or folder) / "layers")
-        self.mounted = MountedFiles(self.layers, self.blobs)
+        self.mounted = MountedFiles(self.layers, self.blobs, self.launcher.above_host)
         self.builds = ImageBuilds(
             launcher=self.launcher,
             store=self.layers,

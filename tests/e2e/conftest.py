@@ -33,7 +33,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
     home = tmp_path_factory.mktemp("deployment")
     copy_dags(DAGS, home)
     state = home / "emulator-state"
-    with EmulatorThread(EmulatorConfig(gpus={"A10G": 2}, python=worker_python, state_dir=state, isolation="process")) as emulator:
+    with EmulatorThread(
+        EmulatorConfig(gpus={"A10G": 2}, python=worker_python, state_dir=state, isolation="process", image_builds="record")
+    ) as emulator:
         env = environment(home, emulator.environment())
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:

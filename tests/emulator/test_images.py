@@ -213,3 +213,15 @@ def test_images_and_names_outlive_a_restart_with_their_files(start_emulator: Sta
     # What no image refers to, as a killed build leaves it, is gone.
     assert not (tmp_path / "state" / "layers" / "f0000000000").exists()
     client.close()
+
+
+def test_names_go_with_their_environment(app: modal.App, client: modal.Client, sandboxes: Sandboxes) -> None:
+    image = modal.Image.debian_slim("3.11").build(app)
+    modal.Environment.objects.create("stage", client=client)
+    image.publish("one", environment_name="stage", client=client)
+    modal.environments.update_environment("stage", new_name="prod", client=client)
+    sandboxes.create("true", image=modal.Image.from_name("prod/one", client=client))
+    modal.Environment.objects.delete("prod", client=client)
+    modal.Environment.objects.create("prod", client=client)
+    with pytest.raises(modal.exception.NotFoundError, match="one:latest"):
+        sandboxes.create("true", image=modal.Image.from_name("prod/one", client=client))

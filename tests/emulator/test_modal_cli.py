@@ -304,3 +304,21 @@ def test_run_deploy_and_shell(cli: Cli, workspace_client: modal.Client) -> None:
     assert shell.text.splitlines()[-1] == "value 2"
     states = {(row["description"], row["state"]) for row in apps.data}  # type: ignore[attr-defined]
     assert states == {("script", "deployed"), ("script", "stopped"), ("f", "stopped"), ("modal shell", "stopped")}
+
+
+def test_images(cli: Cli) -> None:
+    (cli.folder / "Dockerfile").write_text("FROM python:3.11-slim\nENV A=1\nCOPY given /opt/given\n")
+    (cli.folder / "given").write_text("x")
+    built, named, history, _, after = cli(
+        "image build -t mine:v1 .",
+        "image names list --json",
+        "image names history mine:v1 --json",
+        "image names delete --yes mine:v1",
+        "image names list --json",
+    )
+    (row,) = json.loads(named.text)
+    assert "=> Step 2: COPY given /opt/given" in built.text
+    assert (row["tag"], [one["image_id"] for one in json.loads(history.text)]) == ("mine:v1", [row["image_id"]])
+    assert after.data == []
+    (logs,) = cli(f"image logs {row['image_id']}")
+    assert f"Built image {row['image_id']}" in logs.text

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -117,7 +116,7 @@ class ContainerRunner:
         name = self._store.new_name("run")
         target = self._store.path(name)
         await container.take_layer(target)
-        if not any(os.scandir(target)):
+        if not any(target.iterdir()):
             await asyncio.to_thread(self._store.discard, [name])
             return None
         return name

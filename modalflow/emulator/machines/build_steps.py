@@ -66,6 +66,7 @@ class Steps:
     """``None``: RUN is recorded only."""
     copies: bool = True
     """Whether COPY takes effect."""
+    above_host: Sequence[Path] = ()
     uv: Path | None = None
     """The uv of this machine, if it has one."""
     python: str = "python3"
@@ -111,7 +112,7 @@ class Steps:
     @property
     def _view(self) -> LayerView:
         stack = [self.store.path(name) for name in reversed(self.layers)]
-        return LayerView(stack, detached=self.detached)
+        return LayerView(stack, above_host=self.above_host, detached=self.detached)
 
     # -- FROM
 
@@ -201,7 +202,7 @@ class Steps:
             content = OnMachine(self.uv) if self.uv is not None else Text(text)
             files = [("", ContextFile(content, 0o755))]
         else:
-            files = from_view(LayerView(()), source)
+            files = from_view(LayerView((), above_host=self.above_host), source)
         folder = destination.endswith("/") or view.is_folder(destination)
         single = files[0][0] == "" if files else False
         base = posixpath.join(destination, posixpath.basename(source.rstrip("/"))) if single and folder else destination

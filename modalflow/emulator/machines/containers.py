@@ -111,6 +111,10 @@ class Container(Protocol):
         """
         ...
 
+    async def copy_layer(self, target: Path) -> None:
+        """Copy what was written in it so far, as ``take_layer`` would move it; for snapshots of what runs."""
+        ...
+
     async def close(self) -> None:
         """Remove all of it. Its processes have ended. Never raises; safe to call twice, and unopened."""
         ...
@@ -122,6 +126,11 @@ class Launcher(Protocol):
     @property
     def isolation(self) -> Isolation:
         """What is in force."""
+        ...
+
+    @property
+    def above_host(self) -> Sequence[Path]:
+        """Layers between this machine's ``/`` and the images of its containers."""
         ...
 
     def container(self, spec: ContainerSpec) -> Container:

@@ -228,6 +228,7 @@ class ImageBuilds:
             log=build.log,
             runner=runner if self.runs else None,
             copies=self.copies,
+            above_host=self._launcher.above_host,
             uv=self._tool("uv"),
             python=str(self._tool("python3") or "/usr/bin/env python3"),
             plays_python=self._plays_python(build.workspace, definition),

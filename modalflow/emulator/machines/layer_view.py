@@ -18,8 +18,9 @@ HOST = Path("/")
 class LayerView:
     """A stack to look into. What it has seen it remembers: make a new one after a change."""
 
-    def __init__(self, layers: Sequence[Path], *, detached: bool = False) -> None:
-        self._layers: tuple[Path, ...] = tuple(layers) if detached else (*layers, HOST)
+    def __init__(self, layers: Sequence[Path], *, above_host: Sequence[Path] = (), detached: bool = False) -> None:
+        """``above_host``: layers that every image has between its own and this machine; ``detached``: neither counts."""
+        self._layers: tuple[Path, ...] = tuple(layers) if detached else (*layers, *above_host, HOST)
         self._seen: dict[str, Path | None] = {"": self._layers[0] if self._layers else HOST}
 
     def find(self, path: str) -> Path | None:

@@ -6,7 +6,7 @@ Flows in: a ``FileMount`` and the uploads of its workspace. Flows out: a folder 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modalflow.emulator.machines.file_layers import FileLayer, Uploaded
@@ -21,8 +21,9 @@ Uploads = Mapping[str, tuple[tuple[str, ...], int]]
 class MountedFiles:
     """The layers of all mounts."""
 
-    def __init__(self, layers: LayerStore, blobs: BlobStore) -> None:
+    def __init__(self, layers: LayerStore, blobs: BlobStore, above_host: Sequence[Path]) -> None:
         self._layers = layers
+        self._above_host = above_host
         self._blobs = blobs
         self._writing: dict[str, asyncio.Task[None]] = {}
 
@@ -44,7 +45,7 @@ class MountedFiles:
     def _write(self, mount: FileMount, uploads: Uploads) -> None:
         name = self._layers.new_name("files")
         unfinished = self._layers.path(name)
-        layer = FileLayer(unfinished, LayerView(()))
+        layer = FileLayer(unfinished, LayerView((), above_host=self._above_host))
         try:
             for file in mount.files:
                 blocks, size = uploads[file.sha256]

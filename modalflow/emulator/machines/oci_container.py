@@ -12,14 +12,14 @@ import itertools
 import os
 import posixpath
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modalflow.emulator.machines import cgroups, oci_config
+from modalflow.emulator.machines import cgroups, covers, oci_config
 from modalflow.emulator.machines.cgroups import Usage
 from modalflow.emulator.machines.containers import ContainerSpec
+from modalflow.emulator.machines.covers import Cover
 from modalflow.emulator.machines.oci_config import HOME, PRIVATE, Bind
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Bundle, Exit, Process, Spawner
@@ -31,7 +31,13 @@ KILLED = 137
 _START = f"""\
 cd -- "$1" || exit 1
 mount -t overlay overlay -o "lowerdir=$2,upperdir=upper,workdir=work,{OVERLAY_OPTIONS}" rootfs 2>"$0/mount" || exit 1
-bundle=$0; shift 2; cd -- "$bundle" && exec runc "$@"
+bundle=$0; shift 2
+while [ "$1" != -- ]; do
+  (cd -- "$1" && exec mount -t overlay overlay -o "lowerdir=$2,upperdir=upper,workdir=work,{OVERLAY_OPTIONS}" "../rootfs$3" \\
+    2>"$bundle/mount") || exit 1
+  shift 3
+done
+shift; cd -- "$bundle" && exec runc "$@"
 """
 
 
@@ -39,13 +45,15 @@ bundle=$0; shift 2; cd -- "$bundle" && exec runc "$@"
 class Site:
     """What the containers of one emulator share.
 
-    ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds``: in every container;
+    ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds``: in every container,
+    and so are ``covers``;
     ``group``: the control group above all of them; ``path``: PATH unless the image sets one; ``swap``: it can be limited.
     """
 
     folder: Path
     bottom: Sequence[Path]
     binds: Sequence[Bind]
+    covers: Sequence[Cover]
     group: str
     path: str
     swap: bool
@@ -126,6 +134,7 @@ class OciContainer:
         # Names that are short, of which many fit into the options of a mount: one page.
         for number, layer in enumerate((*self._spec.layers, *self._site.bottom)):
             (self.root / f"l{number}").symlink_to(layer)
+        covers.prepare(self.root, self._site.covers, self._spec.layers)
         for one in self._binds:
             if one.source.is_relative_to(self.root):
                 one.source.mkdir(parents=True, exist_ok=True)
@@ -176,7 +185,8 @@ class OciContainer:
             return ["runc", *runc, self._spec.container_id]
         count = len(self._spec.layers) + len(self._site.bottom)
         lower = ":".join(f"l{number}" for number in range(count))
-        arguments = [str(bundle), str(self.root), lower, *runc, self._spec.container_id]
+        mounts = covers.mount_arguments(self.root, self._site.covers)
+        arguments = [str(bundle), str(self.root), lower, *mounts, "--", *runc, self._spec.container_id]
         return ["unshare", "--mount", "--", "sh", "-c", _START, *arguments]
 
     async def _start(self, main: Mapping[str, object], output: Output) -> Process:
@@ -206,7 +216,19 @@ class OciContainer:
 
     async def take_layer(self, target: Path) -> None:
         """Move the upper folder away."""
-        await asyncio.to_thread(_move, self.upper, target)
+        await asyncio.to_thread(self._take, target)
+
+    async def copy_layer(self, target: Path) -> None:
+        """Copy it while it is in use."""
+        await asyncio.to_thread(self._copy, target)
+
+    def _copy(self, target: Path) -> None:
+        covers.copy(self.upper, target)
+        covers.take(self.root, self._site.covers, target, copied=True)
+
+    def _take(self, target: Path) -> None:
+        covers.move(self.upper, target)
+        covers.take(self.root, self._site.covers, target)
 
     async def close(self) -> None:
         """Remove folders, the runtime's knowledge and the control group."""
@@ -225,11 +247,3 @@ def _relative(path: str) -> str:
 
 def _absolute(workdir: str | None) -> str:
     return f"/{_relative(posixpath.join(HOME, workdir))}" if workdir else HOME
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a folder; between file systems by ``cp``, which keeps whiteouts, owners and extended attributes."""
-    try:
-        source.rename(target)
-    except OSError:
-        subprocess.run(["/bin/cp", "-a", "--", source, target], check=True, capture_output=True)  # noqa: S603

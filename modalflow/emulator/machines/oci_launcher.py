@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from modalflow.emulator.machines import cgroups, host_view
 from modalflow.emulator.machines.containers import ContainerSpec, Isolation
+from modalflow.emulator.machines.covers import Cover
 from modalflow.emulator.machines.environment import SYSTEM_PATH, Toolbox
 from modalflow.emulator.machines.oci_config import PRIVATE, Bind
 from modalflow.emulator.machines.oci_container import OVERLAY_OPTIONS, OciContainer, Site
@@ -56,7 +57,7 @@ class OciLauncher:
         binds = [
             Bind(source=tools, path=f"{PRIVATE}/bin", read_only=True),
             Bind(source=requests, path=f"{PRIVATE}/requests"),
-            *needed,
+            *(one for one in needed if not one.source.is_dir()),
         ]
         for name in ("private", "base", "base-work", "host", "containers", "runc"):
             (folder / name).mkdir(mode=0o700)
@@ -69,6 +70,7 @@ class OciLauncher:
             folder=folder,
             bottom=[folder / "host"] if self._over else [folder / "base", Path("/")],
             binds=binds,
+            covers=[Cover(one.source, one.path) for one in needed if one.source.is_dir()],
             group=cgroups.group_of(folder),
             path=f"{PRIVATE}/bin:{interpreter_bin}:{SYSTEM_PATH}",
             swap=cgroups.limits_swap(),
@@ -79,6 +81,11 @@ class OciLauncher:
     def isolation(self) -> Isolation:
         """What is in force."""
         return ISOLATION
+
+    @property
+    def above_host(self) -> Sequence[Path]:
+        """The layer that hides what is private on this machine."""
+        return [self._folder / "base"]
 
     @property
     def group(self) -> str:

@@ -109,6 +109,10 @@ class ProcessContainer:
         """Refuse: what a process of this machine writes is nowhere apart."""
         raise OSError(f"there is no layer to put at {target}: sandboxes are process groups here")
 
+    async def copy_layer(self, target: Path) -> None:
+        """Refuse, for the same reason."""
+        await self.take_layer(target)
+
     async def close(self) -> None:
         """Remove the root."""
         try:
@@ -125,6 +129,11 @@ class ProcessLauncher:
         self._spawner = spawner
         self._toolbox = toolbox
         self.isolation = ISOLATION
+
+    @property
+    def above_host(self) -> Sequence[Path]:
+        """None: sandboxes see this machine as it is."""
+        return ()
 
     def container(self, spec: ContainerSpec) -> ProcessContainer:
         """Return a new container."""

@@ -64,12 +64,13 @@ def renamed(workspace: Workspace, environment: Environment, name: str) -> None:
             one.environment = name
     environment.name = name
     workspace.environments = {one.name: one for one in workspace.environments.values()}
+    workspace.image_names = {one.key: one for one in workspace.image_names.values()}
     if workspace.settings.default_environment == old:
         workspace.settings.default_environment = name
 
 
 def emptied(workspace: Workspace, environment: Environment) -> list[App]:
-    """Remove an environment with its Secrets, Volumes, Dicts and Queues; return its Apps, which the caller has to stop.
+    """Remove an environment with its Secrets, Volumes, Dicts, Queues and names of images; return its Apps, to be stopped.
 
     The Apps stay for who asks by id, in no environment any more.
     """
@@ -84,6 +85,8 @@ def emptied(workspace: Workspace, environment: Environment) -> list[App]:
     for queue in workspace.queues:
         if queue.environment == name:
             workspace.queues.remove(queue.object_id)
+    for published in [one for one in workspace.image_names.values() if one.environment == name]:
+        del workspace.image_names[published.key]
     apps = [app for app in workspace.apps.values() if app.environment == name]
     for app in apps:
         app.environment = ""
@@ -97,3 +100,4 @@ def _everything(workspace: Workspace) -> Iterator[_InEnvironment]:
     yield from workspace.volumes.values()
     yield from workspace.dicts
     yield from workspace.queues
+    yield from workspace.image_names.values()
