@@ -24,7 +24,7 @@ def modal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorThread]:
     """
     from modalflow.emulator import EmulatorConfig, EmulatorThread  # noqa: PLC0415 -- heavy
 
-    with EmulatorThread(EmulatorConfig(record_calls=True, isolation="process")) as emulator:
+    with EmulatorThread(EmulatorConfig(record_calls=True, image_builds="record", isolation="process")) as emulator:
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         yield emulator

@@ -41,8 +41,8 @@ class EmulatorConfig:
     ``isolation``: ``auto`` runs sandboxes as containers where the machine allows it and else as processes; ``container`` and
     ``process`` insist.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
-    ``image_builds``: ``record`` applies an image's settings only; ``run`` runs each step, in containers; ``auto`` copies files,
-    and runs commands if sandboxes are containers.
+    ``image_builds``: ``run`` runs the commands of image builds, ``record`` records them, ``auto`` runs them if sandboxes are
+    containers; files are copied in any case.
     """
 
     port: int = 0

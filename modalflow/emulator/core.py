@@ -63,17 +63,17 @@ class Core:
         self.toolbox, self.launcher = self.choice.toolbox, self.choice.launcher
         self.layers = LayerStore((config.state_dir or folder) / "layers")
         self.mounted = MountedFiles(self.layers, self.blobs, self.launcher.above_host)
+        self.networks: Networks = HostNetworks(config.host)
+        self.ingress = Ingress(self.networks, folder / "certificates", self.authority.signature, config.host)
         self.builds = ImageBuilds(
             launcher=self.launcher,
+            networks=self.networks,
             store=self.layers,
             toolbox=self.toolbox,
             blobs=self.blobs,
             runs=_builds_run(config, self.launcher),
-            copies=config.image_builds != "record",
             changed=self.state_changed,
         )
-        self.networks: Networks = HostNetworks(config.host)
-        self.ingress = Ingress(self.networks, folder / "certificates", self.authority.signature, config.host)
         furnisher = Furnisher(
             blobs=self.blobs,
             toolbox=self.toolbox,

@@ -19,6 +19,7 @@ from modalflow.emulator.machines.containers import Container, ContainerSpec, Lau
 from modalflow.emulator.machines.environment import Toolbox, compose_env
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounts import Mount
+from modalflow.emulator.machines.networks import OPEN, Networks
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process, StdinClosedError
 from modalflow.emulator.state.blobs import BlobStore
@@ -44,6 +45,7 @@ class ContainerRunner:
         *,
         task_id: str,
         launcher: Launcher,
+        networks: Networks,
         store: LayerStore,
         toolbox: Toolbox,
         blobs: BlobStore,
@@ -56,6 +58,7 @@ class ContainerRunner:
     ) -> None:
         self._task_id = task_id
         self._launcher = launcher
+        self._networks = networks
         self._store = store
         self._toolbox = toolbox
         self._blobs = blobs
@@ -70,8 +73,10 @@ class ContainerRunner:
     async def run(self, argv: Sequence[str], *, scope: Scope, layers: Sequence[Path], stdin: bytes) -> tuple[int, str | None]:
         """Return the exit code and the new layer's name; ``None`` if nothing was written, or it failed."""
         container_id = f"{self._task_id}-{next(self._numbers)}"
-        container = self._launcher.container(ContainerSpec(container_id=container_id, layers=layers))
+        network = self._networks.network(OPEN)
+        container = self._launcher.container(ContainerSpec(container_id=container_id, layers=layers, network=network))
         try:
+            await network.open()
             mounts = [self._mount(container, one) for one in self._volumes]
             for mount in mounts:
                 await mount.materialise()
@@ -84,6 +89,7 @@ class ContainerRunner:
             return 0, await self._taken(container)
         finally:
             await container.close()
+            await network.close()
 
     async def _execute(self, container: Container, container_id: str, argv: Sequence[str], scope: Scope, stdin: bytes) -> int:
         env = compose_env(
@@ -126,13 +132,14 @@ class ContainerRunner:
         return Mount(
             volume_id=wanted.volume_id,
             mount_path=posixpath.normpath(wanted.mount_path),
-            folder=container.mount_folder(wanted.mount_path),
+            folder=container.mount_folder(wanted.mount_path, read_only=wanted.read_only),
             tree=volume.tree,
             base=wanted.sub_path,
             read_only=wanted.read_only,
             syncs=False,
             blobs=self._blobs,
             committed=partial(self._changed, self._workspace, volume),
+            below=container.root,
         )
 
 

@@ -64,8 +64,6 @@ class Steps:
     log: BuildLog
     runner: Runner | None
     """``None``: RUN is recorded only."""
-    copies: bool = True
-    """Whether COPY takes effect."""
     above_host: Sequence[Path] = ()
     uv: Path | None = None
     """The uv of this machine, if it has one."""
@@ -165,9 +163,6 @@ class Steps:
         if self.plays_python and instruction.rest.startswith("/python/. "):
             self._record(instruction, _PLAYED)
             return
-        if not self.copies:
-            self._record(instruction, "recorded only")
-            return
         flags = instruction.flags
         unknown = sorted(set(flags) - {"from", "chown", "chmod", "link", "parents", "exclude"})
         if unknown or "parents" in flags or "exclude" in flags:
@@ -221,7 +216,7 @@ class Steps:
 
     def _make_folder(self, path: str) -> None:
         view = self._view
-        if view.is_folder(path) or not self.copies:
+        if view.is_folder(path):
             return
         name = self.store.new_name("files")
         layer = FileLayer(self.store.path(name), view)

@@ -25,6 +25,7 @@ from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.environment import Toolbox
 from modalflow.emulator.machines.file_layers import Text, Uploaded
 from modalflow.emulator.machines.layer_store import LayerStore
+from modalflow.emulator.machines.networks import Networks
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.dockerfile import DockerfileError, Instruction, parse
 from modalflow.emulator.state.ids import task_id
@@ -74,25 +75,25 @@ class Build:
 
 
 class ImageBuilds:
-    """All builds of one emulator. ``runs``: RUN takes effect; ``copies``: COPY does."""
+    """All builds of one emulator. ``runs``: whether RUN takes effect."""
 
     def __init__(
         self,
         *,
         launcher: Launcher,
+        networks: Networks,
         store: LayerStore,
         toolbox: Toolbox,
         blobs: BlobStore,
         runs: bool,
-        copies: bool,
         changed: Callable[..., None],
     ) -> None:
         self._launcher = launcher
+        self._networks = networks
         self._store = store
         self._toolbox = toolbox
         self._blobs = blobs
         self.runs = runs
-        self.copies = copies
         self._changed = changed
         self._builds: OrderedDict[tuple[str, str], Build] = OrderedDict()
         self._tasks: dict[Build, asyncio.Task[None]] = {}
@@ -205,6 +206,7 @@ class ImageBuilds:
         runner = ContainerRunner(
             task_id=build.task_id,
             launcher=self._launcher,
+            networks=self._networks,
             store=self._store,
             toolbox=self._toolbox,
             blobs=self._blobs,
@@ -227,7 +229,6 @@ class ImageBuilds:
             store=self._store,
             log=build.log,
             runner=runner if self.runs else None,
-            copies=self.copies,
             above_host=self._launcher.above_host,
             uv=self._tool("uv"),
             python=str(self._tool("python3") or "/usr/bin/env python3"),
