@@ -40,7 +40,7 @@ SANDBOX: Mapping[str, Field] = {
     "s3_mounts": Field("ignored", "the form before cloud_bucket_mounts"),
     "cloud_bucket_mounts": Field("partly", "folders of this machine; credentials open nothing"),
     "volume_mounts": Field("honoured"),
-    "pty_info": Field("recorded"),
+    "pty_info": Field("honoured"),
     "scheduler_placement": Field("partly", "a region can be made unavailable; it runs here all the same, in `local`"),
     "worker_id": _INNER,
     "open_ports": Field("honoured", "tunnels on addresses of this machine, trusted by a certificate authority of the emulator"),

@@ -16,6 +16,7 @@ from modalflow.emulator.machines.cgroups import Usage
 from modalflow.emulator.machines.networks import Network
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.terminals import Terminal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,9 +100,19 @@ class Container(Protocol):
         ...
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None,
+        main: bool,
+        output: Output,
+        terminal: Terminal | None = None,
     ) -> Process:
-        """Start a process; with ``main`` the container ends with it, and a missing ``workdir`` is made. ``None`` is HOME."""
+        """Start a process; with ``main`` the container ends with it, and a missing ``workdir`` is made. ``None`` is HOME.
+
+        ``terminal``: it gets one, and all its output is on stdout's stream.
+        """
         ...
 
     async def take_layer(self, target: Path) -> None:

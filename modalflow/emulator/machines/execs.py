@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.terminals import Terminal
 from modalflow.emulator.machines.workloads import Workload
 
 
@@ -24,6 +25,7 @@ class ExecOrder:
     secrets: Sequence[Mapping[str, str]] = ()
     workdir: str = ""
     seconds: float | None = None
+    terminal: Terminal | None = None
 
 
 class Execs:
@@ -51,7 +53,12 @@ class Execs:
         for secret in order.secrets:
             env.update({name: workload.container.text(value) for name, value in secret.items()})
         process = await workload.container.spawn(
-            order.argv, env=env, workdir=order.workdir or workload.workdir, main=False, output=Output()
+            order.argv,
+            env=env,
+            workdir=order.workdir or workload.workdir,
+            main=False,
+            output=Output(),
+            terminal=order.terminal,
         )
         if workload.over:  # it ended meanwhile, and took all but this with it
             process.kill()

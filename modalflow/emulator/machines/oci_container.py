@@ -23,6 +23,7 @@ from modalflow.emulator.machines.covers import Cover
 from modalflow.emulator.machines.oci_config import HOME, PRIVATE, Bind
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Bundle, Exit, Process, Spawner
+from modalflow.emulator.machines.terminals import ConsoleSocket, Terminal
 
 OVERLAY_OPTIONS = "redirect_dir=off,metacopy=off,index=off"
 """Upper folders must stand for themselves: they become layers elsewhere."""
@@ -142,22 +143,34 @@ class OciContainer:
         (self.root / "hosts").write_text(f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n")
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None,
+        main: bool,
+        output: Output,
+        terminal: Terminal | None = None,
     ) -> Process:
         """Start the container with its main process, or a further process once that one runs."""
+        env = {**env, **terminal.env} if terminal else env
         if main:
-            process = self._main = await self._start(self.main_process(argv, env=env, workdir=workdir), output)
+            wanted = self.config(self.main_process(argv, env=env, workdir=workdir, terminal=terminal))
+            process = await self._ask(["run"], {"config.json": wanted}, main=True, output=output, terminal=terminal)
             process.verdict = self._verdict
             return process
         if self._main is None:
             raise OSError(f"nothing can be run in container {self._spec.container_id} before its main process")
         await self._main.started.wait()
-        wanted = oci_config.process(argv, env=env, cwd=_absolute(workdir), terminal=None)
-        return await self._ask(["exec", "--process", "process.json"], {"process.json": wanted}, main=False, output=output)
+        wanted = oci_config.process(argv, env=env, cwd=_absolute(workdir), terminal=_size(terminal))
+        files = {"process.json": wanted}
+        return await self._ask(["exec", "--process", "process.json"], files, main=False, output=output, terminal=terminal)
 
-    def main_process(self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None) -> dict[str, object]:
+    def main_process(
+        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, terminal: Terminal | None = None
+    ) -> dict[str, object]:
         """Return the description of process 1, which runs ``argv``."""
-        return oci_config.process(oci_config.init_argv(argv, _absolute(workdir)), env=env, cwd="/", terminal=None)
+        return oci_config.process(oci_config.init_argv(argv, _absolute(workdir)), env=env, cwd="/", terminal=_size(terminal))
 
     def config(self, main: Mapping[str, object]) -> dict[str, object]:
         """Return the container's ``config.json``."""
@@ -189,21 +202,44 @@ class OciContainer:
         arguments = [str(bundle), str(self.root), lower, *mounts, "--", *runc, self._spec.container_id]
         return ["unshare", "--mount", "--", "sh", "-c", _START, *arguments]
 
-    async def _start(self, main: Mapping[str, object], output: Output) -> Process:
-        return await self._ask(["run"], {"config.json": self.config(main)}, main=True, output=output)
-
-    async def _ask(self, command: Sequence[str], files: Mapping[str, object], *, main: bool, output: Output) -> Process:
+    async def _ask(
+        self, command: Sequence[str], files: Mapping[str, object], *, main: bool, output: Output, terminal: Terminal | None
+    ) -> Process:
         bundle = self._site.bundle()
+        command = [*command, "--detach", "--pid-file", f"{bundle}/pid"]
+        if terminal is None:
+            return await self._order(bundle, command, files, main=main, output=output, terminal=None)
+        path = self._site.folder / f"console-{bundle.name}"
+        with ConsoleSocket(path) as console:
+            command += ["--console-socket", str(path)]
+            process = await self._order(bundle, command, files, main=main, output=output, terminal=terminal)
+            await self._spawner.adopt(process, console)
+        return process
+
+    async def _order(
+        self,
+        bundle: Path,
+        command: Sequence[str],
+        files: Mapping[str, object],
+        *,
+        main: bool,
+        output: Output,
+        terminal: Terminal | None,
+    ) -> Process:
         network = self._spec.network.namespace if main and self._spec.network is not None else None
-        return await self._spawner.spawn(
-            self.argv(bundle, [*command, "--detach", "--pid-file", f"{bundle}/pid"], mounting=main),
+        process = await self._spawner.spawn(
+            self.argv(bundle, command, mounting=main),
             env={"PATH": os.defpath + ":/usr/sbin:/sbin:/usr/local/bin:/usr/local/sbin"},
             cwd=bundle,
             scope=self._spec.container_id,
             main=main,
             output=output,
             bundle=Bundle(folder=bundle, files=files, network=network),
+            terminal=terminal,
         )
+        if main:
+            self._main = process
+        return process
 
     def _verdict(self, end: Exit) -> Exit:
         if end.code == KILLED and cgroups.out_of_memory_kills(self._group):
@@ -239,6 +275,10 @@ class OciContainer:
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self._site.state / self._spec.container_id, ignore_errors=True)
         cgroups.remove(self._group)
+
+
+def _size(terminal: Terminal | None) -> tuple[int, int] | None:
+    return (terminal.rows, terminal.columns) if terminal else None
 
 
 def _relative(path: str) -> str:

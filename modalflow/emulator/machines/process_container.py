@@ -15,6 +15,7 @@ from modalflow.emulator.machines.containers import ContainerSpec, Isolation
 from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process, Spawner
+from modalflow.emulator.machines.terminals import Terminal
 from modalflow.emulator.machines.untrusted_folder import remove_tree
 
 _log = logging.getLogger(__name__)
@@ -95,14 +96,27 @@ class ProcessContainer:
             place.symlink_to(source.absolute(), target_is_directory=source.is_dir())
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], workdir: str | None, main: bool, output: Output
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        workdir: str | None,
+        main: bool,
+        output: Output,
+        terminal: Terminal | None = None,
     ) -> Process:
         """Start a process of this machine."""
         cwd = self.place(workdir) if workdir else self.root / HOME
         if main:
             cwd.mkdir(parents=True, exist_ok=True)
         return await self._spawner.spawn(
-            self._rewriter.argv(argv), env=env, cwd=cwd, scope=self._spec.container_id, main=main, output=output
+            self._rewriter.argv(argv),
+            env={**env, **terminal.env} if terminal else env,
+            cwd=cwd,
+            scope=self._spec.container_id,
+            main=main,
+            output=output,
+            terminal=terminal,
         )
 
     async def take_layer(self, target: Path) -> None:

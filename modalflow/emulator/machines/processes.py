@@ -20,6 +20,7 @@ from pathlib import Path
 
 from modalflow.emulator.machines.output import STDERR, STDOUT, Output, Stream
 from modalflow.emulator.machines.spawner import kill_quietly, process_table, scope_of
+from modalflow.emulator.machines.terminals import ConsoleSocket, Terminal
 
 _SPAWNER = Path(__file__).with_name("spawner.py")
 _DRAIN_SECONDS = 0.5
@@ -87,7 +88,7 @@ class _OutputPipe(asyncio.Protocol):
 class Process:
     """One process, from the request on: it may not have started yet."""
 
-    def __init__(self, key: str, spawner: Spawner, stdin_fd: int, output: Output) -> None:
+    def __init__(self, key: str, spawner: Spawner, stdin_fd: int | None, output: Output) -> None:
         loop = asyncio.get_running_loop()
         self.key = key
         self.output = output
@@ -99,10 +100,13 @@ class Process:
         self.verdict: Callable[[Exit], Exit] = lambda end: end
         """Called once with how it ended; returns the same with what else is known of it."""
         self._spawner = spawner
-        self._stdin_fd: int | None = stdin_fd
+        self._stdin_fd = stdin_fd
         self._stdin_lock = asyncio.Lock()
         self.stdin_offset = 0
         self.stdin_closed = False
+        self.terminal: Terminal | None = None
+        self.adopted: asyncio.Future[None] | None = None
+        """A terminal that is made elsewhere was taken over and has ended."""
 
     async def write_stdin(self, offset: int, data: bytes, *, eof: bool) -> None:
         """Write ``data`` that belongs at byte ``offset`` of stdin; what is there already is skipped, so a retry is harmless."""
@@ -147,9 +151,12 @@ class Process:
             raise StdinClosedError("the process has ended")
 
     def close_stdin(self) -> None:
-        """No more will be written; the process reads end of file."""
+        """No more will be written; the process reads end of file, which on a terminal is Control-D."""
         self.stdin_closed = True
         if self._stdin_fd is not None:
+            if self.terminal is not None and not self.exited.done():
+                with contextlib.suppress(OSError):  # it is full, or hung up
+                    os.write(self._stdin_fd, b"\x04")
             os.close(self._stdin_fd)
             self._stdin_fd = None
 
@@ -157,6 +164,10 @@ class Process:
         """SIGINT to the process alone. No effect after its end."""
         if not self.exited.done():
             self._spawner.request({"op": "interrupt", "key": self.key})
+
+    def attach(self, stdin_fd: int) -> None:
+        """Write stdin there from now on."""
+        self._stdin_fd = stdin_fd
 
     def kill(self) -> None:
         """SIGKILL to the process and its group. No effect after its end."""
@@ -215,29 +226,35 @@ class Spawner:
         main: bool,
         output: Output,
         bundle: Bundle | None = None,
+        terminal: Terminal | None = None,
     ) -> Process:
         """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126.
 
         With a ``bundle`` ``argv`` is an OCI runtime that leaves its process's id in the bundle: that one is meant from then on.
+        A ``terminal`` is its stdin, stdout and stderr; in a container it is the runtime that makes it (``adopt``).
         """
         self._check()
         content: dict[str, object] = {"argv": list(argv), "env": dict(env), "cwd": str(cwd)}
         if bundle is not None:
             content |= {"bundle": str(bundle.folder), "files": dict(bundle.files)}
+        elif terminal is not None:
+            content["terminal"] = True
         with contextlib.ExitStack() as opened:
-            child_ends, our_ends = _open_pipes(opened)
+            child_ends, our_ends = _open_stdio(opened, terminal, made_elsewhere=bundle is not None)
             order = os.memfd_create("order", os.MFD_CLOEXEC)
             opened.callback(os.close, order)
             _write_all(order, json.dumps(content).encode())
             if bundle is not None and bundle.network is not None:
                 child_ends.append(os.open(bundle.network, os.O_RDONLY | os.O_CLOEXEC))
             opened.pop_all()
-        stdin, *outputs = our_ends
-        os.set_blocking(stdin, False)
+        stdin, outputs = (our_ends[0] if our_ends else None), our_ends[1:]
+        if stdin is not None:
+            os.set_blocking(stdin, False)
         process = Process(f"{scope}.{next(self._keys)}", self, stdin, output)
+        process.terminal = terminal
         pipes: list[asyncio.Future[None]] = []
         try:
-            for fd, stream in zip(outputs, (STDOUT, STDERR), strict=True):
+            for fd, stream in zip(outputs, (STDOUT, STDERR), strict=False):  # a terminal has but one
                 pipes.append(await self._connect(fd, output.streams[stream]))
             self._check()  # it may have died meanwhile
         except BaseException:  # also if the caller gives up
@@ -245,9 +262,29 @@ class Spawner:
             # asyncio closes the one that it was at; those before it end with the child's ends.
             _close_all([order, *child_ends, *outputs[len(pipes) + 1 :]])
             raise
+        if not outputs:
+            process.adopted = asyncio.get_running_loop().create_future()
+            pipes.append(process.adopted)
         self._processes[process.key] = (process, pipes)
         self.request({"op": "spawn", "key": process.key, "scope": scope, "main": main}, [order, *child_ends])
         return process
+
+    async def adopt(self, process: Process, console: ConsoleSocket) -> None:
+        """Take the terminal that the runtime made for the process, once it runs; output and stdin are there."""
+        assert process.adopted is not None  # noqa: S101 -- it was spawned with a terminal and a bundle
+        assert process.terminal is not None  # noqa: S101
+        await process.started.wait()
+        fd = console.take()
+        if fd is None:
+            _set(process.adopted)
+            return
+        process.terminal.resize(fd)
+        if not process.exited.done():
+            writing = os.dup(fd)
+            os.set_blocking(writing, False)
+            process.attach(writing)
+        closed, adopted = await self._connect(fd, process.output.streams[STDOUT]), process.adopted
+        closed.add_done_callback(lambda _: _set(adopted))
 
     def _check(self) -> None:
         if self._control is None:
@@ -311,8 +348,8 @@ class Spawner:
         if "error" in event:
             code = 127 if event["errno"] == 2 else 126  # noqa: PLR2004 -- ENOENT, as a shell
             end = Exit(code, error=str(event["error"]))
-            if "told" not in event:
-                process.output.streams[STDERR].write(f"{event['error']}\n".encode())
+            if process.terminal is not None or "told" not in event:
+                process.output.streams[STDERR if process.terminal is None else STDOUT].write(f"{event['error']}\n".encode())
         else:
             raw = int(str(event["code"]))
             end = Exit(raw) if raw >= 0 else Exit(128 - raw, signal=-raw)
@@ -322,7 +359,8 @@ class Spawner:
 
     async def _finish(self, process: Process, drained: list[asyncio.Future[None]], end: Exit) -> None:
         """Tell the end once all output is in. Pipes that an exec's daemon holds open are not waited for."""
-        await asyncio.wait(drained, timeout=_DRAIN_SECONDS)
+        if drained:
+            await asyncio.wait(drained, timeout=_DRAIN_SECONDS)
         self._ended(process, end)
 
     def _ended(self, process: Process, end: Exit) -> None:
@@ -351,8 +389,22 @@ class Spawner:
             self._ended(process, Exit(137, signal=9, error="the emulator's process spawner is gone"))
 
 
-def _open_pipes(opened: contextlib.ExitStack) -> tuple[list[int], list[int]]:
-    """Return the child's ends of stdin, stdout and stderr, and ours; all are closed again should one more fail to open."""
+def _open_stdio(opened: contextlib.ExitStack, terminal: Terminal | None, *, made_elsewhere: bool) -> tuple[list[int], list[int]]:
+    """Return the child's ends of stdin, stdout and stderr, and ours; all are closed again should one more fail to open.
+
+    A terminal that is ``made_elsewhere`` comes later; until then there is nothing of ours.
+    """
+    if terminal is not None and made_elsewhere:
+        nothing = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(3)]
+        for fd in nothing:
+            opened.callback(os.close, fd)
+        return nothing, []
+    if terminal is not None:
+        ours, theirs = terminal.pair()
+        ends = [theirs, os.dup(theirs), os.dup(theirs)], [os.dup(ours), ours]
+        for fd in (*ends[0], *ends[1]):
+            opened.callback(os.close, fd)
+        return ends
     pairs = []
     for _ in range(3):
         pair = os.pipe2(os.O_CLOEXEC)

@@ -20,6 +20,7 @@ This process is then process 1 of a namespace of its own, so that the kernel end
 import array
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import select
@@ -28,6 +29,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +76,12 @@ def die_with_parent() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def die_with_parent_at_a_terminal() -> None:
+    """The same in a process that leads a session and whose stdin is the session's terminal."""
+    die_with_parent()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def process_table(first: int) -> list[ProcessRow]:
@@ -235,7 +243,8 @@ class Spawner:
                 stdout=fds[2],
                 stderr=fds[3],
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 -- this process has one thread
+                # This process has one thread.
+                preexec_fn=die_with_parent_at_a_terminal if "terminal" in order else die_with_parent,  # noqa: PLW1509
             )
         except OSError as error:
             self.send({"key": key, "error": f"{order['argv'][0]}: {error.strerror}", "errno": error.errno})

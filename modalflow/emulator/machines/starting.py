@@ -17,6 +17,7 @@ from modalflow.emulator.machines.identity import identity_token
 from modalflow.emulator.machines.machine import Machine
 from modalflow.emulator.machines.networks import Network
 from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.terminals import terminal_of
 from modalflow.emulator.machines.workloads import Workload
 
 REGION = "local"
@@ -65,6 +66,7 @@ async def start(workload: Workload, furnisher: Furnisher, own: dict[str, str]) -
         workdir=workload.workdir,
         main=True,
         output=workload.output,
+        terminal=terminal_of(workload.definition.pty_info),
     )
     workload.running.set()
     if workload.condemned():

@@ -11,9 +11,10 @@ from modal_proto import task_command_router_pb2 as router_pb2
 from modalflow.emulator.machines.execs import ExecOrder
 from modalflow.emulator.machines.output import STDERR, STDOUT
 from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.terminals import terminal_of
 from modalflow.emulator.router.access import TaskService, write
 from modalflow.emulator.services.sandbox_checks import secrets_from
-from modalflow.emulator.wire import Call, Stream, fail, partial, streaming, unary
+from modalflow.emulator.wire import Call, Stream, fail, streaming, unary
 
 LONG_POLL_SECONDS = 55.0
 
@@ -21,7 +22,6 @@ LONG_POLL_SECONDS = 55.0
 class Execs(TaskService):
     """TaskExec*."""
 
-    @partial("a PTY")
     @unary
     async def TaskExecStart(self, request: router_pb2.TaskExecStartRequest, call: Call) -> router_pb2.TaskExecStartResponse:
         """Start a process beside the main one; the same ``exec_id`` only once."""
@@ -33,6 +33,7 @@ class Execs(TaskService):
             secrets=[*named, *secrets_from(call.workspace, request.secret_sources), dict(request.env)],
             workdir=request.workdir,
             seconds=request.timeout_secs or None,
+            terminal=terminal_of(request.pty_info),
         )
         await self.core.execs.execute(workload, order)
         return router_pb2.TaskExecStartResponse()
