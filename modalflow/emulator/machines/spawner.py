@@ -127,7 +127,7 @@ def remove_groups(group: str) -> None:
 
 def remove_group(folder: str) -> None:
     """Remove one control group. A process that was just reaped may hold it for a moment longer."""
-    for _ in range(100):
+    for _ in range(1000):
         try:
             os.rmdir(folder)  # noqa: PTH106
         except FileNotFoundError:
