@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from modalflow.cli.emulator_control import add_control
 from modalflow.cli.emulator_coverage import add_coverage
 from modalflow.cli.exports import export_lines, write_private
 
@@ -35,7 +36,7 @@ Handler = Callable[[int, FrameType | None], object]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``start``, ``run`` and ``coverage``."""
-    commands = parser.add_subparsers(title="commands", metavar="start|run|coverage", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="start|run|status|...", required=True)
     start = commands.add_parser("start", help="start, print the environment to export, run until Ctrl-C")
     _add_options(start)
     start.add_argument("--env-file", type=Path, help="also write the export lines to this file (readable by you only)")
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
     run.set_defaults(run=run_command)
     add_coverage(commands)
+    add_control(commands)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +148,7 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         allow_remote=arguments.allow_remote,
         gpus=None if arguments.gpus is None else parse_gpus(arguments.gpus),
         conditions=_conditions(arguments),
+        control=True,
         latency=arguments.latency / 1000,
         faults=arguments.faults,
         state_dir=arguments.state_dir,

@@ -36,6 +36,7 @@ class EmulatorConfig:
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
     ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
+    ``control``: listen for commands too (``control``), on 127.0.0.1 with a token of its own.
     ``conditions``: what else a workspace meets: CPUs, delays, limits, preemption (``state.conditions``).
     ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``isolation``: ``auto`` runs sandboxes as containers where the machine allows it and else as processes; ``container`` and
@@ -59,6 +60,7 @@ class EmulatorConfig:
     frozen_clock: bool = False
     faults: Path | None = None
     isolation: str = "auto"
+    control: bool = False
     conditions: Conditions = field(default_factory=Conditions)
     buckets: Mapping[str, Path] = field(default_factory=dict)
     image_builds: ImageBuildMode = "auto"

@@ -26,7 +26,7 @@ def mapping(value: object, path: str) -> Mapping[object, Any]:
     return value
 
 
-def only(given: Mapping[object, object], known: Iterable[str], prefix: str) -> None:
+def only(given: Iterable[object], known: Iterable[str], prefix: str) -> None:
     """Refuse a key that is not ``known``; ``prefix`` is the place of the mapping, with its dot."""
     names = list(known)
     for key in given:

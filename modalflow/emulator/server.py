@@ -23,6 +23,7 @@ from grpclib.events import RecvRequest, listen
 from modalflow.emulator.auth import RefusedError
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.control import VARIABLE, Control
 from modalflow.emulator.core import Core, url_host
 from modalflow.emulator.driving import Driven, Engine
 from modalflow.emulator.faults import FaultError, Faults
@@ -30,6 +31,7 @@ from modalflow.emulator.faults.documents import read_faults
 from modalflow.emulator.faults.effects import wrapped
 from modalflow.emulator.faults.http_effects import fault_middleware
 from modalflow.emulator.grpc_server import GrpcServer
+from modalflow.emulator.interim import Interim
 from modalflow.emulator.machines import container_tools, leftovers
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.machines.untrusted_folder import remove_tree
@@ -54,6 +56,8 @@ class Emulator(Driven):
         self._claim: int | None = None
         """Held as long as the folder is ours."""
         self._state: StateFolder | None = None
+        self._interim: Interim | None = None
+        self._control: Control | None = None
 
     @property
     def core(self) -> Core:
@@ -85,9 +89,20 @@ class Emulator(Driven):
         if sys.platform != "linux":
             raise EmulatorConfigError(f"the emulator needs Linux (process sub-reaping, memory files); this is {sys.platform}")
         self._loop = asyncio.get_running_loop()
+        await self._begin()
+        if self.config.control:
+            self._control = Control(self)
+            await self._control.start()
+
+    async def _begin(self, again: Path | None = None) -> None:
+        """Start what a restart starts anew. ``again``: the folder to make, which clients know from before."""
         parent = Path(tempfile.gettempdir())
         await asyncio.to_thread(leftovers.sweep, parent)
-        self._folder = Path(tempfile.mkdtemp(prefix=leftovers.PREFIX, dir=parent))
+        if again is None:
+            self._folder = Path(tempfile.mkdtemp(prefix=leftovers.PREFIX, dir=parent))
+        else:
+            await asyncio.to_thread(again.mkdir, 0o700)
+            self._folder = again
         self._claim = leftovers.claim(self._folder)
         if os.geteuid() == 0:
             # A sandbox starts as root and may go on as another user, who has to reach what is below; the names are random.
@@ -136,9 +151,47 @@ class Emulator(Driven):
         if self.config.token_id is None:
             keep_credentials(state, core.authority.token_id, core.authority.token_secret)
 
+    async def restart(self, *, keep_state: bool = True) -> None:
+        """Stop and start again, on the same port, with the same token, faults, clock and capacity; sandboxes end.
+
+        Without ``keep_state`` it comes back empty; a state folder that it had is left alone and no longer used. Raises what
+        ``start`` raises, and is stopped then.
+        """
+        core = self.core
+        authority, recorder = core.authority, core.recorder
+        self.config = replace(
+            self.config,
+            port=core.port,
+            token_id=authority.token_id,
+            token_secret=authority.token_secret,
+            gpus=None,
+            conditions=core.weather.now,
+            state_dir=self.config.state_dir if keep_state else None,
+        )
+        await self._end_sandboxes()
+        if keep_state and self._state is None:
+            self._interim = Interim(core.folder.parent)
+            self.config = replace(self.config, state_dir=self._interim.keep(core.store, core.folder))
+        await self._halt()
+        await self._remove()
+        if not keep_state:
+            await self._drop_interim()
+        await self._begin(core.folder)
+        self.core.recorder.calls.extend(recorder.calls)
+
     async def stop(self) -> None:
         """Stop: sandboxes are terminated and committed, processes killed, the temporary folder removed."""
-        core, server, folder = self._core, self._server, self._folder
+        if self._control is not None:
+            await self._control.stop()
+            self._control = None
+        await self._end_sandboxes()
+        await self._halt()
+        await self._remove()
+        await self._drop_interim()
+
+    async def _end_sandboxes(self) -> None:
+        """Answer nobody any more, end and commit whatever runs; the state is what it will be."""
+        core, server = self._core, self._server
         self._server = None
         if server is not None:
             await server.abort()
@@ -146,11 +199,25 @@ class Emulator(Driven):
             await core.app_lives.close()
             await core.builds.stop()
             await core.sandboxes.stop()
+
+    async def _halt(self) -> None:
+        """End the rest. The spawner removes the temporary folder as it goes."""
+        core = self._core
+        if core is not None:
             await core.ingress.stop()
             await core.networks.stop()
             await core.sync.stop()
             await core.spawner.stop()
             await core.block_store.stop()
+
+    async def _drop_interim(self) -> None:
+        if self._interim is not None:
+            await asyncio.to_thread(self._interim.remove)
+            self._interim = None
+
+    async def _remove(self) -> None:
+        """Let go of the state, remove the folder."""
+        folder = self._folder
         if self._state is not None:
             self._state.close()
             self._state = None
@@ -234,6 +301,7 @@ class Emulator(Driven):
             "NO_PROXY": hosts,
             "no_proxy": hosts,
             **self.core.ingress.trust(),
+            **({VARIABLE: self._control.address} if self._control is not None else {}),
         }
 
 

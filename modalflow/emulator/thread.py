@@ -47,6 +47,10 @@ class EmulatorThread(Driven):
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
+    def restart(self, *, keep_state: bool = True) -> None:
+        """Stop and start again on the same port with the same token, and return when it serves; see ``Emulator.restart``."""
+        asyncio.run_coroutine_threadsafe(self._emulator.restart(keep_state=keep_state), self._loop).result(_START_SECONDS)
+
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._main())

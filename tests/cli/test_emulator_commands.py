@@ -32,7 +32,7 @@ def started(*arguments: str, environment: dict[str, str] | None = None) -> Itera
     with process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(8)]
+            lines = [process.stdout.readline() for _ in range(9)]
             yield process, exported("".join(lines))
         finally:
             process.kill()
@@ -47,8 +47,8 @@ def exported(text: str) -> dict[str, str]:
 def test_start_prints_what_to_export_and_stops_on_a_signal(tmp_path: Path) -> None:
     with started("--gpus", "A10G=2,H100=8", "--env-file", str(tmp_path / "env")) as (process, variables):
         assert sorted(variables) == [
-            "MODAL_CONFIG_PATH", "MODAL_EMULATOR_CA_BUNDLE", "MODAL_SERVER_URL", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET",
-            "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy",
+            "MODALFLOW_EMULATOR_CONTROL", "MODAL_CONFIG_PATH", "MODAL_EMULATOR_CA_BUNDLE", "MODAL_SERVER_URL", "MODAL_TOKEN_ID",
+            "MODAL_TOKEN_SECRET", "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy",
         ]  # fmt: skip
         assert exported((tmp_path / "env").read_text()) == variables
         assert oct((tmp_path / "env").stat().st_mode & 0o777) == "0o600"
