@@ -10,9 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from modalflow.emulator import EmulatorThread
 
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
@@ -71,3 +75,14 @@ def airflow_database() -> Iterator[None]:
 def pytest_unconfigure() -> None:
     """Remove the folder of this run."""
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def modal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorThread]:
+    """An emulator of its own for this test, which looks into it and restarts it. The plugin's is one per session."""
+    from modalflow.emulator import EmulatorConfig, EmulatorThread
+
+    with EmulatorThread(EmulatorConfig(record_calls=True)) as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        yield emulator

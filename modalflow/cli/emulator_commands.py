@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = commands.add_parser("start", help="start, print the environment to export, run until Ctrl-C")
     _add_options(start)
     start.add_argument("--env-file", type=Path, help="also write the export lines to this file (readable by you only)")
+    start.add_argument(
+        "--print-url",
+        action="store_true",
+        help="print the address as one line on stdout, nothing else; with --any-token, --env-file or a token in the environment",
+    )
     start.set_defaults(run=run_start)
     run = commands.add_parser("run", help="run a command in the environment of an emulator that lives as long as it does")
     _add_options(run)
@@ -93,15 +98,20 @@ def run_start(arguments: argparse.Namespace) -> int:
     """Start an emulator, say how to reach it, and run until SIGINT or SIGTERM."""
     from modalflow.emulator import EmulatorConfigError, EmulatorThread  # noqa: PLC0415 -- heavy
 
+    if arguments.print_url and not (arguments.any_token or arguments.env_file or os.environ.get(TOKEN_ID)):
+        return _failed(
+            ValueError(f"--print-url: nobody would know the token; add --any-token or --env-file FILE, or set {TOKEN_ID}")
+        )
     _raise_file_limit()
     stopped = threading.Event()
     try:
         with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
             exports = export_lines(_outliving(emulator.environment()))
+            stdout = f"{emulator.url}\n" if arguments.print_url else exports
             if arguments.env_file:
                 write_private(arguments.env_file, exports)
             _explain(emulator.url, emulator.isolation.words, arguments)
-            sys.stdout.write(exports)
+            sys.stdout.write(stdout)
             sys.stdout.flush()
             stopped.wait()
     except (EmulatorConfigError, OSError) as error:

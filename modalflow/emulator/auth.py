@@ -13,6 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from modalflow.emulator.config import EmulatorConfig
 
@@ -22,6 +23,14 @@ ROUTER_TOKEN_SECONDS = 3600
 
 class RefusedError(Exception):
     """The caller is not who it should be; the text is fit for the wire."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskAccess:
+    """One task of one workspace, which is all that a token of the command router opens."""
+
+    workspace: str
+    task_id: str
 
 
 class Authority:
@@ -52,22 +61,24 @@ class Authority:
         body = _encode({**claims, "ws": workspace, "exp": time.time() + seconds})
         return f"{head}.{body}.{self.signature(f'{head}.{body}')}"
 
-    def workspace_of(self, jwt: str) -> str:
-        """Return the workspace of a JWT of ours. ``RefusedError`` if it is forged or too old."""
+    def task_of(self, jwt: str) -> TaskAccess:
+        """Return what a command router's JWT of ours is good for. ``RefusedError`` if it is forged, too old or another kind."""
         signed, _, signature = jwt.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self.signature(signed).encode()):
             raise RefusedError("Invalid command router token")
         body = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
         if body["exp"] < time.time():
             raise RefusedError("Command router token has expired")
-        return str(body["ws"])
+        if "task" not in body:
+            raise RefusedError("Invalid command router token")
+        return TaskAccess(workspace=str(body["ws"]), task_id=str(body["task"]))
 
-    def bearer(self, metadata: Mapping[str, object]) -> str:
-        """Return the workspace of an ``authorization: Bearer`` header. ``RefusedError`` without a good one."""
+    def bearer(self, metadata: Mapping[str, object]) -> TaskAccess:
+        """Return what an ``authorization: Bearer`` header is good for. ``RefusedError`` without a good one."""
         kind, _, jwt = _text(metadata.get("authorization")).partition(" ")
         if kind.lower() != "bearer" or not jwt:
             raise RefusedError("Command router token missing")
-        return self.workspace_of(jwt)
+        return self.task_of(jwt)
 
     def signature(self, text: str) -> str:
         """Return the signature of ``text`` in URL-safe characters."""

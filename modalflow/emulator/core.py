@@ -53,8 +53,7 @@ class Core:
         self.recorder = Recorder(config.record_calls)
         self.pending_creates: dict[tuple[str, str], asyncio.Future[Message]] = {}
         self.blobs = BlobStore((config.state_dir or folder) / "blobs", durable=config.state_dir is not None)
-        self.blob_contents: dict[str, tuple[tuple[str, ...], int]] = {}
-        self.block_store = BlockStore(config.host, self.authority, self.blobs, self.blob_contents)
+        self.block_store = BlockStore(config.host, self.authority, self.blobs, clock)
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets, self.authority.token_id)
         self.spawner = Spawner()
         self.sync = SyncRequests(folder)

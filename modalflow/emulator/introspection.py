@@ -6,10 +6,16 @@ Flows in: an emulator of this process. Flows out: one ``SandboxRecord`` per sand
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from modal_proto import api_pb2
+
+from modalflow.emulator.machines.output import STDERR, STDOUT
 from modalflow.emulator.state.store import Sandbox, Workspace
+
+if TYPE_CHECKING:
+    from modalflow.emulator.core import Core
 
 
 class HasWorkspace(Protocol):
@@ -26,6 +32,10 @@ class SandboxRecord:
     """One create call.
 
     ``gpu`` is ``TYPE:count`` as sent, ``None`` on CPU; ``image`` the base image's reference; ``timeout`` in seconds.
+    ``argv``: as sent; ``env_names``: of the variables that its Secrets set; ``volumes``: names of Volumes
+    (ids of unnamed ones) by mount path;
+    ``status``: ``waiting`` (for capacity), ``running``, or how it ended (``success``, ``failure``, ``timeout``, ``terminated``);
+    ``exit_code``: ``None`` before the end; ``stdout`` and ``stderr``: what is kept of them so far.
     """
 
     sandbox_id: str
@@ -41,6 +51,16 @@ class SandboxRecord:
     tags: Mapping[str, str]
     created_at: float
     ended: bool
+    app: str = ""
+    argv: tuple[str, ...] = ()
+    workdir: str = ""
+    env_names: tuple[str, ...] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+    status: str = ""
+    exit_code: int | None = None
+    stdout: str = field(default="", repr=False)
+    stderr: str = field(default="", repr=False)
 
 
 def _base_image(workspace: Workspace, image_id: str) -> str:
@@ -72,7 +92,40 @@ def _record(workspace: Workspace, sandbox: Sandbox) -> SandboxRecord:
         tags=dict(sandbox.tags),
         created_at=sandbox.created_at,
         ended=sandbox.result is not None,
+        app=workspace.apps[sandbox.app_id].name if sandbox.app_id in workspace.apps else "",
+        argv=tuple(definition.entrypoint_args),
+        workdir=definition.workdir,
+        env_names=sandbox.env_names,
+        volumes={mount.mount_path: _volume_name(workspace, mount.volume_id) for mount in definition.volume_mounts},
+        regions=tuple(definition.scheduler_placement.regions),
+        status=_status(sandbox),
+        exit_code=None if sandbox.result is None else sandbox.result.exitcode,
     )
+
+
+def _volume_name(workspace: Workspace, volume_id: str) -> str:
+    volume = workspace.volumes.get(volume_id)
+    return volume.name if volume is not None and volume.name else volume_id
+
+
+def _status(sandbox: Sandbox) -> str:
+    if sandbox.result is None:
+        return "running" if sandbox.scheduled else "waiting"
+    name = api_pb2.GenericResult.GenericStatus.Name(sandbox.result.status)
+    return name.removeprefix("GENERIC_STATUS_").lower()
+
+
+def records_of(core: Core, workspace: Workspace) -> list[SandboxRecord]:
+    """Return every sandbox of a workspace with its output, the oldest first. In the emulator's loop."""
+    return [_with_output(core, workspace, sandbox) for sandbox in workspace.sandboxes.values()]
+
+
+def _with_output(core: Core, workspace: Workspace, sandbox: Sandbox) -> SandboxRecord:
+    streams = core.sandboxes.machine(sandbox).output.streams
+    stdout, stderr = (
+        b"".join(chunk.data for chunk in streams[fd].available(0)).decode(errors="replace") for fd in (STDOUT, STDERR)
+    )
+    return replace(_record(workspace, sandbox), stdout=stdout, stderr=stderr)
 
 
 def sandbox_records(emulator: HasWorkspace) -> list[SandboxRecord]:

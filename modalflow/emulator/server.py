@@ -10,8 +10,8 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +40,7 @@ from modalflow.emulator.services import ControlPlaneService
 from modalflow.emulator.state.persistence import Persistence, keep_credentials, kept_credentials
 from modalflow.emulator.state.state_folder import StateFolder
 from modalflow.emulator.state.store import Workspace
-from modalflow.emulator.wire import WORKSPACE_KEY, DetailsCodec, RecordedCall, bare_name
+from modalflow.emulator.wire import TASK_KEY, WORKSPACE_KEY, DetailsCodec, bare_name
 
 
 class Emulator(Driven):
@@ -242,20 +242,25 @@ class Emulator(Driven):
         """Let a call in: who is it, and does a fault await it."""
         metadata: Any = event.metadata
         router = event.method_name.startswith("/modal.task_command_router.")
+        authority = self.core.authority
+        task_id = ""
         try:
-            workspace = self._workspace_of(metadata, router=router)
+            if router:
+                access = authority.bearer(metadata)
+                workspace, task_id = access.workspace, access.task_id
+            else:
+                workspace = authority.token_of(metadata)
         except RefusedError as error:
             raise GRPCError(Status.UNAUTHENTICATED, str(error)) from error
         if not router and "x-modal-client-version" not in metadata:
             raise GRPCError(Status.FAILED_PRECONDITION, "x-modal-client-version is missing")
         metadata.popall(WORKSPACE_KEY, None)
+        metadata.popall(TASK_KEY, None)
         metadata[WORKSPACE_KEY] = workspace
+        metadata[TASK_KEY] = task_id
         name = bare_name(event.method_name)
-        event.method_func = wrapped(self.faults, name, workspace, event.method_func, self.core.recorder.note)
-
-    def _workspace_of(self, metadata: Mapping[str, object], *, router: bool) -> str:
-        authority = self.core.authority
-        return authority.bearer(metadata) if router else authority.token_of(metadata)
+        note = partial(self.core.recorder.note, workspace=workspace)
+        event.method_func = wrapped(self.faults, name, workspace, event.method_func, note)
 
     # -- for those who use it
 
@@ -283,10 +288,9 @@ class Emulator(Driven):
         """Return the folder that plays a cloud bucket, to be filled or looked at."""
         return self.core.buckets.folder(name, self.core.authority.token_id)
 
-    def calls(self, method: str) -> list[Message]:
-        """Requests of that RPC so far, as they were on the wire, if ``record_calls`` is set."""
-        calls: list[RecordedCall] = list(self.core.recorder.calls)
-        return [call.request for call in calls if call.method == method]
+    def calls(self, method: str, workspace: str | None = None) -> list[Message]:
+        """Requests of that RPC so far, as they were on the wire, if ``record_calls`` is set; of one workspace, or of all."""
+        return self.core.recorder.requests(method, workspace)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point a Modal client here."""

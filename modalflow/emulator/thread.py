@@ -12,16 +12,17 @@ from google.protobuf.message import Message
 
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig
-from modalflow.emulator.driving import Driven, Engine
+from modalflow.emulator.driving import Engine
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.machines.containers import Isolation
 from modalflow.emulator.server import Emulator
 from modalflow.emulator.state.store import Workspace
+from modalflow.emulator.tenants import Tenanted
 
 _START_SECONDS = 30.0
 
 
-class EmulatorThread(Driven):
+class EmulatorThread(Tenanted):
     """``with EmulatorThread(config) as emulator:`` offers what ``Emulator`` does; stopping waits until all is cleaned up."""
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
@@ -116,9 +117,9 @@ class EmulatorThread(Driven):
         """Return the folder that plays a cloud bucket, to be filled or looked at."""
         return self._emulator.bucket(name)
 
-    def calls(self, method: str) -> list[Message]:
-        """Requests of that RPC so far, if ``record_calls`` is set."""
-        return self._emulator.calls(method)
+    def calls(self, method: str, workspace: str | None = None) -> list[Message]:
+        """Requests of that RPC so far, if ``record_calls`` is set; of one workspace (by token id), or of all."""
+        return self._emulator.calls(method, workspace)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point a Modal client here."""

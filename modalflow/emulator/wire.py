@@ -37,6 +37,8 @@ WORKSPACE_KEY = "x-emulator-workspace"
 
 WARNING_KEY = "x-modal-warning"
 """Trailing metadata that the client prints as a warning, percent-encoded (modal 1.6.4, ``grpc_utils``)."""
+TASK_KEY = "x-emulator-task"
+"""Likewise the task id that a token of the command router is for."""
 
 CLIENT_TYPE_JAVASCRIPT = str(api_pb2.CLIENT_TYPE_LIBMODAL_JS)
 
@@ -55,6 +57,11 @@ class Call:
     def idempotency_key(self) -> str:
         """The same for every retry of one call; empty if the client sent none."""
         return str(self.metadata.get("x-idempotency-key") or "")
+
+    @property
+    def task_id(self) -> str:
+        """The one task that a call of the command router may be about; empty on the control plane."""
+        return str(self.metadata.get(TASK_KEY) or "")
 
     def environment(self, name: str) -> str:
         """Return the environment that a request names, the default one if it names none; NOT_FOUND if there is no such."""
@@ -75,6 +82,7 @@ class RecordedCall:
 
     method: str
     request: Message
+    workspace: str
 
 
 @dataclass(slots=True)
@@ -84,10 +92,21 @@ class Recorder:
     enabled: bool
     calls: deque[RecordedCall] = field(default_factory=lambda: deque(maxlen=100_000))
 
-    def note(self, method: str, request: Message) -> None:
+    def note(self, method: str, request: Message, workspace: str) -> None:
         """Keep one request."""
         if self.enabled:
-            self.calls.append(RecordedCall(method, request))
+            self.calls.append(RecordedCall(method, request, workspace))
+
+    def requests(self, method: str, workspace: str | None) -> list[Message]:
+        """Return the requests of an RPC so far, of one workspace or of all (``None``). From any thread."""
+        calls = self.calls.copy()
+        return [call.request for call in calls if call.method == method and workspace in (None, call.workspace)]
+
+    def forget(self, workspace: str) -> None:
+        """Drop what a workspace asked."""
+        kept = [call for call in self.calls if call.workspace != workspace]
+        self.calls.clear()
+        self.calls.extend(kept)
 
 
 def fail(status: Status, message: str, details: Sequence[Message] | None = None) -> NoReturn:
@@ -109,7 +128,7 @@ async def received(service: Service, stream: Stream) -> tuple[Any, Call]:
     if request is None:
         fail(Status.INVALID_ARGUMENT, "the call carried no request")
     call = service.call_of(stream)
-    service.core.recorder.note(call.method, request)
+    service.core.recorder.note(call.method, request, call.workspace.name)
     return request, call
 
 

@@ -123,3 +123,28 @@ def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert main(["emulator", "start", "--port", str(port)]) == 1
     assert f"('127.0.0.1', {port})" in capsys.readouterr().err
+
+
+def test_print_url_is_one_line_and_then_it_serves() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "start", "--print-url", "--any-token"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().rstrip("\n")
+        with socket.create_connection(("127.0.0.1", int(url.removeprefix("http://127.0.0.1:")))):
+            assert process.poll() is None
+        process.terminate()
+        rest, _ = process.communicate(timeout=20)
+    assert (rest, process.returncode) == ("", 0)
+
+
+def test_print_url_without_a_token_that_anybody_knows_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODALFLOW_EMULATOR_TOKEN_ID", raising=False)
+    assert main(["emulator", "start", "--print-url"]) == 2
+    assert capsys.readouterr().err == (
+        "modalflow emulator: --print-url: nobody would know the token; add --any-token or --env-file FILE, "
+        "or set MODALFLOW_EMULATOR_TOKEN_ID\n"
+    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 
 import modal
@@ -172,16 +170,3 @@ def test_latency_is_added_to_every_call(start_emulator: StartEmulator) -> None:
         modal.App.lookup("tests", create_if_missing=True, client=client)
     assert 0.3 <= time.monotonic() - begun < 3
     client.close()
-
-
-def test_the_block_store_serves_its_own_addresses_only(client: modal.Client, emulator: EmulatorThread) -> None:
-    volume = modal.Volume.from_name("data", create_if_missing=True, version=2, client=client)
-    with volume.batch_upload() as batch:
-        batch.put_file(__file__, "/file")
-    node = next(iter(emulator.workspace.volumes.values())).tree.file("file")
-    base = emulator._emulator.core.block_store.block_url(node.blocks[0], 0, 10)
-    with urllib.request.urlopen(base) as answer:
-        assert len(answer.read()) == 10
-    for address in (base.replace("0-10", "0-20"), base[:-1], base.partition("?")[0]):
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(address)

@@ -221,6 +221,15 @@ class Sandboxes:
         machine.ready.set()
         self._bound_output(machine)
 
+    def forget(self, workspace: Workspace) -> None:
+        """Drop the machines of a workspace whose sandboxes have all ended."""
+        for sandbox in workspace.sandboxes.values():
+            machine = self._machines.pop(sandbox.sandbox_id)
+            del self._by_task[sandbox.task_id]
+            if machine in self._ended_with_output:
+                self._ended_with_output.remove(machine)
+                self._ended_bytes -= machine.output.kept
+
     def _bound_output(self, machine: Machine) -> None:
         """Keep the output of ended sandboxes within bounds: the oldest goes first."""
         kept = machine.output.kept

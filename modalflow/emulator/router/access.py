@@ -14,8 +14,8 @@ class TaskService(Service):
     """Base of every mixin of the router."""
 
     def machine(self, call: Call, task_id: str) -> Machine:
-        """Return the sandbox of a task; NOT_FOUND if there is none in this workspace."""
-        sandbox = call.workspace.tasks.get(task_id)
+        """Return the sandbox of a task; NOT_FOUND if there is none in this workspace, or the token is for another."""
+        sandbox = call.workspace.tasks.get(task_id) if task_id == call.task_id else None
         if sandbox is None:
             fail(Status.NOT_FOUND, f"Task '{task_id}' not found")
         return self.core.sandboxes.machine(sandbox)

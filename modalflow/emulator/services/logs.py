@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpclib import Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.image_builds import Build
@@ -18,7 +19,7 @@ from modalflow.emulator.services.app_views import find_app
 from modalflow.emulator.services.log_following import Follower
 from modalflow.emulator.services.sandbox_calls import find
 from modalflow.emulator.state.store import Sandbox, Workspace
-from modalflow.emulator.wire import Call, Service, streaming, unary
+from modalflow.emulator.wire import Call, Service, fail, streaming, unary
 
 _FDS = {
     api_pb2.FILE_DESCRIPTOR_UNSPECIFIED: (STDOUT, STDERR),
@@ -44,7 +45,7 @@ class Logs(Service):
         fds = _FDS[request.file_descriptor] or (STDOUT,)
         stream = self.core.sandboxes.machine(sandbox).output.streams[fds[0]]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        offset = int(request.last_entry_id or 0)
+        offset = _entry(request.last_entry_id)
         deadline = time.monotonic() + request.timeout if request.timeout else None
         while deadline is None or time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
@@ -94,7 +95,7 @@ class Logs(Service):
     @streaming
     async def AppGetLogs(self, request: api_pb2.AppGetLogsRequest, call: Call) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """Follow an App, or one of its sandboxes, line by line for ``timeout`` seconds."""
-        last = int(request.last_entry_id or 0)
+        last = _entry(request.last_entry_id)
         follower = Follower(_FDS[request.file_descriptor], last)
         deadline = time.monotonic() + request.timeout
         while True:
@@ -188,3 +189,10 @@ def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str) -> api_pb2
             for line in lines
         ],
     )
+
+
+def _entry(entry_id: str) -> int:
+    """Return the number that an entry id is, 0 for none; INVALID_ARGUMENT for what we never gave out."""
+    if not (entry_id or "0").isdecimal():
+        fail(Status.INVALID_ARGUMENT, f"last_entry_id: expected what an entry came with, got {entry_id!r}")
+    return int(entry_id or 0)

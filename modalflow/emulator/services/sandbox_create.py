@@ -85,6 +85,7 @@ class SandboxCreation(Service):
             tags=checked_tags(tags),
             created_at=workspace.next_created_at(),
             name=definition.name,
+            env_names=tuple(sorted({name for secret in secrets for name in secret})),
         )
         machine = self.core.sandboxes.launch(workspace, sandbox, secrets, gpu)
         return sandbox, await opened_ports(self.core, machine)

@@ -28,9 +28,10 @@ class Uploads(Service):
                 fail(Status.INVALID_ARGUMENT, "MountPutFile: the data does not match sha256_hex")
             uploads[request.sha256_hex] = await asyncio.to_thread(self.core.blobs.put_file, io.BytesIO(request.data))
         elif request.HasField("data_blob_id"):
-            if request.data_blob_id not in self.core.blob_contents:
+            blob = self.core.block_store.blob(call.workspace.name, request.data_blob_id)
+            if blob is None:
                 fail(Status.NOT_FOUND, f"Blob '{request.data_blob_id}' not found")
-            blocks, size = self.core.blob_contents[request.data_blob_id]
+            blocks, size = blob
             if await asyncio.to_thread(self.core.blobs.digest, blocks, size) != request.sha256_hex:
                 fail(Status.INVALID_ARGUMENT, "MountPutFile: the blob does not match sha256_hex")
             uploads[request.sha256_hex] = (blocks, size)
@@ -66,17 +67,16 @@ class Uploads(Service):
         )
 
     @create
-    async def BlobCreate(self, _request: api_pb2.BlobCreateRequest, _call: Call) -> api_pb2.BlobCreateResponse:
+    async def BlobCreate(self, _request: api_pb2.BlobCreateRequest, call: Call) -> api_pb2.BlobCreateResponse:
         """Give an address to upload one blob to, in one piece whatever its size."""
-        blob_id = new_id("bl")
-        url = self.core.block_store.blob_url(blob_id)
+        blob_id, url = self.core.block_store.create_blob(call.workspace.name)
         # Lists, because Modal may offer several providers; modal 1.6.4 reads nothing else.
         return api_pb2.BlobCreateResponse(blob_ids=[blob_id], upload_urls=api_pb2.UploadUrlList(items=[url]))
 
     @unary
-    async def BlobGet(self, request: api_pb2.BlobGetRequest, _call: Call) -> api_pb2.BlobGetResponse:
+    async def BlobGet(self, request: api_pb2.BlobGetRequest, call: Call) -> api_pb2.BlobGetResponse:
         """Give the address of an uploaded blob."""
-        if request.blob_id not in self.core.blob_contents:
+        if self.core.block_store.blob(call.workspace.name, request.blob_id) is None:
             fail(Status.NOT_FOUND, f"Blob '{request.blob_id}' not found")
         return api_pb2.BlobGetResponse(download_url=self.core.block_store.blob_url(request.blob_id))
 

@@ -178,7 +178,7 @@ class Volumes(Service):
             for block_index, block in enumerate(file.blocks):
                 digest = block.contents_sha256.hex()
                 if digest not in missing and not self.core.blobs.has(digest):
-                    url = self.core.block_store.block_url(digest)
+                    url = self.core.block_store.put_url(digest)
                     missing[digest] = api_pb2.VolumePutFiles2Response.MissingBlock(
                         file_index=file_index, block_index=block_index, put_url=url
                     )

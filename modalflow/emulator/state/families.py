@@ -237,6 +237,7 @@ def _dump_sandbox(sandbox: Sandbox) -> Data:
         "started_at": sandbox.started_at,
         "ready_at": sandbox.ready_at,
         "finished_at": sandbox.finished_at,
+        "env_names": list(sandbox.env_names),
         "result": None if sandbox.result is None else _base64(sandbox.result.SerializeToString()),
     }
 
@@ -247,6 +248,7 @@ def _load_sandbox(data: Data) -> Sandbox:
         **{
             **data,
             "definition": api_pb2.Sandbox.FromString(base64.b64decode(data["definition"])),
+            "env_names": tuple(data["env_names"]),
             "result": None if result is None else api_pb2.GenericResult.FromString(base64.b64decode(result)),
         }
     )

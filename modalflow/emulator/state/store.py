@@ -80,6 +80,8 @@ class Sandbox:
     finished_at: float = 0.0
     ready_at: float = 0.0
     """When its readiness probe succeeded."""
+    env_names: tuple[str, ...] = ()
+    """Names of the variables that its Secrets set."""
     result: api_pb2.GenericResult | None = None
 
 
