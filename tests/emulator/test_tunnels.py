@@ -350,7 +350,7 @@ def test_connect_token_is_no_command_router_token(emulator: EmulatorThread, sand
     sandbox = sandboxes.create("sleep", "60")
     token = sandbox.create_connect_token().token
     with pytest.raises(Exception, match="Invalid command router token"):
-        emulator._emulator.core.authority.workspace_of(token)
+        emulator._emulator.core.authority.task_of(token)
 
 
 def test_metadata_must_fit_a_header(sandboxes: Sandboxes) -> None:
