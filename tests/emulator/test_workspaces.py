@@ -185,3 +185,11 @@ def test_a_blob_is_its_workspaces_own(emulator: EmulatorThread, seconds: float) 
             return got[0], put[0]
 
     assert asyncio.run(get()) == (Status.NOT_FOUND, Status.NOT_FOUND)
+
+
+def test_there_are_no_proxies(emulator: EmulatorThread, first: modal.Client) -> None:
+    app = modal.App.lookup("tests", create_if_missing=True, client=first)
+    with pytest.raises(modal.exception.NotFoundError, match="Proxy 'p' not found in environment 'main'"):
+        modal.Sandbox.create(
+            "true", app=app, client=first, image=modal.Image.debian_slim("3.11"), proxy=modal.Proxy.from_name("p"), gpu="T4"
+        )

@@ -15,6 +15,7 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.image_names import ImageNames
 from modalflow.emulator.services.images import Images
 from modalflow.emulator.services.logs import Logs
+from modalflow.emulator.services.proxies import Proxies
 from modalflow.emulator.services.queues import Queues
 from modalflow.emulator.services.sandbox_calls import SandboxCalls
 from modalflow.emulator.services.sandbox_create import SandboxCreation
@@ -41,6 +42,7 @@ class ControlPlane(
     Volumes,
     Dicts,
     Queues,
+    Proxies,
     SandboxCreation,
     SandboxCalls,
     SandboxSidecars,
