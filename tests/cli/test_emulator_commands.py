@@ -45,7 +45,10 @@ def exported(text: str) -> dict[str, str]:
 
 
 def test_start_prints_what_to_export_and_stops_on_a_signal(tmp_path: Path) -> None:
-    with started("--gpus", "A10G=2,H100=8", "--env-file", str(tmp_path / "env")) as (process, variables):
+    with started("--isolation", "process", "--gpus", "A10G=2,H100=8", "--env-file", str(tmp_path / "env")) as (
+        process,
+        variables,
+    ):
         assert sorted(variables) == [
             "MODALFLOW_EMULATOR_CONTROL", "MODAL_CONFIG_PATH", "MODAL_EMULATOR_CA_BUNDLE", "MODAL_SERVER_URL", "MODAL_TOKEN_ID",
             "MODAL_TOKEN_SECRET", "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy",
