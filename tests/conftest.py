@@ -82,7 +82,7 @@ def modal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorThread]:
     """An emulator of its own for this test, which looks into it and restarts it. The plugin's is one per session."""
     from modalflow.emulator import EmulatorConfig, EmulatorThread
 
-    with EmulatorThread(EmulatorConfig(record_calls=True, isolation="process")) as emulator:
+    with EmulatorThread(EmulatorConfig(record_calls=True, isolation="process", image_builds="record")) as emulator:
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         yield emulator
