@@ -41,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     isolation = "how emulated sandboxes are run: auto, container or process"
     group.addoption("--modal-isolation", metavar="auto", help=isolation)
     parser.addini("modal_isolation", isolation)
+    builds = "what becomes of an image's RUN and pip_install: record (default), run, or auto: run in containers"
+    group.addoption("--modal-image-builds", metavar="record", help=builds)
+    parser.addini("modal_image_builds", builds)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +70,7 @@ def modal_emulator(request: pytest.FixtureRequest) -> Iterator[EmulatorThread]:
         gpus=parse_gpus(gpus) if gpus else None,
         python=Path(python) if python else None,
         isolation=_option(request, "modal_isolation") or "auto",
+        image_builds=_option(request, "modal_image_builds") or "record",  # type: ignore[arg-type] -- checked there
     )
     with EmulatorThread(config) as emulator:
         yield emulator
