@@ -70,7 +70,7 @@ def modal_emulator(request: pytest.FixtureRequest) -> Iterator[EmulatorThread]:
         gpus=parse_gpus(gpus) if gpus else None,
         python=Path(python) if python else None,
         isolation=_option(request, "modal_isolation") or "auto",
-        image_builds=_option(request, "modal_image_builds") or "record",  # type: ignore[arg-type] -- checked there
+        image_builds=_option(request, "modal_image_builds") or "record",  # type: ignore[arg-type]
     )
     with EmulatorThread(config) as emulator:
         yield emulator
