@@ -64,10 +64,17 @@ class Call:
         return str(self.metadata.get(TASK_KEY) or "")
 
     def environment(self, name: str) -> str:
-        """Return the environment that a request names, the default one if it names none; NOT_FOUND if there is no such."""
+        """Return the name of the environment that a request means, by name, by id or, saying nothing, the default one.
+
+        NOT_FOUND if there is no such.
+        """
+        known = self.workspace.environments
         name = name or self.workspace.settings.default_environment
-        if name not in self.workspace.environments:
-            fail(Status.NOT_FOUND, f"Environment '{name}' not found")
+        if name not in known:
+            by_id = next((one.name for one in known.values() if one.environment_id == name), None)
+            if by_id is None:
+                fail(Status.NOT_FOUND, f"Environment '{name}' not found")
+            return by_id
         return name
 
     @property

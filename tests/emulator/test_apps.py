@@ -9,6 +9,7 @@ from typing import Any
 
 import modal
 import pytest
+from grpclib import Status
 from modal.exception import ConflictError, InvalidError, NotFoundError
 from modal_proto import api_pb2
 
@@ -134,6 +135,24 @@ def test_deployments_of_an_app_without_functions(workspace_client: modal.Client)
     app.stop(client=workspace_client)
     with pytest.raises(ConflictError, match=r"App 'ap-\w+' was stopped"):
         rpc(workspace_client, "AppPublish", api_pb2.AppPublishRequest(app_id=app_id))
+
+
+@pytest.mark.parametrize("kind", [modal.Dict, modal.Queue, modal.Volume, modal.Secret])
+def test_a_delete_whose_answer_was_lost_is_not_told_that_nothing_is_there(
+    workspace_client: modal.Client, shared_emulator: EmulatorThread, kind: Any
+) -> None:
+    content = ({"KEY": "value"},) if kind is modal.Secret else ()
+    kind.objects.create("one", *content, client=workspace_client)
+    shared_emulator.faults.add(f"{kind.__name__}Delete", status=Status.UNAVAILABLE, after_handler=True)
+    kind.objects.delete("one", client=workspace_client)
+    assert kind.objects.list(client=workspace_client) == []
+
+
+def test_a_deployment_whose_answer_was_lost_is_made_once(workspace_client: modal.Client, shared_emulator: EmulatorThread) -> None:
+    shared_emulator.faults.add("AppPublish", status=Status.UNAVAILABLE, after_handler=True)
+    app = modal.App("once")
+    app.deploy(client=workspace_client)
+    assert modal.App.lookup("once", client=workspace_client).info().lifecycle.version == 1
 
 
 def test_an_app_with_a_function_is_refused_by_name(workspace_client: modal.Client) -> None:

@@ -54,6 +54,19 @@ def test_objects_of_one_name_in_two_environments(workspace_client: modal.Client)
         modal.Queue.from_name("q", environment_name="nowhere", create_if_missing=True, client=workspace_client).hydrate()
 
 
+def test_an_environment_is_meant_by_its_id_too(workspace_client: modal.Client) -> None:
+    found = rpc(workspace_client, "EnvironmentGetOrCreate", api_pb2.EnvironmentGetOrCreateRequest())
+    modal.Dict.objects.create("d", client=workspace_client)
+    listed = rpc(workspace_client, "DictList", api_pb2.DictListRequest(environment_name=found.environment_id))
+    assert ([one.name for one in listed.dicts], listed.environment_name) == (["d"], "main")
+    again = rpc(
+        workspace_client, "EnvironmentGetOrCreate", api_pb2.EnvironmentGetOrCreateRequest(deployment_name=found.environment_id)
+    )
+    assert (again.environment_id, again.metadata.name) == (found.environment_id, "main")
+    with pytest.raises(NotFoundError, match="Environment 'en-none' not found"):
+        rpc(workspace_client, "DictList", api_pb2.DictListRequest(environment_name="en-none"))
+
+
 def test_a_rename_takes_everything_along(workspace_client: modal.Client) -> None:
     modal.Environment.objects.create("dev", client=workspace_client)
     options: dict[str, Any] = {"environment_name": "dev", "client": workspace_client}

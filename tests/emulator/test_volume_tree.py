@@ -83,6 +83,20 @@ def test_copying_is_that_of_cp() -> None:
     assert tree.file("d/x") == ONE, "a copy is a copy"
 
 
+def test_copying_a_folder_merges_and_never_loses_what_is_there() -> None:
+    tree = tree_of("d/x", "d/sub/y", "e/d/kept", "f")
+    tree.copy(["d"], "e", recursive=True)
+    assert paths(tree) == ["d", "d/sub", "d/sub/y", "d/x", "e", "e/d", "e/d/kept", "e/d/sub", "e/d/sub/y", "e/d/x", "f"]
+    for sources, target, message in (
+        (["d"], "d/sub", "Cannot copy 'd' into itself, 'd/sub/d'"),
+        (["d"], "f", "Not a directory: 'f' in 'f'"),
+        (["/"], "e", "Path '/' is the Volume itself"),
+    ):
+        with pytest.raises(VolumeConflictError, match=message):
+            tree.copy(sources, target, recursive=True)
+    assert tree.file("f") == ONE
+
+
 def test_a_commit_changes_only_its_own_paths() -> None:
     tree = tree_of("base/kept", "base/gone", "outside")
     tree.apply("base", [Change(path="new", node=Folder()), Change(path="new/file", node=TWO), Change(path="gone", node=None)])

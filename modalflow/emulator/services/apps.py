@@ -108,7 +108,7 @@ class Apps(Service):
     # -- started and deployed
 
     @partial("Functions, Classes and staged deployments")
-    @unary
+    @create
     async def AppPublish(self, request: api_pb2.AppPublishRequest, call: Call) -> api_pb2.AppPublishResponse:
         """Start an ephemeral App, or deploy one that holds no Function."""
         app = _live(call.workspace, request.app_id)
@@ -128,7 +128,7 @@ class Apps(Service):
             url=self.core.app_url(app.app_id), deployed_at=app.deployments[-1].deployed_at if app.deployments else 0.0
         )
 
-    @unary
+    @create
     async def AppDeploy(self, request: api_pb2.AppDeployRequest, call: Call) -> api_pb2.AppDeployResponse:
         """Deploy an App that holds no Function (clients before ``AppPublish``)."""
         app = _live(call.workspace, request.app_id)

@@ -66,7 +66,7 @@ class Dicts(Service):
             ],
         )
 
-    @unary
+    @create
     async def DictDelete(self, request: api_pb2.DictDeleteRequest, call: Call) -> Empty:
         """Delete a Dict with its entries."""
         found = self._dict(call, request.dict_id)

@@ -24,10 +24,10 @@ class Environments(Service):
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
         """Find an environment, the default one if none is named, or make it if asked to."""
         workspace = call.workspace
-        name = request.deployment_name or workspace.settings.default_environment
-        if name not in workspace.environments:
-            if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
-                call.environment(name)
+        name = request.deployment_name
+        if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
+            name = call.environment(name)
+        elif name not in workspace.environments:
             self._add_environment(workspace, name)
         found = workspace.environments[name]
         return api_pb2.EnvironmentGetOrCreateResponse(
@@ -56,7 +56,7 @@ class Environments(Service):
         return Empty()
 
     @partial("limits of tasks and GPUs, blocking of unauthenticated resources")
-    @unary
+    @create
     async def EnvironmentUpdate(self, request: api_pb2.EnvironmentUpdateRequest, call: Call) -> api_pb2.EnvironmentListItem:
         """Rename an environment with all that is in it, or set its web suffix or image builder version."""
         workspace = call.workspace
@@ -77,7 +77,7 @@ class Environments(Service):
         self.core.state_changed(workspace)
         return _item(workspace, found)
 
-    @unary
+    @create
     async def EnvironmentDelete(self, request: api_pb2.EnvironmentDeleteRequest, call: Call) -> Empty:
         """Delete an environment with its Apps, Secrets, Volumes, Dicts and Queues; its sandboxes are terminated."""
         workspace = call.workspace

@@ -74,7 +74,7 @@ class Queues(Service):
             ]
         )
 
-    @unary
+    @create
     async def QueueDelete(self, request: api_pb2.QueueDeleteRequest, call: Call) -> Empty:
         """Delete a Queue with its items; who waits for one is told."""
         found = self._queue(call, request.queue_id)

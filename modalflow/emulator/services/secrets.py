@@ -78,7 +78,7 @@ class Secrets(Service):
         self.core.state_changed(call.workspace, secret)
         return Empty()
 
-    @unary
+    @create
     async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, call: Call) -> Empty:
         """Delete a Secret."""
         secret = _secret(call.workspace, request.secret_id)

@@ -70,7 +70,7 @@ class Volumes(Service):
             ],
         )
 
-    @unary
+    @create
     async def VolumeDelete(self, request: api_pb2.VolumeDeleteRequest, call: Call) -> Empty:
         """Delete a Volume. Sandboxes that mount it keep their copy."""
         volume = _volume(call.workspace, request.volume_id)
@@ -197,12 +197,12 @@ class Volumes(Service):
         self.core.state_changed(call.workspace, volume)
         return Empty()
 
-    @unary
+    @create
     async def VolumeRemoveFile(self, request: api_pb2.VolumeRemoveFileRequest, call: Call) -> Empty:
         """Remove a file or folder (version 1)."""
         return self._remove(call, request)
 
-    @unary
+    @create
     async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, call: Call) -> Empty:
         """Remove a file or folder (version 2)."""
         return self._remove(call, request)

@@ -215,10 +215,25 @@ class VolumeTree:
             raise VolumeConflictError(f"Not a directory: {target!r}; several sources need an existing folder")
         for source in sources:
             node = self.get(source)
-            if isinstance(node, Folder) and not recursive:
+            place = posixpath.join(target, self._named(source)[-1]) if into else target
+            if not isinstance(node, Folder):
+                self.put(place, _copied(node))
+            elif recursive:
+                self._copy_folder(source, node, place)
+            else:
                 raise VolumeConflictError(f"Is a directory: {source!r}; copy it with recursive=True")
-            copied = _copied(node)
-            self.put(posixpath.join(target, parts_of(source)[-1]) if into else target, copied)
+
+    def _copy_folder(self, source: str, folder: Folder, place: str) -> None:
+        """Copy what is in a folder to what is at ``place``, or to a new folder there."""
+        parts = parts_of(source)
+        if parts_of(place)[: len(parts)] == parts:
+            raise VolumeConflictError(f"Cannot copy {source!r} into itself, {place!r}")
+        self.make_folder(place)
+        for path, node in walk(folder):
+            if isinstance(node, Folder):
+                self.make_folder(posixpath.join(place, path))
+            else:
+                self.put(posixpath.join(place, path), _copied(node))
 
     def apply(self, base: str, changes: list[Change]) -> None:
         """Merge the commit of a mount that shows ``base``: per path, the last writer wins, whatever others did."""
@@ -267,9 +282,7 @@ class VolumeTree:
         return parts
 
 
-def _copied(node: Node) -> Node:
-    if isinstance(node, Folder):
-        return Folder({name: _copied(child) for name, child in node.entries.items()})
+def _copied(node: File | Link) -> File | Link:
     return replace(node, mtime_ns=time.time_ns())
 
 
