@@ -170,3 +170,21 @@ def test_a_sandbox_may_change_the_interpreters_packages_for_itself(container_san
     folder = "$(python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')"
     assert container_sandboxes.output("sh", "-c", f"echo found > {folder}/of_a_sandbox; cat {folder}/of_a_sandbox") == "found\n"
     assert container_sandboxes.output("sh", "-c", f"ls {folder} | grep -c of_a_sandbox || true") == "0\n"
+
+
+def test_requirements_files_are_installed(container_sandboxes: Sandboxes, tmp_path: Path) -> None:
+    given = BASE.add_local_file(wheel(tmp_path, "required_one"), "/wheels/required_one-1.0-py3-none-any.whl", copy=True)
+    (tmp_path / "requirements.txt").write_text("required_one==1.0\n")
+    image = given.uv_pip_install(
+        requirements=[str(tmp_path / "requirements.txt")], find_links="/wheels", extra_options="--no-index"
+    )
+    assert (
+        container_sandboxes.output("python", "-c", "import required_one as r; print(r.text)", image=image)
+        == "module required_one\n"
+    )
+
+
+def test_an_added_python_is_this_machines(container_sandboxes: Sandboxes) -> None:
+    image = modal.Image.from_registry("ubuntu:22.04", add_python="3.11").run_commands("command -v python > /where")
+    where, inside = container_sandboxes.output("sh", "-c", "cat /where; command -v python", image=image).split()
+    assert where == inside

@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from modalflow.emulator.machines.output import STDERR, STDOUT, LogLine, Output, Stream
 
-RETAINED_ENTRIES = 20_000
-"""Pieces kept of one log; the oldest go first."""
+RETAINED = 2 * 1024 * 1024
+"""Characters kept of one log; the oldest go first."""
 
 
 class BuildLog:
     """Entries numbered from 0."""
 
     def __init__(self) -> None:
-        self._entries: list[LogLine] = []
+        self._entries: deque[LogLine] = deque()
         self._first = 0
+        self._kept = 0
         self._changed = asyncio.Event()
         self.ended = False
 
@@ -33,8 +36,9 @@ class BuildLog:
     def say(self, text: str, fd: int = STDOUT) -> None:
         """Add text."""
         self._entries.append(LogLine(fd, text, time.time_ns()))
-        if len(self._entries) > RETAINED_ENTRIES:
-            del self._entries[0]
+        self._kept += len(text)
+        while self._kept > RETAINED and len(self._entries) > 1:
+            self._kept -= len(self._entries.popleft().text)
             self._first += 1
         self._wake()
 
@@ -49,7 +53,7 @@ class BuildLog:
 
     def since(self, number: int) -> Sequence[LogLine]:
         """Return what is kept from entry ``number`` on."""
-        return self._entries[max(0, number - self._first) :]
+        return list(islice(self._entries, max(0, number - self._first), None))
 
     async def wait_beyond(self, number: int) -> None:
         """Return when there is an entry of that number, or the log has ended."""

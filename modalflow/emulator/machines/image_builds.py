@@ -35,7 +35,7 @@ from modalflow.emulator.state.store import Workspace
 
 _log = logging.getLogger(__name__)
 Result = api_pb2.GenericResult
-REMEMBERED_BUILDS = 1000
+REMEMBERED_BUILDS = 200
 """Ended builds whose logs can still be read."""
 
 
