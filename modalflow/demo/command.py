@@ -53,11 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=Path(sys.executable),
             help="Python with Airflow that plays the sandboxes' image (default: this one)",
         )
+        _add_isolation(command)
     commands.add_parser("down", help="stop what `up` started in this folder")
     serve = commands.add_parser("serve")
     serve.add_argument("--home", type=Path, required=True)
     serve.add_argument("--worker-python", type=Path, required=True)
     serve.add_argument("--state", type=Path, required=True)
+    _add_isolation(serve)
+
+
+def _add_isolation(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--isolation",
+        choices=("auto", "container", "process"),
+        default="auto",
+        help="run sandboxes as containers, as processes, or as containers where this machine allows it (default: auto)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,7 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _failed(wrong)
     from modalflow.demo.run import run_demo  # noqa: PLC0415 - Airflow's client and the emulator only when needed
 
-    return run_demo((home or _new_home()).absolute(), worker_python=python.absolute())
+    isolation: str = getattr(arguments, "isolation", "auto")
+    return run_demo((home or _new_home()).absolute(), worker_python=python.absolute(), isolation=isolation)
 
 
 def _wrong(home: Path | None, python: Path) -> str | None:
@@ -151,6 +163,7 @@ def _up(arguments: argparse.Namespace) -> int:
     log = home / "deployment.log"
     command = [sys.executable, "-m", "modalflow.cli.main", "demo", "serve", "--home", str(home)]
     command += ["--worker-python", str(arguments.worker_python.absolute()), "--state", str(STATE.absolute())]
+    command += ["--isolation", arguments.isolation]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
@@ -186,6 +199,7 @@ def _print_how_to_use(state: State) -> None:
     print(f'log in:   user admin, password in {state["password_file"]} (the value after "admin")')
     print(f"DAGs:     {state['dags']}")
     print(f"logs:     {state['log']}")
+    print(state["isolation"])
     print(f"shell:    . {shlex.quote(str(_env_file(STATE)))}   (then `airflow` and `modal` in that shell mean this deployment)")
     print("stop:     modalflow demo down (or make down), from this folder")
 
@@ -211,24 +225,26 @@ def _down() -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Hold the deployment until SIGTERM; this is the process that ``up`` leaves behind."""
-    from modalflow.demo.deployment import DeploymentError, deploy  # noqa: PLC0415 - the emulator only when needed
+    from modalflow.demo.deployment import DeploymentError, deploy, isolation_line  # noqa: PLC0415 - only when needed
+    from modalflow.emulator import EmulatorConfigError  # noqa: PLC0415
 
     def stop(*_: object) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        with deploy(arguments.home, worker_python=arguments.worker_python) as deployment:
-            _write_state(arguments.state, arguments.home, deployment.airflow.url, deployment.env)
+        with deploy(arguments.home, worker_python=arguments.worker_python, isolation=arguments.isolation) as deployment:
+            told = isolation_line(deployment)
+            _write_state(arguments.state, arguments.home, deployment.airflow.url, deployment.env, isolation=told)
             while True:
                 deployment.airflow.check_alive()
                 time.sleep(1)
-    except DeploymentError as error:
+    except (DeploymentError, EmulatorConfigError) as error:
         print(error, file=sys.stderr)  # the last line of the log, which `up` repeats
         return 1
 
 
-def _write_state(file: Path, home: Path, url: str, env: dict[str, str]) -> None:
+def _write_state(file: Path, home: Path, url: str, env: dict[str, str], *, isolation: str) -> None:
     """Write the environment first: the state file says that all is ready."""
     from modalflow.demo.deployment import airflow_log, client_environment, password_file  # noqa: PLC0415
 
@@ -239,6 +255,7 @@ def _write_state(file: Path, home: Path, url: str, env: dict[str, str]) -> None:
         "pid": pid,
         "started_at": _started_at(pid),
         "url": url,
+        "isolation": isolation,
         "home": str(home),
         "password_file": str(password_file(home)),
         "dags": str(home / "dags"),

@@ -185,13 +185,22 @@ def airflow_running(home: Path, env: dict[str, str]) -> Iterator[AirflowRunning]
 
 
 @contextlib.contextmanager
-def deploy(home: Path, *, worker_python: Path) -> Iterator[Deployment]:
-    """Start emulator and Airflow with the example DAGs in ``home`` (created) and stop both at the end."""
+def deploy(home: Path, *, worker_python: Path, isolation: str) -> Iterator[Deployment]:
+    """Start emulator and Airflow with the example DAGs in ``home`` (created) and stop both at the end.
+
+    Sandboxes are isolated as ``isolation`` says (``auto``: as far as this machine allows), but for the network: they report to
+    Airflow's API on this machine's loopback. ``EmulatorConfigError`` if such isolation is not to be had.
+    """
     copy_dags(Path(example_dags.__file__).parent, home)
-    with EmulatorThread(
-        EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation="process", image_builds="record")
-    ) as emulator:
+    config = EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation=isolation, image_builds="record")
+    with EmulatorThread(config) as emulator:
         env = environment(home, emulator.environment())
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:
             yield Deployment(airflow=airflow, env=env, emulator=emulator)
+
+
+def isolation_line(deployment: Deployment) -> str:
+    """Say how the sandboxes are kept apart."""
+    isolation = deployment.emulator.isolation
+    return f"isolation: {isolation.name}: {isolation.words}; network: that of this machine"

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.live import Live
 
 from modalflow.demo.decisions import DecisionsError, read_decisions
-from modalflow.demo.deployment import Deployment, DeploymentError, airflow_log, deploy
+from modalflow.demo.deployment import Deployment, DeploymentError, airflow_log, deploy, isolation_line
 from modalflow.demo.expectations import DAG_IDS, EXPECTATIONS, IMPORT_ERROR_DAG, IMPORT_ERROR_TEXT, Expectation
 from modalflow.demo.observe import Row, build_row
 from modalflow.demo.table import draw
+from modalflow.emulator import EmulatorConfigError
 from modalflow.emulator.introspection import SandboxRecord, sandbox_records
 
 PARSE_TIMEOUT = 90.0
@@ -110,14 +111,17 @@ def _drive(deployment: Deployment, console: Console) -> list[str]:
     return problems + [f"{row.task}: {row.problem}" for row in rows if row.problem] + _log_problems(deployment, runs)
 
 
-def run_demo(home: Path, *, worker_python: Path) -> int:
+def run_demo(home: Path, *, worker_python: Path, isolation: str) -> int:
     """Run the demo in ``home``; return the process's exit code. Prints where the logs are."""
     console = Console(width=None if Console().is_terminal else 180)
     console.print("starting the emulator and Airflow (about half a minute)…")
     try:
-        with deploy(home, worker_python=worker_python) as deployment:
+        with deploy(home, worker_python=worker_python, isolation=isolation) as deployment:
+            in_force = isolation_line(deployment)
+            console.print(in_force, markup=False)
             problems = _drive(deployment, console)
-    except (DeploymentError, DecisionsError) as error:
+            console.print(in_force, markup=False)
+    except (DeploymentError, DecisionsError, EmulatorConfigError) as error:
         console.print(str(error), style="red", markup=False)
         return 1
     console.print(f"logs: {airflow_log(home)} and {home / 'airflow' / 'logs'}", markup=False)

@@ -120,7 +120,7 @@ def test_the_environment_for_a_shell_is_complete_private_and_free_of_the_users_o
         "no_proxy": "localhost",
     }
     env = environment(home, given)
-    command._write_state(tmp_path / "up.json", home, "http://127.0.0.1:1", env)
+    command._write_state(tmp_path / "up.json", home, "http://127.0.0.1:1", env, isolation="isolation: process")
     for name in ("up.json", "up.env"):
         assert oct((tmp_path / name).stat().st_mode & 0o777) == "0o600"
 
