@@ -28,6 +28,7 @@ from modalflow.emulator.machines.isolation import Choice, IsolationError, Settin
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.networks import HostNetworks, Networks
+from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
@@ -84,7 +85,8 @@ class Core:
             mounted=self.mounted,
             copies_layers=self.launcher.isolation.name == "process",
         )
-        self.execs = Execs(clock)
+        outputs = EndedOutputs()
+        self.execs = Execs(clock, outputs)
         self.sandboxes = Sandboxes(
             launcher=self.launcher,
             networks=self.networks,
@@ -95,8 +97,9 @@ class Core:
             clock=clock,
             changed=self.state_changed,
             weather=self.weather,
+            outputs=outputs,
         )
-        self.sidecars = Sidecars(launcher=self.launcher, furnisher=furnisher, sign=self.authority.signature)
+        self.sidecars = Sidecars(launcher=self.launcher, furnisher=furnisher, sign=self.authority.signature, outputs=outputs)
         self.app_lives = AppLives(clock=clock, sandboxes=self.sandboxes, changed=self.state_changed)
         self.port = 0
         self.persistence: Persistence | None = None

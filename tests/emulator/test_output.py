@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from modalflow.emulator.machines import output
-from modalflow.emulator.machines.output import STDERR, STDOUT, Output, Stream
+from modalflow.emulator.machines.output import STDERR, STDOUT, EndedOutputs, Output, Stream
 
 
 async def everything(stream: Stream, offset: int = 0) -> bytes:
@@ -59,3 +59,18 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     kept = Output()
     kept.streams[STDOUT].write(b"a\xffb\n\xc3")
     assert [line.text for line in kept.lines()] == ["a\ufffdb\n", "\ufffd"]
+
+
+def test_of_ended_processes_the_oldest_output_goes_first() -> None:
+    ended = EndedOutputs(limit=10)
+    outputs = [Output() for _ in range(4)]
+    for one, data in zip(outputs, (b"1234", b"5678", b"", b"9abc"), strict=True):
+        if data:
+            one.streams[STDOUT].write(data)
+        one.end()
+        ended.keep(one)
+    assert [one.kept for one in outputs] == [0, 4, 0, 4]
+    large = Output()
+    large.streams[STDERR].write(b"x" * 20)
+    ended.keep(large)
+    assert [one.kept for one in (*outputs, large)] == [0, 0, 0, 0, 20], "the newest stays, whatever its size"

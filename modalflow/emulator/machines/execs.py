@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.emulator.clock import Clock
-from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.output import EndedOutputs, Output
 from modalflow.emulator.machines.processes import Process
 from modalflow.emulator.machines.terminals import Terminal
 from modalflow.emulator.machines.workloads import Workload
@@ -31,8 +31,9 @@ class ExecOrder:
 class Execs:
     """Starts them, and kills those whose time is over."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, outputs: EndedOutputs) -> None:
         self._clock = clock
+        self._outputs = outputs
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def execute(self, workload: Workload, order: ExecOrder) -> Process:
@@ -42,6 +43,7 @@ class Execs:
                 process = workload.execs[order.exec_id] = await self._start(workload, order)
                 workload.activity.enter()
                 process.exited.add_done_callback(lambda _: workload.activity.leave())
+                process.exited.add_done_callback(lambda _: self._outputs.keep(process.output))
                 if order.seconds:
                     task = asyncio.create_task(self._limit(process, order.seconds), name=f"exec {order.exec_id}")
                     self._tasks.add(task)

@@ -10,12 +10,15 @@ import asyncio
 import bisect
 import codecs
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 STDOUT, STDERR = 1, 2
 RETAINED_BYTES = 16 * 1024 * 1024
 """Kept per stream. Modal's own limit is not published; its client says "only the most recent portion is retained"."""
+ENDED_BYTES = 256 * 1024 * 1024
+"""Kept of all ended processes together: sandboxes, sidecars and execs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,32 @@ class Output:
         """Everything kept, as text, in the order of arrival. Bytes that are no UTF-8 show as U+FFFD."""
         found = [line for fd in fds for line in _split(fd, self.streams[fd].available(0))]
         return sorted(found, key=lambda line: line.time_ns)
+
+
+class EndedOutputs:
+    """The outputs of all processes that have ended: so much is kept of them together, and the oldest goes first."""
+
+    def __init__(self, limit: int = ENDED_BYTES) -> None:
+        self._limit = limit
+        self._outputs: deque[Output] = deque()
+        self._kept = 0
+
+    def forget(self, output: Output) -> None:
+        """Nobody can ask for it any more. No effect on one that was never taken in."""
+        if output in self._outputs:
+            self._outputs.remove(output)
+            self._kept -= output.kept
+
+    def keep(self, output: Output) -> None:
+        """Take in the output of a process that has just ended."""
+        if not output.kept:
+            return
+        self._outputs.append(output)
+        self._kept += output.kept
+        while self._kept > self._limit and len(self._outputs) > 1:
+            oldest = self._outputs.popleft()
+            self._kept -= oldest.kept
+            oldest.drop()
 
 
 def _split(fd: int, chunks: list[Chunk]) -> list[LogLine]:

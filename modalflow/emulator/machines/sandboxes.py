@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from modal_proto import api_pb2
@@ -22,6 +21,7 @@ from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine
 from modalflow.emulator.machines.networks import Networks, access_of
+from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.probes import probe
 from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
@@ -36,9 +36,6 @@ from modalflow.emulator.state.volume_tree import VolumeConflictError
 _log = logging.getLogger(__name__)
 
 Status = api_pb2.GenericResult
-
-ENDED_OUTPUT_BYTES = 256 * 1024 * 1024
-"""Output that is kept of all ended sandboxes together."""
 
 _LOST = Status(
     status=Status.GENERIC_STATUS_TERMINATED, exitcode=137, exception="Sandbox was terminated: the emulator that ran it has ended"
@@ -60,6 +57,7 @@ class Sandboxes:
         clock: Clock,
         changed: Callable[..., None],
         weather: Weather,
+        outputs: EndedOutputs,
     ) -> None:
         self._launcher = launcher
         self._networks = networks
@@ -67,13 +65,12 @@ class Sandboxes:
         self._furnisher = furnisher
         self._execs = execs
         self._changed = changed
+        self._outputs = outputs
         self._sign = sign
         self.clock = clock
         self.scheduler = Scheduler(clock, weather, self.sentence)
         self._machines: dict[str, Machine] = {}
         self._by_task: dict[str, Machine] = {}
-        self._ended_with_output: deque[Machine] = deque()
-        self._ended_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def machine(self, sandbox: Sandbox) -> Machine:
@@ -205,6 +202,7 @@ class Sandboxes:
         await machine.container.close()
         await machine.network.close()
         machine.env = {}
+        machine.mounts, machine.env = [], {}
         self.scheduler.leave(machine)
         machine.result = machine.sentence or result_of(machine.verdict, end, failure)
         machine.workspace.finish_sandbox(sandbox, machine.result)
@@ -219,27 +217,15 @@ class Sandboxes:
         machine.finished.set()
         machine.running.set()
         machine.ready.set()
-        self._bound_output(machine)
+        self._outputs.keep(machine.output)
 
     def forget(self, workspace: Workspace) -> None:
         """Drop the machines of a workspace whose sandboxes have all ended."""
         for sandbox in workspace.sandboxes.values():
             machine = self._machines.pop(sandbox.sandbox_id)
             del self._by_task[sandbox.task_id]
-            if machine in self._ended_with_output:
-                self._ended_with_output.remove(machine)
-                self._ended_bytes -= machine.output.kept
-
-    def _bound_output(self, machine: Machine) -> None:
-        """Keep the output of ended sandboxes within bounds: the oldest goes first."""
-        kept = machine.output.kept
-        if kept:
-            self._ended_with_output.append(machine)
-            self._ended_bytes += kept
-        while self._ended_bytes > ENDED_OUTPUT_BYTES and len(self._ended_with_output) > 1:
-            oldest = self._ended_with_output.popleft()
-            self._ended_bytes -= oldest.output.kept
-            oldest.output.drop()
+            for process in (machine, *machine.sidecars.values(), *machine.execs.values()):
+                self._outputs.forget(process.output)
 
     async def stop(self) -> None:
         """End every sandbox and return when all is committed and cleaned up."""

@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine, Sidecar
+from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.processes import Exit
 from modalflow.emulator.machines.results import result_of
 from modalflow.emulator.machines.starting import own_env, spec_of, start
@@ -29,8 +30,9 @@ Status = api_pb2.GenericResult
 class Sidecars:
     """Starts and ends the sidecars of one emulator."""
 
-    def __init__(self, *, launcher: Launcher, furnisher: Furnisher, sign: Callable[[str], str]) -> None:
+    def __init__(self, *, launcher: Launcher, furnisher: Furnisher, sign: Callable[[str], str], outputs: EndedOutputs) -> None:
         self._launcher = launcher
+        self._outputs = outputs
         self._furnisher = furnisher
         self._sign = sign
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +74,8 @@ class Sidecars:
         sidecar.output.end()
         failure = await sidecar.commit_all()
         await sidecar.container.close()
-        sidecar.env = {}
+        sidecar.mounts, sidecar.env = [], {}
+        self._outputs.keep(sidecar.output)
         sidecar.result = result_of(sidecar.verdict, end, failure)
         sidecar.finished.set()
         sidecar.running.set()
