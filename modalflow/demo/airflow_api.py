@@ -70,10 +70,12 @@ class AirflowApi:
         return list(self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"])
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
-        """A try's log as the UI would show it, one line an event with its fields."""
-        content = self._get(
-            f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}",
-            map_index=map_index,
-            full_content=True,
-        )["content"]
+        """A try's log as the UI would show it, one line an event with its fields; nothing if there was no such try."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        try:
+            content = self._get(path, map_index=map_index, full_content=True)["content"]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return ""
         return "\n".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in content)

@@ -189,7 +189,8 @@ def deploy(home: Path, *, worker_python: Path, isolation: str) -> Iterator[Deplo
     """Start emulator and Airflow with the example DAGs in ``home`` (created) and stop both at the end.
 
     Sandboxes are isolated as ``isolation`` says (``auto``: as far as this machine allows), but for the network: they report to
-    Airflow's API on this machine's loopback. ``EmulatorConfigError`` if such isolation is not to be had.
+    Airflow's API on this machine's loopback. Builds of images are recorded only: ``worker_python`` plays them, and no build needs
+    a network. ``EmulatorConfigError`` if such isolation is not to be had.
     """
     copy_dags(Path(example_dags.__file__).parent, home)
     config = EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation=isolation, image_builds="record")

@@ -123,7 +123,7 @@ def test_logs_can_be_followed(sandboxes: Sandboxes, emulator: EmulatorThread) ->
 
 
 def test_of_ended_sandboxes_the_oldest_output_goes_first(sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalflow.emulator.machines.sandboxes.ENDED_OUTPUT_BYTES", 10)
+    monkeypatch.setattr("modalflow.emulator.machines.output.ENDED_BYTES", 10)
     made = []
     for number in range(3):
         sandbox = sandboxes.shell(f"echo {number}{number}{number}", gpu="A10G")

@@ -61,8 +61,9 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     assert [line.text for line in kept.lines()] == ["a\ufffdb\n", "\ufffd"]
 
 
-def test_of_ended_processes_the_oldest_output_goes_first() -> None:
-    ended = EndedOutputs(limit=10)
+def test_of_ended_processes_the_oldest_output_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "ENDED_BYTES", 10)
+    ended = EndedOutputs()
     outputs = [Output() for _ in range(4)]
     for one, data in zip(outputs, (b"1234", b"5678", b"", b"9abc"), strict=True):
         if data:

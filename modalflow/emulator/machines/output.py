@@ -141,8 +141,7 @@ class Output:
 class EndedOutputs:
     """The outputs of all processes that have ended: so much is kept of them together, and the oldest goes first."""
 
-    def __init__(self, limit: int = ENDED_BYTES) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._outputs: deque[Output] = deque()
         self._kept = 0
 
@@ -158,7 +157,7 @@ class EndedOutputs:
             return
         self._outputs.append(output)
         self._kept += output.kept
-        while self._kept > self._limit and len(self._outputs) > 1:
+        while self._kept > ENDED_BYTES and len(self._outputs) > 1:
             oldest = self._outputs.popleft()
             self._kept -= oldest.kept
             oldest.drop()
