@@ -8,7 +8,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("translation", "heartbeat", "launch_throughput", "cold_task", "emulator_waits", "emulator_overhead", "emulator_leaks")
+ALL = (
+    "translation",
+    "heartbeat",
+    "launch_throughput",
+    "cold_task",
+    "emulator_waits",
+    "emulator_overhead",
+    "emulator_leaks",
+    "emulator_volumes",
+)
 
 
 def _run(name: str) -> int:

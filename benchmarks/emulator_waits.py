@@ -1,8 +1,8 @@
 """What 1,000 clients that wait for 1,000 running sandboxes cost the emulator: its share of one core, over half a minute.
 
-The emulator is a process of its own; the sandboxes are ``sleep``. The waits are those of the modal client 1.6.4: long polls
-(``SandboxWaitV2``, 10 s each), made here by its own stubs from another process, whose time does not count. Their connections are
-those of 20 clients. The floor is the same server answering nothing: its share of a core with the sandboxes and no client.
+The emulator is a process of its own; the sandboxes are processes, ``sleep``. The waits are those of the modal client 1.6.4: long
+polls (``SandboxWaitV2``, 10 s each), made here by its own stubs from another process, whose time does not count. Their
+connections are those of 20 clients. The floor is the same server with the same sandboxes and no client.
 Run as ``python -m benchmarks.emulator_waits``.
 """
 
@@ -73,7 +73,7 @@ async def _measure(pid: int, environment: dict[str, str]) -> tuple[float, float,
 
 def main() -> int:
     """Measure, report, and return 0 if the goal was met."""
-    with emulator_process({}) as (pid, environment):
+    with emulator_process({"isolation": "process"}) as (pid, environment):
         share, floor, held = asyncio.run(_measure(pid, environment))
     met = share < GOAL
     print(
