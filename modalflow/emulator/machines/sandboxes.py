@@ -201,7 +201,6 @@ class Sandboxes:
         await self._ingress.close(sandbox.task_id)
         await machine.container.close()
         await machine.network.close()
-        machine.env = {}
         machine.mounts, machine.env = [], {}
         self.scheduler.leave(machine)
         machine.result = machine.sentence or result_of(machine.verdict, end, failure)
