@@ -15,6 +15,7 @@ import modal.exception
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
+from modalflow.emulator.machines import leftovers
 from modalflow.emulator.machines.leftovers import claim
 from modalflow.emulator.machines.spawner import process_table
 from tests.emulator.conftest import Eventually, Sandboxes, StartEmulator, connect
@@ -234,3 +235,20 @@ def test_a_start_that_fails_leaves_nothing(emulator: EmulatorThread, tmp_path: P
     assert children_of(os.getpid()) == before
     with EmulatorThread(EmulatorConfig(state_dir=tmp_path / "state")):
         pass  # the state folder was let go of
+
+
+def test_what_cannot_be_removed_keeps_no_emulator_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "modal-emulator-dead").mkdir()
+    os.close(claim(tmp_path / "modal-emulator-dead"))
+
+    def refuse(folder: Path) -> None:
+        raise OSError(f"{folder.name} is busy")
+
+    monkeypatch.setattr(leftovers, "remove_tree", refuse)
+    assert leftovers.sweep(tmp_path) == []
+    assert "could not be removed: modal-emulator-dead is busy" in caplog.text
+    monkeypatch.undo()
+    assert leftovers.sweep(tmp_path) == [tmp_path / "modal-emulator-dead"]
+    assert list(tmp_path.iterdir()) == []

@@ -36,12 +36,19 @@ def claim(folder: Path) -> int:
 
 
 def sweep(parent: Path) -> list[Path]:
-    """Kill and remove what dead emulators of this user left in ``parent``; return the folders that were removed."""
+    """Kill and remove what dead emulators of this user left in ``parent``; return the folders that were removed.
+
+    What cannot be removed is told in the log: it keeps no other emulator from starting.
+    """
     swept = []
     for folder in _abandoned(parent):
-        _kill_processes_of(folder)
-        cgroups.remove(cgroups.group_of(folder))
-        remove_tree(folder)
+        try:
+            _kill_processes_of(folder)
+            cgroups.remove(cgroups.group_of(folder))
+            remove_tree(folder)
+        except OSError as error:
+            _log.warning("what a killed emulator had left in %s could not be removed: %s", folder, error)
+            continue
         _log.warning("removed what a killed emulator had left: %s", folder)
         swept.append(folder)
     return swept
