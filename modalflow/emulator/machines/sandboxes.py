@@ -223,8 +223,12 @@ class Sandboxes:
         for sandbox in workspace.sandboxes.values():
             machine = self._machines.pop(sandbox.sandbox_id)
             del self._by_task[sandbox.task_id]
-            for process in (machine, *machine.sidecars.values(), *machine.execs.values()):
-                self._outputs.forget(process.output)
+            for output in (
+                machine.output,
+                *(sidecar.output for sidecar in machine.sidecars.values()),
+                *(process.output for process in machine.execs.values()),
+            ):
+                self._outputs.forget(output)
 
     async def stop(self) -> None:
         """End every sandbox and return when all is committed and cleaned up."""
