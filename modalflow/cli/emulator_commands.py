@@ -86,6 +86,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="what image builds do: run their commands, or record them (default: run them if sandboxes are containers)",
     )
     parser.add_argument(
+        "--network",
+        choices=("auto", "own", "host"),
+        default="auto",
+        help="give each sandbox a network of its own, or this machine's (default: auto, its own if it is a container)",
+    )
+    parser.add_argument(
+        "--network-range", default="198.18.0.0/15", metavar="CIDR", help="private addresses for networks (default: 198.18.0.0/15)"
+    )
+    parser.add_argument(
         "--isolation",
         choices=("auto", "container", "process"),
         default="auto",
@@ -110,7 +119,7 @@ def run_start(arguments: argparse.Namespace) -> int:
             stdout = f"{emulator.url}\n" if arguments.print_url else exports
             if arguments.env_file:
                 write_private(arguments.env_file, exports)
-            _explain(emulator.url, emulator.isolation.words, arguments)
+            _explain(emulator.url, emulator.isolation.words, emulator.network.words, arguments)
             sys.stdout.write(stdout)
             sys.stdout.flush()
             stopped.wait()
@@ -167,6 +176,8 @@ def _config(arguments: argparse.Namespace) -> EmulatorConfig:
         token_secret=os.environ.get(TOKEN_SECRET) or None,
         any_token=arguments.any_token,
         isolation=arguments.isolation,
+        network=arguments.network,
+        network_range=arguments.network_range,
         buckets=parse_buckets(arguments.bucket),
         image_builds=arguments.image_builds,
     )
@@ -196,11 +207,12 @@ def _signals(handler: Handler) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _explain(url: str, isolation: str, arguments: argparse.Namespace) -> None:
+def _explain(url: str, isolation: str, network: str, arguments: argparse.Namespace) -> None:
     """Say on stderr what runs and what is isolated; stdout holds the export lines only, for ``eval``."""
     gpus = "unlimited" if arguments.gpus is None else arguments.gpus or "none"
     state = arguments.state_dir or "temporary, removed at the end"
-    lines = (f"Modal emulator at {url}", f"GPUs: {gpus}", f"State: {state}", f"Isolation: {isolation}", "Ctrl-C stops it.")
+    said = {"GPUs": gpus, "State": state, "Isolation": isolation, "Network": network}
+    lines = (f"Modal emulator at {url}", *(f"{name}: {words}" for name, words in said.items()), "Ctrl-C stops it.")
     sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
 

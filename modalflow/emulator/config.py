@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal, get_args
 
 from modalflow.emulator.state.conditions import Conditions, ConditionsError
 
 _LAST_PORT = 65535
+NETWORKS = ("auto", "own", "host")
+_SMALLEST_RANGE = 28
 ISOLATIONS = ("auto", "container", "process")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -41,6 +44,8 @@ class EmulatorConfig:
     ``frozen_clock``: the emulator's time stands still until it is advanced.
     ``isolation``: ``auto`` runs sandboxes as containers where the machine allows it and else as processes; ``container`` and
     ``process`` insist.
+    ``network``: ``auto`` gives each sandbox a network of its own if it is a container and the machine allows it, else this
+    machine's; ``own`` and ``host`` insist. ``network_range``: private addresses to take networks from.
     ``buckets``: local folders that play cloud buckets, by name; any other bucket is a folder below ``state_dir``.
     ``image_builds``: ``run`` runs the commands of image builds, ``record`` records them, ``auto`` runs them if sandboxes are
     containers; files are copied in any case.
@@ -61,6 +66,8 @@ class EmulatorConfig:
     faults: Path | None = None
     isolation: str = "auto"
     control: bool = False
+    network: str = "auto"
+    network_range: str = "198.18.0.0/15"
     conditions: Conditions = field(default_factory=Conditions)
     buckets: Mapping[str, Path] = field(default_factory=dict)
     image_builds: ImageBuildMode = "auto"
@@ -75,6 +82,11 @@ class EmulatorConfig:
             raise EmulatorConfigError(f"any_token: refused on {self.host!r}; it accepts everybody and is for 127.0.0.1 only")
         if self.isolation not in ISOLATIONS:
             raise EmulatorConfigError(f"isolation: expected auto, container or process, got {self.isolation!r}")
+        if self.network not in NETWORKS:
+            raise EmulatorConfigError(f"network: expected auto, own or host, got {self.network!r}")
+        if self.network == "own" and self.isolation == "process":
+            raise EmulatorConfigError("network: own needs containers; write isolation container or auto, or network host")
+        parse_network_range(self.network_range)
         if not 0 <= self.port <= _LAST_PORT:
             raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
         if self.image_builds not in get_args(ImageBuildMode):
@@ -92,6 +104,17 @@ class EmulatorConfig:
             return replace(self.conditions, gpus=self.gpus)
         except ConditionsError as error:
             raise EmulatorConfigError(str(error)) from error
+
+
+def parse_network_range(text: str) -> IPv4Network:
+    """Read addresses for sandboxes. ``EmulatorConfigError`` unless they are private IPv4 with room for some."""
+    try:
+        found = IPv4Network(text)
+    except ValueError as error:
+        raise EmulatorConfigError(f"network_range: {error}; write one such as 198.18.0.0/15") from error
+    if not found.is_private or found.prefixlen > _SMALLEST_RANGE:
+        raise EmulatorConfigError(f"network_range: expected private addresses, /{_SMALLEST_RANGE} or more of them, got {text}")
+    return found
 
 
 def parse_buckets(texts: Iterable[str]) -> dict[str, Path]:

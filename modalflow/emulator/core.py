@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.clock import Clock
-from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError, parse_network_range
 from modalflow.emulator.machines.app_lives import AppLives
 from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
@@ -27,7 +27,8 @@ from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.isolation import Choice, IsolationError, Setting, choose
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
-from modalflow.emulator.machines.networks import HostNetworks, Networks
+from modalflow.emulator.machines.network_choice import ChosenNetworks
+from modalflow.emulator.machines.networks import Networks
 from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
@@ -63,7 +64,22 @@ class Core:
         self.toolbox, self.launcher = self.choice.toolbox, self.choice.launcher
         self.layers = LayerStore((config.state_dir or folder) / "layers")
         self.mounted = MountedFiles(self.layers, self.blobs, self.launcher.above_host)
-        self.networks: Networks = HostNetworks(config.host)
+        self.networks: Networks = ChosenNetworks(
+            config.network,
+            parse_network_range(config.network_range),
+            folder,
+            config.host,
+            containers=self.launcher.isolation.name == "container",
+        )
+        self.builds = ImageBuilds(
+            launcher=self.launcher,
+            networks=self.networks,
+            store=self.layers,
+            toolbox=self.toolbox,
+            blobs=self.blobs,
+            runs=_builds_run(config, self.launcher),
+            changed=self.state_changed,
+        )
         self.ingress = Ingress(self.networks, folder / "certificates", self.authority.signature, config.host)
         self.builds = ImageBuilds(
             launcher=self.launcher,

@@ -34,6 +34,8 @@ from modalflow.emulator.grpc_server import GrpcServer
 from modalflow.emulator.interim import Interim
 from modalflow.emulator.machines import container_tools, leftovers
 from modalflow.emulator.machines.containers import Isolation
+from modalflow.emulator.machines.network_choice import NetworkUnavailableError
+from modalflow.emulator.machines.networks import NetworkIsolation
 from modalflow.emulator.machines.untrusted_folder import remove_tree
 from modalflow.emulator.router import CommandRouterService
 from modalflow.emulator.services import ControlPlaneService
@@ -125,7 +127,10 @@ class Emulator(Driven):
             self._recall(core, self._state)
         container_tools.install(folder / "tools")
         await core.spawner.start(folder, wrapper=core.choice.wrapper, group=core.choice.group)
-        await core.networks.start()
+        try:
+            await core.networks.start()
+        except NetworkUnavailableError as error:
+            raise EmulatorConfigError(str(error)) from error
         await core.ingress.start()
         core.sync.start(core.sandboxes)
         await core.block_store.start(fault_middleware(self.faults))
@@ -278,6 +283,11 @@ class Emulator(Driven):
     def workspace(self) -> Workspace:
         """The workspace of the emulator's own token: the state as it is now, for tests to look at."""
         return self.core.store.workspace(self.core.authority.token_id)
+
+    @property
+    def network(self) -> NetworkIsolation:
+        """What is in force for the networks of sandboxes."""
+        return self.core.networks.isolation
 
     @property
     def isolation(self) -> Isolation:

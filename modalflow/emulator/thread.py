@@ -15,6 +15,7 @@ from modalflow.emulator.config import EmulatorConfig
 from modalflow.emulator.driving import Engine
 from modalflow.emulator.faults import Faults
 from modalflow.emulator.machines.containers import Isolation
+from modalflow.emulator.machines.networks import NetworkIsolation
 from modalflow.emulator.server import Emulator
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.tenants import Tenanted
@@ -112,6 +113,11 @@ class EmulatorThread(Tenanted):
     def isolation(self) -> Isolation:
         """What is in force for sandboxes."""
         return self._emulator.isolation
+
+    @property
+    def network(self) -> NetworkIsolation:
+        """What is in force for the networks of sandboxes."""
+        return self._emulator.network
 
     def bucket(self, name: str) -> Path:
         """Return the folder that plays a cloud bucket, to be filled or looked at."""

@@ -64,6 +64,7 @@ def test_start_prints_what_to_export_and_stops_on_a_signal(tmp_path: Path) -> No
         "State: temporary, removed at the end\n"
         "Isolation: each sandbox is a process group with an empty environment and its own HOME, TMPDIR, working folder and "
         "Volume copies; it shares this machine's file system, network, users and resources, and is killed with the emulator\n"
+        "Network: sandboxes share this machine's network, its localhost and each other's ports; network rules are not enforced\n"
         "Ctrl-C stops it.\n"
     )
     assert not Path(variables["MODAL_CONFIG_PATH"]).parent.exists()

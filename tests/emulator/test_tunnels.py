@@ -288,6 +288,32 @@ def test_what_cannot_be_is_refused(sandboxes: Sandboxes, options: dict[str, obje
         sandboxes.create("true", **options)
 
 
+def test_an_open_connection_is_use(start_emulator: Callable[..., EmulatorThread], port: int, eventually: Eventually) -> None:
+    emulator = start_emulator(gpus={}, frozen_clock=True)
+    client = connect(emulator)
+    own = Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
+    sandbox = own.create(sys.executable, "-c", DRIP, str(port), unencrypted_ports=[port], idle_timeout=100, timeout=10_000)
+    address = sandbox.tunnels()[port].tcp_socket
+    live: list[socket.socket] = []
+
+    def connected() -> bool:
+        live.append(socket.create_connection(address))
+        return live[-1].recv(6) == b"hello "
+
+    eventually(connected)
+    emulator.clock.advance(1_000)
+    assert sandbox.poll() is None
+    for connection in live:
+        connection.close()
+
+    def ended() -> bool:
+        emulator.clock.advance(101)
+        return sandbox.poll() is not None
+
+    eventually(ended)
+    client.close()
+
+
 # -- connect tokens
 
 
@@ -431,7 +457,7 @@ def fetched_any(eventually: Eventually, host: str, port: int, context: ssl.SSLCo
 def test_rules_without_a_network_of_ones_own_are_told(
     start_emulator: Callable[..., EmulatorThread], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    emulator = start_emulator(gpus={})
+    emulator = start_emulator(gpus={}, network="host")
     client = connect(emulator)
     sandboxes = Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
     with warnings.catch_warnings(record=True) as caught:

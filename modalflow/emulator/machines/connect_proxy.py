@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from yarl import URL
 
+from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.networks import LOOPBACKS, Network
 
 TOKEN = "_modal_connect_token"  # noqa: S105 -- the name of a query parameter and cookie
@@ -46,12 +47,14 @@ _ADDED_BY_AIOHTTP = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CO
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What a token opens. ``metadata``: the text for ``X-Verified-User-Data``. ``inbound``: peers that may come, all if none."""
+    """What a token opens. ``metadata``: the text for ``X-Verified-User-Data``. ``inbound``: peers that may come, all if
+    none. ``activity``: where its use is noted."""
 
     task_id: str
     network: Network
     port: int
     metadata: str
+    activity: Activity
     inbound: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
@@ -111,6 +114,8 @@ class ConnectProxy:
         running = self._requests.setdefault(target.task_id, set())
         running.add(work)
         work.add_done_callback(running.discard)
+        target.activity.enter()
+        work.add_done_callback(lambda _: target.activity.leave())
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError:  # the client has gone

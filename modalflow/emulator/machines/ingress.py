@@ -14,6 +14,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines import connect_tokens
+from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.certificates import CertificateAuthority
 from modalflow.emulator.machines.connect_proxy import ConnectProxy, Target
 from modalflow.emulator.machines.containers import Container
@@ -28,6 +29,7 @@ CERTIFICATES = "/__modal/certificates"
 class _Door:
     network: Network
     inbound: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+    activity: Activity
 
 
 class Ingress:
@@ -68,10 +70,10 @@ class Ingress:
 
     # -- one sandbox
 
-    async def open(self, task_id: str, network: Network, definition: api_pb2.Sandbox) -> tuple[Tunnel, ...]:
+    async def open(self, task_id: str, network: Network, definition: api_pb2.Sandbox, activity: Activity) -> tuple[Tunnel, ...]:
         """Open the ports of a sandbox, whether anything listens there yet or not. ``OSError`` if there is no port left."""
-        self._doors[task_id] = _Door(network, networks_of(definition.inbound_cidr_allowlist))
-        return await self.tunnels.open(task_id, network, definition.open_ports.ports, definition.inbound_cidr_allowlist)
+        self._doors[task_id] = _Door(network, networks_of(definition.inbound_cidr_allowlist), activity)
+        return await self.tunnels.open(task_id, network, definition.open_ports.ports, definition.inbound_cidr_allowlist, activity)
 
     def tunnels_of(self, task_id: str) -> tuple[Tunnel, ...]:
         """Return the tunnels of a sandbox that has not ended."""
@@ -100,7 +102,14 @@ class Ingress:
             return None
         task_id, port, metadata = read
         door = self._doors[task_id]
-        return Target(task_id=task_id, network=door.network, port=port, metadata=metadata, inbound=door.inbound)
+        return Target(
+            task_id=task_id,
+            network=door.network,
+            port=port,
+            metadata=metadata,
+            activity=door.activity,
+            inbound=door.inbound,
+        )
 
     # -- trust
 

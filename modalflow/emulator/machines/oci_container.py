@@ -182,6 +182,7 @@ class OciContainer:
             binds=[
                 *self._site.binds,
                 Bind(source=self.root / "hosts", path="/etc/hosts"),
+                *self._resolv_conf(),
                 Bind(source=self.sync_replies, path=f"{PRIVATE}/sync"),
                 *self._binds,
             ],
@@ -190,6 +191,10 @@ class OciContainer:
                 milli_cpu=spec.milli_cpu, cpu_request=spec.cpu_request, memory_mb=spec.memory_mb, swap=self._site.swap
             ),
         )
+
+    def _resolv_conf(self) -> list[Bind]:
+        source = self._spec.network.resolv_conf if self._spec.network is not None else None
+        return [Bind(source=source, path="/etc/resolv.conf", read_only=True)] if source is not None else []
 
     def argv(self, bundle: Path, command: Sequence[str], *, mounting: bool) -> list[str]:
         """Return the argv of the runtime; ``mounting`` mounts the overlay first, for the runtime and its container alone."""

@@ -62,7 +62,13 @@ class OciLauncher:
         for name in ("private", "base", "base-work", "host", "containers", "runc"):
             (folder / name).mkdir(mode=0o700)
         (folder / "base").chmod(0o755)
-        own = {f"{PRIVATE}/bin": True, f"{PRIVATE}/sync": True, f"{PRIVATE}/requests": False, "/etc/hosts": False}
+        own = {
+            f"{PRIVATE}/bin": True,
+            f"{PRIVATE}/sync": True,
+            f"{PRIVATE}/requests": False,
+            "/etc/hosts": False,
+            "/etc/resolv.conf": False,
+        }
         host_view.build(folder / "base", hidden, own | {one.path: one.source.is_dir() for one in needed})
         # An overlay refuses layers that lie below one another: a first one stands for `/` if our folder is in its file system.
         self._over = folder.stat().st_dev == Path("/").stat().st_dev

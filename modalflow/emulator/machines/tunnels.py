@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.certificates import CertificateAuthority
 from modalflow.emulator.machines.networks import Network, connect, networks_of
 from modalflow.emulator.machines.streams import Connection, splice
@@ -52,9 +53,10 @@ class Tunnels:
         self._opened: dict[str, _Opened] = {}
 
     async def open(
-        self, task_id: str, network: Network, ports: Sequence[api_pb2.PortSpec], inbound: Sequence[str]
+        self, task_id: str, network: Network, ports: Sequence[api_pb2.PortSpec], inbound: Sequence[str], activity: Activity
     ) -> tuple[Tunnel, ...]:
-        """Listen for every port of a task. ``inbound``: CIDRs that may come in by TLS, all if there are none.
+        """Listen for every port of a task. ``inbound``: CIDRs that may come in by TLS, all if there are none. Connections are
+        uses of the sandbox, noted in ``activity``.
 
         ``OSError`` if there is no port left; ``NetworkAccessError`` for a CIDR that is none.
         """
@@ -63,8 +65,12 @@ class Tunnels:
         try:
             for spec in ports:
                 tls = self._contexts[spec.tunnel_type == api_pb2.TUNNEL_TYPE_H2]
-                port = await self._listen(opened, _Handler(opened, network, spec.port, allowed), tls)
-                plain = await self._listen(opened, _Handler(opened, network, spec.port, ()), None) if spec.unencrypted else 0
+                port = await self._listen(opened, _Handler(opened, network, spec.port, allowed, activity), tls)
+                plain = (
+                    await self._listen(opened, _Handler(opened, network, spec.port, (), activity), None)
+                    if spec.unencrypted
+                    else 0
+                )
                 tunnel = Tunnel(container_port=spec.port, host=self.host, port=port, plain_port=plain)
                 opened.tunnels = (*opened.tunnels, tunnel)
         except OSError:
@@ -120,6 +126,7 @@ class _Handler:
     network: Network
     port: int
     inbound: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+    activity: Activity
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection in. A plain function: asyncio would keep the task of a coroutine to itself."""
@@ -129,6 +136,8 @@ class _Handler:
         task = asyncio.get_running_loop().create_task(self._serve((reader, writer)))
         self.opened.connections.add(task)
         task.add_done_callback(self.opened.connections.discard)
+        self.activity.enter()
+        task.add_done_callback(lambda _: self.activity.leave())
 
     async def _serve(self, client: Connection) -> None:
         try:

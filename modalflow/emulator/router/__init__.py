@@ -9,6 +9,7 @@ from __future__ import annotations
 from modal_proto.task_command_router_grpc import TaskCommandRouterBase
 
 from modalflow.emulator.router.execs import Execs
+from modalflow.emulator.router.network_access import NetworkAccess
 from modalflow.emulator.router.readiness import Readiness
 from modalflow.emulator.router.sidecars import Sidecars
 from modalflow.emulator.router.stdio import Stdio
@@ -16,7 +17,7 @@ from modalflow.emulator.router.volumes import Volumes
 from modalflow.emulator.wire import complete
 
 
-class CommandRouter(Stdio, Execs, Readiness, Sidecars, Volumes):
+class CommandRouter(Stdio, Execs, Readiness, Sidecars, Volumes, NetworkAccess):
     """All that is served of ``modal.task_command_router.TaskCommandRouter``."""
 
 

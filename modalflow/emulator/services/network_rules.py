@@ -51,7 +51,7 @@ def warn_unenforced(call: Call, access: Access) -> None:
 async def opened_ports(core: Core, machine: Machine) -> Sequence[Tunnel]:
     """Open the ports of a sandbox that was just launched; RESOURCE_EXHAUSTED, and its end, if this machine has none left."""
     try:
-        return await core.ingress.open(machine.sandbox.task_id, machine.network, machine.definition)
+        return await core.ingress.open(machine.sandbox.task_id, machine.network, machine.definition, machine.activity)
     except OSError as error:
         core.sandboxes.terminate(machine)
         fail(Status.RESOURCE_EXHAUSTED, f"No port of this machine could be opened for a tunnel: {error.strerror}")

@@ -1,0 +1,155 @@
+"""Removing what the networks of an emulator left on this machine, also of one that was killed.
+
+Flows in: an emulator's network id. Flows out: nothing of that id is left: namespaces, links, the firewall table, the address, the
+forwarding that was switched on. Run as a program it waits until the emulator is gone (its end of a pipe closes), then does
+that; ``network_links`` does it at stop, and at start for others that are gone. A program of its own imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyroute2 import IPRoute, NetlinkError, netns
+from pyroute2.nftables.main import NFTables
+
+PREFIX = "me"
+"""Of every name: ``me<6 hex>`` is the table, ``me<6 hex>-<n>`` a namespace, ``me<6 hex>x<n>`` a link."""
+INET = 1
+_NAME = re.compile(rf"{PREFIX}([0-9a-f]{{6}})(?:[-x]\d+)?")
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_SWITCHED = Path("/run/modalflow-emulator-ip-forward")
+"""Exists while an emulator has switched forwarding on; flocked while it is decided."""
+
+
+def claim(emulator_id: str) -> socket.socket | None:
+    """Hold an id for this process as long as the socket is open; ``None`` if another process holds it."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0modalflow-emulator-{emulator_id}")
+    except OSError:
+        held.close()
+        return None
+    return held
+
+
+def remove_all(emulator_id: str) -> None:
+    """Remove everything of that id. Blocking."""
+    name = PREFIX + emulator_id
+    with IPRoute() as routes:
+        for link in list(routes.get_links()):
+            if str(link.get_attr("IFLA_IFNAME")).startswith(f"{name}x"):
+                with contextlib.suppress(NetlinkError):  # its namespace took it along
+                    routes.link("del", index=link["index"])
+        for address in list(routes.get_addr(family=socket.AF_INET)):
+            if address.get_attr("IFA_LABEL") == f"lo:{name}":
+                with contextlib.suppress(NetlinkError):
+                    routes.addr("del", index=address["index"], address=address.get_attr("IFA_ADDRESS"), prefixlen=32)
+    for namespace in netns.listnetns():
+        if namespace.startswith(f"{name}-"):
+            remove_namespace(namespace)
+    remove_table(name)
+    switch_forwarding_back(emulator_id)
+
+
+def remove_namespace(name: str) -> None:
+    """Remove a namespace's name; it ends with its last process."""
+    with contextlib.suppress(OSError):
+        netns.remove(name)
+
+
+def remove_table(name: str) -> None:
+    """Remove a firewall table, if it is there."""
+    firewall = NFTables(nfgen_family=INET)
+    try:
+        with contextlib.suppress(NetlinkError):
+            firewall.table("del", name=name)
+    finally:
+        firewall.close()
+
+
+def remove_leftovers() -> None:
+    """Remove what emulators left that are gone. Blocking."""
+    for found in sorted(_ids()):
+        held = claim(found)
+        if held is not None:
+            with held:
+                remove_all(found)
+
+
+def _ids() -> set[str]:
+    names = list(netns.listnetns())
+    with IPRoute() as routes:
+        names += [str(link.get_attr("IFLA_IFNAME")) for link in routes.get_links()]
+        labels = [str(address.get_attr("IFA_LABEL")) for address in routes.get_addr(family=socket.AF_INET)]
+        names += [label.removeprefix("lo:") for label in labels if label.startswith("lo:")]
+    firewall = NFTables(nfgen_family=INET)
+    try:
+        names += [str(table.get_attr("NFTA_TABLE_NAME")) for table in firewall.get_tables()]
+    finally:
+        firewall.close()
+    return {match[1] for name in names if (match := _NAME.fullmatch(name))}
+
+
+# -- forwarding, which all emulators of a machine share
+
+
+@contextlib.contextmanager
+def _deciding() -> Iterator[int]:
+    """Hold the file that says who switched forwarding on; yields its descriptor."""
+    fd = os.open(_SWITCHED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def switch_forwarding_on(emulator_id: str) -> None:
+    """Switch IPv4 forwarding on, if it is off, and note who needs it."""
+    with _deciding() as fd:
+        users = set(os.pread(fd, 65536, 0).decode().split())
+        if not users and _FORWARDING.read_text().strip() == "1":
+            return  # it was on before any of us
+        _FORWARDING.write_text("1")
+        _note(fd, users | {emulator_id})
+
+
+def switch_forwarding_back(emulator_id: str) -> None:
+    """Switch forwarding off again if emulators switched it on and this is the last of them."""
+    if not _SWITCHED.exists():
+        return
+    with _deciding() as fd:
+        users = set(os.pread(fd, 65536, 0).decode().split())
+        if emulator_id in users:
+            users.remove(emulator_id)
+            if not users:
+                _FORWARDING.write_text("0")
+        _note(fd, users)
+        if not users:
+            _SWITCHED.unlink()
+
+
+def _note(fd: int, users: set[str]) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, " ".join(sorted(users)).encode(), 0)
+
+
+def main() -> None:
+    """Wait for the end of standard input, then remove what is left of the id that was given."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they are for the emulator, whose end is waited for
+        signal.signal(number, signal.SIG_IGN)
+    while sys.stdin.buffer.read(4096):
+        pass
+    remove_all(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
