@@ -20,7 +20,7 @@ Status = api_pb2.GenericResult
 
 @pytest.fixture
 def emulator(start_emulator: StartEmulator) -> EmulatorThread:
-    return start_emulator(frozen_clock=True)
+    return start_emulator(frozen_clock=True, isolation="process")
 
 
 @pytest.fixture
@@ -187,7 +187,11 @@ def test_no_more_sandboxes_than_allowed(sandboxes: Sandboxes, emulator: Emulator
 GRACEFUL = "trap 'echo saving; exit 0' INT; echo up; while :; do read line || sleep 0.01; done"
 
 
-def test_a_preempted_sandbox_is_interrupted_and_may_clean_up(sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
+@pytest.mark.parametrize("isolation", ["process", "auto"])
+def test_a_preempted_sandbox_is_interrupted_and_may_clean_up(start_emulator: StartEmulator, isolation: str) -> None:
+    emulator = start_emulator(isolation=isolation)
+    client = connect(emulator)
+    sandboxes = Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
     sandbox = sandboxes.shell(GRACEFUL, gpu="T4")
     lines = iter(sandbox.stdout)
     assert next(lines) == "up\n"
@@ -198,7 +202,8 @@ def test_a_preempted_sandbox_is_interrupted_and_may_clean_up(sandboxes: Sandboxe
     assert sandbox.returncode == 137
     ended = result(emulator, sandbox)
     assert (ended.status, ended.exception) == (Status.GENERIC_STATUS_TERMINATED, "Sandbox was preempted")
-    emulator.preempt(sandbox.object_id)
+    emulator.preempt(sandbox.object_id)  # no effect any more
+    client.close()
 
 
 def test_a_preempted_sandbox_that_goes_on_is_killed_when_its_grace_is_over(
