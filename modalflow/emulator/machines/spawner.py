@@ -201,6 +201,7 @@ class Spawner:
         self.children: dict[int, Child] = {}
         self.newest = 0
         self.condemned: set[str] = set()
+        self.interrupted: set[str] = set()
         self.told_to_end = False
 
     # -- requests
@@ -288,7 +289,9 @@ class Spawner:
     def interrupt(self, key: str) -> None:
         """Send SIGINT to the process of that key; in a container to the command, which process 1 runs for it."""
         for pid, child in self.children.items():
-            if child.key == key and child.bundle is None:
+            if child.key == key and child.bundle is not None:  # it is being started: as soon as it is
+                self.interrupted.add(key)
+            elif child.key == key:
                 interrupt_quietly(first_child(pid) if child.contained and child.main else pid, pid)
 
     def send(self, event: dict[str, object]) -> None:
@@ -343,6 +346,9 @@ class Spawner:
                 return
             pid = int(Path(bundle.folder, "pid").read_text())
             self.children[pid] = Child(child.key, child.scope, child.main, None, contained=True)
+            if child.key in self.interrupted:
+                self.interrupted.discard(child.key)
+                self.interrupt(child.key)
             self.send({"key": child.key, "pid": pid})
             if child.key in self.condemned:
                 kill_group_quietly(pid)
