@@ -14,6 +14,7 @@ from pathlib import Path
 import modal
 import modal.exception
 import pytest
+from modal_proto import api_pb2
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
 from modalflow.emulator.machines import cgroups
@@ -111,6 +112,11 @@ def test_capabilities_are_those_of_a_container(container_sandboxes: Sandboxes) -
     assert text.endswith("no\n")
 
 
+def test_process_1_does_not_show_the_environment(container_sandboxes: Sandboxes) -> None:
+    """A program that clears its own, as workers do with their token, has cleared it."""
+    assert container_sandboxes.output("sh", "-c", "cat /proc/1/environ", env={"S": "canary"}) == ""
+
+
 def test_root_can_become_another_user(container_sandboxes: Sandboxes) -> None:
     assert container_sandboxes.output("su", "-s", "/bin/sh", "nobody", "-c", "id -un") == "nobody\n"
 
@@ -119,6 +125,9 @@ def test_what_passes_its_memory_limit_is_killed(container_sandboxes: Sandboxes, 
     sandbox = container_sandboxes.create("python", "-c", "x = bytearray(300 << 20)", memory=(32, 64))
     sandbox.wait()
     assert sandbox.returncode == 137
+    result = container_emulator.workspace.sandboxes[sandbox.object_id].result
+    assert result is not None
+    assert api_pb2.GenericResult.GenericStatus.Name(result.status) == "GENERIC_STATUS_KERNEL_OOM_KILL"
 
 
 def test_limits_are_in_its_control_group(container_sandboxes: Sandboxes, container_emulator: EmulatorThread) -> None:

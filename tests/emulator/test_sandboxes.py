@@ -79,6 +79,14 @@ def test_termination_ends_every_process_of_the_sandbox_also_a_daemon(sandboxes: 
 
 
 @pytest.mark.isolation("process")
+def test_without_a_container_a_memory_limit_holds_for_each_process(sandboxes: Sandboxes) -> None:
+    sandbox = sandboxes.create("python", "-c", "x = bytearray(300 << 20)", memory=(32, 128))
+    sandbox.wait()
+    assert sandbox.returncode == 1
+    assert sandbox.stderr.read().endswith("MemoryError\n")
+
+
+@pytest.mark.isolation("process")
 def test_the_end_of_the_main_process_ends_what_it_left_behind(sandboxes: Sandboxes, eventually: Eventually) -> None:
     sandbox = sandboxes.shell("setsid sleep 300 & echo $!")
     sandbox.wait()

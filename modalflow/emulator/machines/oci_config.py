@@ -28,6 +28,7 @@ CAPABILITIES = tuple(
 """Docker's set without MKNOD: the emulator, which is root, reads folders that sandboxes write: no devices there."""
 
 _MASKED = (
+    "/proc/1/environ",
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
     "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
 )  # fmt: skip

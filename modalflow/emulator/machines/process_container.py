@@ -117,6 +117,7 @@ class ProcessContainer:
             main=main,
             output=output,
             terminal=terminal,
+            memory=self._spec.memory_mb << 20,
         )
 
     async def take_layer(self, target: Path) -> None:

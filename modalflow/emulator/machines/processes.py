@@ -227,11 +227,13 @@ class Spawner:
         output: Output,
         bundle: Bundle | None = None,
         terminal: Terminal | None = None,
+        memory: int = 0,
     ) -> Process:
         """Ask for a process in a session of its own. Returns at once; a failure to start shows as its end, code 127 or 126.
 
         With a ``bundle`` ``argv`` is an OCI runtime that leaves its process's id in the bundle: that one is meant from then on.
         A ``terminal`` is its stdin, stdout and stderr; in a container it is the runtime that makes it (``adopt``).
+        ``memory``: bytes that it may allocate, 0 for any; each of its children as many.
         """
         self._check()
         content: dict[str, object] = {"argv": list(argv), "env": dict(env), "cwd": str(cwd)}
@@ -239,6 +241,8 @@ class Spawner:
             content |= {"bundle": str(bundle.folder), "files": dict(bundle.files)}
         elif terminal is not None:
             content["terminal"] = True
+        if memory:
+            content["memory"] = memory
         with contextlib.ExitStack() as opened:
             child_ends, our_ends = _open_stdio(opened, terminal, made_elsewhere=bundle is not None)
             order = os.memfd_create("order", os.MFD_CLOEXEC)

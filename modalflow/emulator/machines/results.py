@@ -12,18 +12,28 @@ from modalflow.emulator.machines.processes import Exit
 Status = api_pb2.GenericResult
 
 
+OUT_OF_MEMORY = "Sandbox was killed: it used more memory than its limit"
+
+
+_OURS: Mapping[api_pb2.GenericResult.GenericStatus.ValueType, tuple[int, str]] = {
+    Status.GENERIC_STATUS_TIMEOUT: (124, "Sandbox timed out"),
+    Status.GENERIC_STATUS_TERMINATED: (137, "Sandbox was terminated"),
+    Status.GENERIC_STATUS_IDLE_TIMEOUT: (137, "Sandbox was idle for longer than its idle timeout"),
+}
+"""Exit code and text of the ends that we bring about."""
+
+
 def result_of(
     verdict: api_pb2.GenericResult.GenericStatus.ValueType | None, end: Exit, failure: str = ""
 ) -> api_pb2.GenericResult:
     """Return the result. ``verdict``: why we ended it, if we did; ``failure``: what went wrong after its end."""
-    if verdict == Status.GENERIC_STATUS_TIMEOUT:
-        return Status(status=verdict, exitcode=124, exception="Sandbox timed out")
-    if verdict == Status.GENERIC_STATUS_TERMINATED:
-        return Status(status=verdict, exitcode=137, exception="Sandbox was terminated")
-    if verdict == Status.GENERIC_STATUS_IDLE_TIMEOUT:
-        return Status(status=verdict, exitcode=137, exception="Sandbox was idle for longer than its idle timeout")
+    if verdict is not None and verdict in _OURS:
+        code, text = _OURS[verdict]
+        return Status(status=verdict, exitcode=code, exception=text)
     if verdict is not None:
         return Status(status=verdict, exitcode=end.code, exception=end.error)
+    if end.out_of_memory:
+        return Status(status=Status.GENERIC_STATUS_KERNEL_OOM_KILL, exitcode=end.code, exception=OUT_OF_MEMORY)
     if failure:
         return Status(status=Status.GENERIC_STATUS_INTERNAL_FAILURE, exitcode=end.code, exception=failure)
     status = Status.GENERIC_STATUS_FAILURE if end.code else Status.GENERIC_STATUS_SUCCESS
@@ -38,6 +48,7 @@ _USUAL: Mapping[str, tuple[int, str]] = {
     "INIT_FAILURE": (1, "Sandbox could not be started"),
     "INTERNAL_FAILURE": (1, "Sandbox failed: internal error"),
     "IDLE_TIMEOUT": (137, "Sandbox was idle for longer than its idle timeout"),
+    "KERNEL_OOM_KILL": (137, OUT_OF_MEMORY),
     "MEMORY_MANAGER_EVICTION": (137, "Sandbox was evicted: its host ran out of memory"),
 }
 """Exit code and text by status, where nobody asks for others."""

@@ -23,6 +23,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -78,10 +79,14 @@ def die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def die_with_parent_at_a_terminal() -> None:
-    """The same in a process that leads a session and whose stdin is the session's terminal."""
+def prepare_child(order: "dict[str, Any]") -> None:
+    """Run in the child before exec: give it what was ordered beside argv: its terminal (stdin) and its memory limit in bytes."""
     die_with_parent()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if "terminal" in order:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if "memory" in order:
+        # Not the address space, of which many programs reserve more than they use.
+        resource.setrlimit(resource.RLIMIT_DATA, (order["memory"], order["memory"]))
 
 
 def process_table(first: int) -> list[ProcessRow]:
@@ -244,8 +249,7 @@ class Spawner:
                 stdout=fds[2],
                 stderr=fds[3],
                 start_new_session=True,
-                # This process has one thread.
-                preexec_fn=die_with_parent_at_a_terminal if "terminal" in order else die_with_parent,  # noqa: PLW1509
+                preexec_fn=lambda: prepare_child(order),  # noqa: PLW1509 -- this process has one thread
             )
         except OSError as error:
             self.send({"key": key, "error": f"{order['argv'][0]}: {error.strerror}", "errno": error.errno})
