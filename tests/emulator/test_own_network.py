@@ -24,8 +24,9 @@ from modalflow.emulator.machines.name_relay import asked_name, is_public_enough,
 from modalflow.emulator.machines.networks import Access, NetworkAccessError, networks_of
 from tests.emulator.conftest import Eventually, Sandboxes, connect
 
-OUTSIDE = "198.51.100.9"
-"""Of a range for documentation (RFC 5737)."""
+_FIRST = os.getpid() % 63 * 4
+HERE, OUTSIDE = f"198.51.100.{_FIRST + 1}", f"198.51.100.{_FIRST + 2}"
+"""Of a range for documentation (RFC 5737); a pair of its own for each process that runs these tests."""
 TRY = """
 import socket, sys
 for target in sys.argv[1:]:
@@ -83,11 +84,11 @@ def outside(own_emulator: EmulatorThread) -> Iterator[int]:
         with IPRoute() as routes:
             routes.link("add", ifname=here, kind="veth", peer={"ifname": there, "net_ns_fd": name})
             index = routes.link_lookup(ifname=here)[0]
-            routes.addr("add", index=index, address="198.51.100.1", prefixlen=24)
+            routes.addr("add", index=index, address=HERE, prefixlen=30)
             routes.link("set", index=index, state="up")
         with IPRoute(netns=name) as routes:
             index = routes.link_lookup(ifname=there)[0]
-            routes.addr("add", index=index, address=OUTSIDE, prefixlen=24)
+            routes.addr("add", index=index, address=OUTSIDE, prefixlen=30)
             routes.link("set", index=index, state="up")
         server = netns.create_socket(name, socket.AF_INET, socket.SOCK_STREAM)
         server.bind((OUTSIDE, 0))
@@ -140,7 +141,7 @@ def _addresses() -> list[str]:
 
 def test_the_outside_is_reached_by_this_machines_address(own: Sandboxes, outside: int) -> None:
     program = f"import socket; print(socket.create_connection(('{OUTSIDE}', {outside}), 5).recv(100).decode())"
-    assert own.output(sys.executable, "-c", program) == "198.51.100.1\n"
+    assert own.output(sys.executable, "-c", program) == f"{HERE}\n"
 
 
 def test_block_network_blocks_all_but_what_comes_in(
@@ -237,7 +238,7 @@ def test_domains_are_looked_at_in_tls(own: Sandboxes, outside: int, monkeypatch:
     """)
     names = ["allowed.example.com", "other.example.org"]
     said = own.output(sys.executable, "-c", program, *names, outbound_domain_allowlist=["*.example.com"])
-    assert said.split() == ["198.51.100.1", "closed"]
+    assert said.split() == [HERE, "closed"]
     assert tried(own, "203.0.113.7:80", outbound_domain_allowlist=["*.example.com"]) == ["ConnectionRefusedError"]
 
 
