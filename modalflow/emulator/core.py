@@ -33,6 +33,7 @@ from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
+from modalflow.emulator.machines.snapshots import Snapshots
 from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.conditions import Weather
@@ -116,6 +117,7 @@ class Core:
             outputs=outputs,
         )
         self.sidecars = Sidecars(launcher=self.launcher, furnisher=furnisher, sign=self.authority.signature, outputs=outputs)
+        self.snapshots = Snapshots(layers=self.layers, folder=folder / "snapshots", clock=clock, changed=self.state_changed)
         self.app_lives = AppLives(clock=clock, sandboxes=self.sandboxes, changed=self.state_changed)
         self.port = 0
         self.persistence: Persistence | None = None

@@ -7,13 +7,18 @@ kills, and nothing left behind. Both versions of control groups, and both at onc
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from modalflow.emulator.machines.spawner import remove_groups
 
+_FREEZING_LOOKS, _FREEZING_PAUSE = 1000, 0.005
 NEEDED = ("cpu", "memory", "pids")
 
 
@@ -35,7 +40,7 @@ def hierarchies() -> dict[str, Path]:
         if kind == "cgroup2":
             found.setdefault("", Path(place))
         elif kind == "cgroup":
-            found |= {name: Path(place) for name in options.split(",") if name in (*NEEDED, "cpuacct")}
+            found |= {name: Path(place) for name in options.split(",") if name in (*NEEDED, "cpuacct", "freezer")}
     unified = found.get("")
     if unified is not None and (unified / "cgroup.controllers").exists():
         for name in (unified / "cgroup.controllers").read_text().split():
@@ -83,6 +88,38 @@ def usage(group: str) -> Usage:
 def group_of(folder: Path) -> str:
     """Return the control group above all containers of the emulator with that folder."""
     return f"/modalflow-{folder.name}"
+
+
+@contextlib.contextmanager
+def frozen(group: str) -> Iterator[None]:
+    """Have all processes of the group stand still for a while. Blocking. ``OSError`` if they cannot be stopped."""
+    freezer = next((one for one in (_freezer_v1(group), _freezer_v2(group)) if one is not None), None)
+    if freezer is None:
+        raise OSError(errno.ENOENT, f"there is no freezer for the control group {group}")
+    control, stop, go, state, stopped = freezer
+    control.write_text(stop)
+    try:
+        for _ in range(_FREEZING_LOOKS):
+            if stopped in state.read_text():
+                break
+            time.sleep(_FREEZING_PAUSE)
+        else:
+            raise OSError(errno.EBUSY, f"the control group {group} does not stand still")
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+            control.write_text(go)
+
+
+def _freezer_v1(group: str) -> tuple[Path, str, str, Path, str] | None:
+    state = _folder("freezer", group) / "freezer.state"
+    return (state, "FROZEN", "THAWED", state, "FROZEN") if state.exists() else None
+
+
+def _freezer_v2(group: str) -> tuple[Path, str, str, Path, str] | None:
+    folder = _folder("", group)
+    control = folder / "cgroup.freeze"
+    return (control, "1", "0", folder / "cgroup.events", "frozen 1") if control.exists() else None
 
 
 def remove(group: str) -> None:

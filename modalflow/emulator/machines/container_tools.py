@@ -1,8 +1,8 @@
 """Programs of ours that run inside containers, put where every one of them sees them.
 
 Flows in: a folder of the emulator. Flows out: ``/__modal/.bin`` in containers, with the tool that the client's
-``Sandbox.filesystem`` runs by exec (``filesystem_script``) and the TCP readiness probe (``tcp_probe_script``): wrappers that use
-the emulator's own interpreter, or any ``python3`` where that is not to be seen.
+``Sandbox.filesystem`` runs by exec (``filesystem_script``), the TCP readiness probe and the packer of snapshots: wrappers that
+use the emulator's own interpreter, or any ``python3`` where that is not to be seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ TOOL_FOLDER = "/__modal/.bin"
 """Where the client looks for its tool (modal 1.6.4, ``sandbox/_filesystem.py``)."""
 TCP_PROBE = f"{TOOL_FOLDER}/modalflow-tcp-probe"
 
-_SCRIPTS = {"modal-sandbox-fs-tools": "filesystem_script.py", "modalflow-tcp-probe": "tcp_probe_script.py"}
+ARCHIVE = f"{TOOL_FOLDER}/modalflow-archive"
+OUTBOX = "/__modal/outbox"
+"""Where a container puts its archives for us; a folder of its own."""
+
+_SCRIPTS = {
+    "modal-sandbox-fs-tools": "filesystem_script.py",
+    "modalflow-tcp-probe": "tcp_probe_script.py",
+    "modalflow-archive": "archive_script.py",
+}
 _WRAPPER = """#!/bin/sh
 python={python}
 [ -x "$python" ] || python=python3

@@ -45,6 +45,10 @@ class ContainerSpec:
     network: Network | None = None
 
 
+class AttachError(Exception):
+    """An image that cannot be mounted or unmounted there; the text is fit for the wire."""
+
+
 class Container(Protocol):
     """One container. Mounts are named first, then it is opened, then processes are spawned in it, then it is closed."""
 
@@ -123,7 +127,21 @@ class Container(Protocol):
         ...
 
     async def copy_layer(self, target: Path) -> None:
-        """Copy what was written in it so far, as ``take_layer`` would move it; for snapshots of what runs."""
+        """Copy what was written in it so far, as ``take_layer`` would move it, while all of its processes stand still.
+
+        ``OSError`` where there is no overlay.
+        """
+        ...
+
+    async def attach(self, layers: Sequence[Path], path: str, *, detached: bool) -> None:
+        """Show layers, the topmost first, at a path while it runs, over this machine unless ``detached``; writable, and apart.
+
+        What was shown there before by this is taken away. ``AttachError``, or ``OSError``, if that cannot be.
+        """
+        ...
+
+    async def detach(self, path: str) -> None:
+        """Take away what ``attach`` shows at exactly that path; what was there comes back. ``AttachError`` if that is nothing."""
         ...
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.buckets import Buckets
-from modalflow.emulator.machines.container_tools import TOOL_FOLDER
+from modalflow.emulator.machines.container_tools import OUTBOX, TOOL_FOLDER
 from modalflow.emulator.machines.environment import Toolbox, compose_env
 from modalflow.emulator.machines.file_layers import show_in
 from modalflow.emulator.machines.ingress import Ingress
@@ -64,6 +64,7 @@ class Furnisher:
             await asyncio.to_thread(self.buckets.mount, bucket, container, workload.workspace.name)
         container.bind(self.tools, TOOL_FOLDER, read_only=True)
         defaults = self.ingress.trust_inside(container)
+        container.mount_folder(OUTBOX).mkdir(parents=True, exist_ok=True)
         await container.open()
         workload.env = compose_env(
             image=workload.image,

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from modalflow.emulator.machines import cgroups, covers, oci_config
 from modalflow.emulator.machines.cgroups import Usage
-from modalflow.emulator.machines.containers import ContainerSpec
+from modalflow.emulator.machines.containers import AttachError, ContainerSpec
 from modalflow.emulator.machines.covers import Cover
 from modalflow.emulator.machines.oci_config import HOME, PRIVATE, Bind
+from modalflow.emulator.machines.oci_mounts import OciMounts
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Bundle, Exit, Process, Spawner
 from modalflow.emulator.machines.terminals import ConsoleSocket, Terminal
@@ -82,6 +83,7 @@ class OciContainer:
         self._binds: list[Bind] = []
         self._group = f"{site.group}/{spec.container_id}"
         self._main: Process | None = None
+        self._mounts = OciMounts(self.root / "attached", spec.container_id, spawner)
 
     # -- paths
 
@@ -260,16 +262,31 @@ class OciContainer:
         await asyncio.to_thread(self._take, target)
 
     async def copy_layer(self, target: Path) -> None:
-        """Copy it while it is in use."""
+        """Copy it while the container stands still."""
+        await self._started().started.wait()
         await asyncio.to_thread(self._copy, target)
 
     def _copy(self, target: Path) -> None:
-        covers.copy(self.upper, target)
-        covers.take(self.root, self._site.covers, target, copied=True)
+        with cgroups.frozen(self._group):  # or it could lead the copy astray by links
+            covers.copy(self.upper, target)
+            covers.take(self.root, self._site.covers, target, copied=True)
 
     def _take(self, target: Path) -> None:
         covers.move(self.upper, target)
         covers.take(self.root, self._site.covers, target)
+
+    async def attach(self, layers: Sequence[Path], path: str, *, detached: bool) -> None:
+        """Mount an overlay."""
+        await self._mounts.attach(self._started(), (*layers, *(() if detached else self._site.bottom)), path)
+
+    async def detach(self, path: str) -> None:
+        """Unmount it."""
+        await self._mounts.detach(self._started(), path)
+
+    def _started(self) -> Process:
+        if self._main is None:
+            raise AttachError(f"container {self._spec.container_id} does not run yet")
+        return self._main
 
     async def close(self) -> None:
         """Remove folders, the runtime's knowledge and the control group."""

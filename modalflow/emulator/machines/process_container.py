@@ -14,6 +14,7 @@ from pathlib import Path
 from modalflow.emulator.machines.containers import ContainerSpec, Isolation
 from modalflow.emulator.machines.environment import HOME, PathRewriter, Toolbox
 from modalflow.emulator.machines.output import Output
+from modalflow.emulator.machines.private_mounts import PrivateMounts
 from modalflow.emulator.machines.processes import Process, Spawner
 from modalflow.emulator.machines.terminals import Terminal
 from modalflow.emulator.machines.untrusted_folder import remove_tree
@@ -36,6 +37,7 @@ class ProcessContainer:
         self.root = root
         self._spec = spec
         self._spawner = spawner
+        self._attached = PrivateMounts(root)
         self._paths: list[str] = []
         self._links: dict[Path, Path] = {}
         self._rewriter = PathRewriter(root, [])
@@ -127,6 +129,16 @@ class ProcessContainer:
     async def copy_layer(self, target: Path) -> None:
         """Refuse, for the same reason."""
         await self.take_layer(target)
+
+    async def attach(self, layers: Sequence[Path], path: str, *, detached: bool) -> None:  # noqa: ARG002 -- there is no file system below
+        """Copy the layers to below the root, and lead the path there from now on."""
+        await asyncio.to_thread(self._attached.attach, layers, path, self.place(path))
+        if path not in self._paths:
+            self._name(path)
+
+    async def detach(self, path: str) -> None:
+        """Bring back what was there."""
+        await asyncio.to_thread(self._attached.detach, path, self.place(path))
 
     async def close(self) -> None:
         """Remove the root."""

@@ -19,6 +19,7 @@ from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
 from modalflow.emulator.state.image_layers import ImageSettings
+from modalflow.emulator.state.images import Image
 from modalflow.emulator.state.store import Workspace
 
 Status = api_pb2.GenericResult
@@ -47,6 +48,8 @@ class Workload:
     running: asyncio.Event = field(default_factory=asyncio.Event)
     """The main process was asked for, or never will be."""
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+    snapshots: dict[str, asyncio.Task[Image]] = field(default_factory=dict)
+    """By the client's own id, so that a retry makes no second one."""
     exec_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

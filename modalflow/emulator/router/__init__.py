@@ -12,12 +12,13 @@ from modalflow.emulator.router.execs import Execs
 from modalflow.emulator.router.network_access import NetworkAccess
 from modalflow.emulator.router.readiness import Readiness
 from modalflow.emulator.router.sidecars import Sidecars
+from modalflow.emulator.router.snapshots import Snapshots
 from modalflow.emulator.router.stdio import Stdio
 from modalflow.emulator.router.volumes import Volumes
 from modalflow.emulator.wire import complete
 
 
-class CommandRouter(Stdio, Execs, Readiness, Sidecars, Volumes, NetworkAccess):
+class CommandRouter(Stdio, Execs, Readiness, Sidecars, Snapshots, Volumes, NetworkAccess):
     """All that is served of ``modal.task_command_router.TaskCommandRouter``."""
 
 

@@ -20,6 +20,7 @@ from modalflow.emulator.services.queues import Queues
 from modalflow.emulator.services.sandbox_calls import SandboxCalls
 from modalflow.emulator.services.sandbox_create import SandboxCreation
 from modalflow.emulator.services.sandbox_sidecars import SandboxSidecars
+from modalflow.emulator.services.sandbox_snapshots import SandboxSnapshots
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.services.tasks import Tasks
 from modalflow.emulator.services.tunnels import Tunnels
@@ -47,6 +48,7 @@ class ControlPlane(
     SandboxCalls,
     SandboxSidecars,
     Tunnels,
+    SandboxSnapshots,
     Logs,
 ):
     """All that is served of ``modal.client.ModalClient``."""
