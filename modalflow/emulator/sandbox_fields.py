@@ -64,7 +64,7 @@ SANDBOX: Mapping[str, Field] = {
     "readiness_probe": Field("honoured"),
     "inbound_cidr_allowlist": Field("honoured"),
     "environment_variables": Field("recorded", "clients send variables as Secrets"),
-    "experimental_options_v2": Field("recorded"),
+    "experimental_options_v2": Field("partly", "`enable_docker` makes its folder; there is no daemon"),
     "experimental_outbound_policy": Field("refused"),
     "include_x509_svid": Field("recorded"),
     "outbound_policy": Field("refused"),

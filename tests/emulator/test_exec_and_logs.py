@@ -39,6 +39,16 @@ def test_exec_in_bytes_and_poll(sandboxes: Sandboxes) -> None:
     assert process.poll() == 0
 
 
+def test_an_output_that_is_not_wanted_is_not_kept(sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
+    sandbox = sandboxes.create("cat")
+    process = sandbox.exec("sh", "-c", "echo out; echo err >&2", stdout=modal.stream_type.StreamType.DEVNULL)
+    assert (process.wait(), process.stderr.read()) == (0, "err\n")
+    with pytest.raises(ValueError, match="DEVNULL"):
+        process.stdout.read()
+    request = emulator.calls("TaskExecStart")[-1]
+    assert request.stdout_config == 0  # type: ignore[attr-defined]
+
+
 def test_exec_that_is_killed_tells_the_signal(sandboxes: Sandboxes) -> None:
     sandbox = sandboxes.create("cat")
     assert sandbox.exec("sh", "-c", "kill -TERM $$").wait() == 128 + 15

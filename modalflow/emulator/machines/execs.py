@@ -6,7 +6,7 @@ Flows in: one exec as asked for. Flows out: a ``Process`` beside the main one. T
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.emulator.clock import Clock
@@ -18,7 +18,10 @@ from modalflow.emulator.machines.workloads import Workload
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExecOrder:
-    """What is to be run. ``secrets`` in order, the later wins; ``workdir`` empty: the container's; ``seconds``: then killed."""
+    """What is to be run. ``secrets`` in order, the later wins; ``workdir`` empty: the container's; ``seconds``: then killed.
+
+    ``muted``: outputs that go nowhere.
+    """
 
     exec_id: str
     argv: Sequence[str]
@@ -26,6 +29,7 @@ class ExecOrder:
     workdir: str = ""
     seconds: float | None = None
     terminal: Terminal | None = None
+    muted: Collection[int] = ()
 
 
 class Execs:
@@ -59,7 +63,7 @@ class Execs:
             env=env,
             workdir=order.workdir or workload.workdir,
             main=False,
-            output=Output(),
+            output=Output(order.muted),
             terminal=order.terminal,
         )
         if workload.over:  # it ended meanwhile, and took all but this with it

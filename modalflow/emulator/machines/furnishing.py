@@ -27,6 +27,9 @@ from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.store import Workspace
 
+DOCKER_FOLDER = "/var/lib/docker"
+"""There for a sandbox with the experimental option ``enable_docker``; there is no daemon."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Furnisher:
@@ -64,6 +67,8 @@ class Furnisher:
             await asyncio.to_thread(self.buckets.mount, bucket, container, workload.workspace.name)
         container.bind(self.tools, TOOL_FOLDER, read_only=True)
         defaults = self.ingress.trust_inside(container)
+        if definition.experimental_options_v2.get("enable_docker", "").lower() == "true":
+            container.mount_folder(DOCKER_FOLDER).mkdir(parents=True, exist_ok=True)
         container.mount_folder(OUTBOX).mkdir(parents=True, exist_ok=True)
         await container.open()
         workload.env = compose_env(

@@ -11,7 +11,7 @@ import bisect
 import codecs
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 STDOUT, STDERR = 1, 2
@@ -42,7 +42,8 @@ class LogLine:
 class Stream:
     """One of the two outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, muted: bool = False) -> None:
+        self._muted = muted
         self._chunks: list[Chunk] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._kept = 0
@@ -50,7 +51,9 @@ class Stream:
         self.ended = False
 
     def write(self, data: bytes) -> None:
-        """Add ``data`` (not empty) and wake the readers."""
+        """Add ``data`` (not empty) and wake the readers. Nothing is kept of a muted stream."""
+        if self._muted:
+            return
         self._chunks.append(Chunk(self.size, data, time.time_ns()))
         self.size += len(data)
         self._kept += len(data)
@@ -114,8 +117,8 @@ class Stream:
 class Output:
     """Both streams of one process."""
 
-    def __init__(self) -> None:
-        self.streams = {STDOUT: Stream(), STDERR: Stream()}
+    def __init__(self, muted: Collection[int] = ()) -> None:
+        self.streams = {fd: Stream(muted=fd in muted) for fd in (STDOUT, STDERR)}
 
     def end(self) -> None:
         """Both streams have ended."""

@@ -199,6 +199,7 @@ class Sandboxes:
         await machine.end_sidecars()
         failure = await machine.commit_all()
         await self._ingress.close(sandbox.task_id)
+        machine.used = machine.container.usage()
         await machine.container.close()
         await machine.network.close()
         machine.mounts, machine.env = [], {}

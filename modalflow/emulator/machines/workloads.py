@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from modal_proto import api_pb2
 
 from modalflow.emulator.machines.activity import Activity
+from modalflow.emulator.machines.cgroups import Usage
 from modalflow.emulator.machines.containers import Container
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.output import Output
@@ -50,6 +51,8 @@ class Workload:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     snapshots: dict[str, asyncio.Task[Image]] = field(default_factory=dict)
     """By the client's own id, so that a retry makes no second one."""
+    used: Usage | None = None
+    """What the container had used at its end."""
     exec_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -62,6 +65,10 @@ class Workload:
     def workdir(self) -> str | None:
         """The working folder of its processes unless they name another; ``None`` is HOME."""
         return self.definition.workdir or self.image.workdir
+
+    def usage(self) -> Usage | None:
+        """Return what its container has used, also after its end; ``None`` if that is not counted."""
+        return self.used if self.finished.is_set() else self.container.usage()
 
     @property
     def over(self) -> bool:

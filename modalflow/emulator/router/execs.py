@@ -34,6 +34,7 @@ class Execs(TaskService):
             workdir=request.workdir,
             seconds=request.timeout_secs or None,
             terminal=terminal_of(request.pty_info),
+            muted=_muted(request),
         )
         await self.core.execs.execute(workload, order)
         return router_pb2.TaskExecStartResponse()
@@ -106,3 +107,9 @@ class Execs(TaskService):
         if end.signal:
             return router_pb2.TaskExecPollResponse(signal=end.signal)
         return router_pb2.TaskExecPollResponse(code=end.code)
+
+
+def _muted(request: router_pb2.TaskExecStartRequest) -> list[int]:
+    """Return the outputs that the client does not want. It always says so; DEVNULL is also what a missing field reads as."""
+    found = [STDOUT] if request.stdout_config == router_pb2.TASK_EXEC_STDOUT_CONFIG_DEVNULL else []
+    return found + ([STDERR] if request.stderr_config == router_pb2.TASK_EXEC_STDERR_CONFIG_DEVNULL else [])

@@ -21,6 +21,7 @@ from modalflow.emulator.services.sandbox_calls import SandboxCalls
 from modalflow.emulator.services.sandbox_create import SandboxCreation
 from modalflow.emulator.services.sandbox_sidecars import SandboxSidecars
 from modalflow.emulator.services.sandbox_snapshots import SandboxSnapshots
+from modalflow.emulator.services.sandbox_stats import SandboxStats
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.services.tasks import Tasks
 from modalflow.emulator.services.tunnels import Tunnels
@@ -49,6 +50,7 @@ class ControlPlane(
     SandboxSidecars,
     Tunnels,
     SandboxSnapshots,
+    SandboxStats,
     Logs,
 ):
     """All that is served of ``modal.client.ModalClient``."""

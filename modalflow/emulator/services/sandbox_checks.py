@@ -16,6 +16,18 @@ from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.state.volume_tree import parts_of
 from modalflow.emulator.wire import fail
 
+CLOUDS = frozenset(name.removeprefix("CLOUD_PROVIDER_").lower() for name in api_pb2.CloudProvider.DESCRIPTOR.values_by_name) - {
+    "unspecified"
+}
+"""As the installed protocol names them."""
+REGIONS = (
+    *("us", "eu", "ap", "uk", "ca", "me", "sa", "af", "mx", "jp", "au"),
+    *("us-east", "us-central", "us-south", "us-west", "eu-west", "eu-north", "eu-south"),
+    *("ap-northeast", "ap-southeast", "ap-south", "ap-melbourne"),
+)
+"""Modal's own (modal.com/docs/guide/region-selection, read November 2026)."""
+_CLOUD_REGION = re.compile(r"[a-z]+(?:-?[a-z]+)*-?\d+(?:-[a-z])?|[a-z]+(?:us|europe|asia|uk|india|japan)|(?:us|eu)gov\w*")
+"""A cloud's own name of a region or zone, such as ``us-east-1``, ``europe-west4`` or ``westeurope``; there are hundreds."""
 NAME = re.compile(r"[a-zA-Z0-9._-]{1,64}")
 _TAG = re.compile(r"[a-zA-Z0-9._-]{0,63}")
 
@@ -84,3 +96,18 @@ def check_buckets(buckets: Buckets, workspace: Workspace, definition: api_pb2.Sa
     for mount in mounts:
         if any(path.rstrip("/").startswith(mount.mount_path.rstrip("/") + "/") for path in taken):
             fail(Status.UNIMPLEMENTED, f"This emulator mounts nothing below the bucket at '{mount.mount_path}'")
+
+
+def check_placement(definition: api_pb2.Sandbox) -> None:
+    """Refuse clouds and regions that there are not, and experimental options of a wrong kind."""
+    cloud = definition.cloud_provider_str
+    if cloud and cloud.lower() not in CLOUDS:
+        fail(Status.INVALID_ARGUMENT, f"Invalid cloud {cloud!r}: expected one of {', '.join(sorted(CLOUDS))}")
+    for region in definition.scheduler_placement.regions:
+        if region not in REGIONS and not _CLOUD_REGION.fullmatch(region):
+            fail(
+                Status.INVALID_ARGUMENT, f"Invalid region {region!r}: expected one of {', '.join(REGIONS)}, or a cloud's own name"
+            )
+    docker = definition.experimental_options_v2.get("enable_docker", "False")
+    if docker.lower() not in ("true", "false"):
+        fail(Status.INVALID_ARGUMENT, f"experimental option enable_docker must be a bool, got {docker!r}")

@@ -13,6 +13,7 @@ from modalflow.emulator.services.network_rules import check_network, opened_port
 from modalflow.emulator.services.sandbox_checks import (
     check_buckets,
     check_name,
+    check_placement,
     check_volumes,
     checked_tags,
     secrets_by_id,
@@ -71,6 +72,7 @@ class SandboxCreation(Service):
     ) -> tuple[Sandbox, Sequence[Tunnel]]:
         workspace = call.workspace
         gpu = _checked(workspace, app_id, definition)
+        check_placement(definition)
         check_buckets(self.core.buckets, workspace, definition)
         check_network(call, definition, enforced=self.core.networks.isolation.name == "own")
         self._admit(workspace, definition, gpu, v2=v2)
