@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -11,7 +12,11 @@ from pathlib import Path
 import modal
 import modal.exception
 import pytest
+from grpclib.client import Channel
+from modal_proto import api_pb2
+from modal_proto.api_grpc import ModalClientStub
 
+from modalflow.emulator import EmulatorThread
 from modalflow.emulator.machines.archives import unpack
 from tests.emulator.conftest import Sandboxes
 
@@ -179,3 +184,38 @@ def test_an_archive_with_devices_and_hard_links(tmp_path: Path) -> None:
     unpack(os.open(tmp_path / "archive", os.O_RDONLY), tmp_path / "target")
     assert {path.name: path.read_text() for path in (tmp_path / "target").iterdir()} == {"file": "content", "again": "content"}
     assert (tmp_path / "target").stat().st_mode & 0o777 == 0o711
+
+
+@pytest.mark.isolation("process")
+def test_the_control_planes_own_calls(sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
+    sandbox = sandboxes.create("cat", cpu=2.0, timeout=7200)
+    assert sandbox.exec("sh", "-c", "echo one > file").wait() == 0
+    environment = emulator.environment()
+    metadata = {
+        "x-modal-client-version": "1.6.4",
+        "x-modal-token-id": environment["MODAL_TOKEN_ID"],
+        "x-modal-token-secret": environment["MODAL_TOKEN_SECRET"],
+    }
+
+    async def ask() -> tuple[str, int]:
+        async with Channel("127.0.0.1", emulator.port) as channel:
+            stub = ModalClientStub(channel)
+            begun = await stub.SandboxSnapshotFsAsync(
+                api_pb2.SandboxSnapshotFsAsyncRequest(sandbox_id=sandbox.object_id), metadata=metadata
+            )
+            done = await stub.SandboxSnapshotFsAsyncGet(
+                api_pb2.SandboxSnapshotFsAsyncGetRequest(image_id=begun.image_id, timeout=20), metadata=metadata
+            )
+            assert done.result.status == done.result.GENERIC_STATUS_SUCCESS
+            usage = await stub.SandboxGetResourceUsage(
+                api_pb2.SandboxGetResourceUsageRequest(sandbox_id=sandbox.object_id), metadata=metadata
+            )
+            return done.image_id, usage.cpu_core_nanosecs
+
+    state = emulator.workspace.sandboxes[sandbox.object_id]
+    emulator.clock.freeze()
+    emulator.clock.advance(state.started_at + 3600 - emulator.clock.time())
+    image_id, cpu = asyncio.run(ask())
+    assert cpu == pytest.approx(7200e9)
+    image = modal.Image.from_id(image_id, client=sandboxes.client)
+    assert sandboxes.output("cat", "file", image=image) == "one\n"

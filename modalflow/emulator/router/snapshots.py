@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from subprocess import CalledProcessError
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
@@ -26,7 +27,10 @@ class Snapshots(TaskService):
     ) -> router_pb2.TaskSnapshotFilesystemResponse:
         """Make an image of a container's file system, without its Volumes and buckets."""
         workload = await self.running(call, request.task_id, request.container_id)
-        image = await self.core.snapshots.filesystem(workload, request.snapshot_id, _ttl(request))
+        try:
+            image = await self.core.snapshots.filesystem(workload, request.snapshot_id, _ttl(request))
+        except (OSError, CalledProcessError) as error:
+            fail(Status.FAILED_PRECONDITION, f"the snapshot could not be made: {error}")
         return router_pb2.TaskSnapshotFilesystemResponse(image_id=image.image_id)
 
     @partial("encryption keys are taken and not used")
@@ -41,6 +45,8 @@ class Snapshots(TaskService):
             image = await self.core.snapshots.directory(workload, request.snapshot_id, path, _ttl(request))
         except SnapshotPathError as error:
             fail(Status.NOT_FOUND, str(error))
+        except (OSError, CalledProcessError) as error:
+            fail(Status.FAILED_PRECONDITION, f"the snapshot could not be made: {error}")
         return router_pb2.TaskSnapshotDirectoryResponse(image_id=image.image_id)
 
     @partial("encryption keys are taken and not used")
@@ -54,8 +60,8 @@ class Snapshots(TaskService):
             fail(Status.NOT_FOUND, f"Image '{request.image_id}' not found")
         try:
             await workload.container.attach(self.core.layers.stack(image), path, detached=image is None or image.detached)
-        except AttachError as error:
-            fail(Status.FAILED_PRECONDITION, str(error))
+        except (AttachError, OSError, CalledProcessError) as error:
+            fail(Status.FAILED_PRECONDITION, f"{path} cannot be mounted: {error}")
         return Empty()
 
     @unary
