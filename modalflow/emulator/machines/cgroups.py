@@ -18,7 +18,7 @@ from pathlib import Path
 
 from modalflow.emulator.machines.spawner import remove_groups
 
-_FREEZING_LOOKS, _FREEZING_PAUSE = 1000, 0.005
+_FREEZING_LOOKS, _FREEZING_RETRY, _FREEZING_PAUSE = 4000, 25, 0.005
 NEEDED = ("cpu", "memory", "pids")
 
 
@@ -99,9 +99,13 @@ def frozen(group: str) -> Iterator[None]:
     control, stop, go, state, stopped = freezer
     control.write_text(stop)
     try:
-        for _ in range(_FREEZING_LOOKS):
+        for look in range(1, _FREEZING_LOOKS + 1):
             if stopped in state.read_text():
                 break
+            if look % _FREEZING_RETRY == 0:  # version 1 may stick half way when a process is just being made
+                control.write_text(go)
+                time.sleep(_FREEZING_PAUSE)
+            control.write_text(stop)
             time.sleep(_FREEZING_PAUSE)
         else:
             raise OSError(errno.EBUSY, f"the control group {group} does not stand still")
