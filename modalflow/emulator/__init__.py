@@ -1,8 +1,9 @@
 """The embedded Modal: a control plane on this machine that the unmodified ``modal`` client talks to.
 
 Flows in: gRPC and HTTP from any Modal client whose ``MODAL_SERVER_URL`` points here. Flows out: answers, and real local
-processes. State lives in ``store``, behaviour in ``sandboxes``, ``processes`` and ``mounts``, the wire in ``services`` and
-``command_router``; ``server`` composes them and is the module to read next.
+processes. State lives in ``state``, behaviour in ``machines``, the wire in ``wire``, ``services`` (the control plane) and
+``router`` (the task command router); ``faults`` stands in front of the handlers. ``core`` composes what services share,
+``server`` starts and stops all of it and is the module to read next; ``coverage`` says what is served.
 
 Nothing is loaded until a name is asked for, so that importing the package costs nothing.
 """

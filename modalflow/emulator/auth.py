@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modalflow.emulator import jwt
 from modalflow.emulator.config import EmulatorConfig
 
 AUTH_TOKEN_SECONDS = 1200
@@ -57,13 +58,11 @@ class Authority:
 
     def mint(self, workspace: str, *, seconds: int, **claims: str) -> str:
         """Return a JWT for that workspace. The client reads ``exp`` only."""
-        head = _encode({"alg": "HS256", "typ": "JWT"})
-        body = _encode({**claims, "ws": workspace, "exp": time.time() + seconds})
-        return f"{head}.{body}.{self.signature(f'{head}.{body}')}"
+        return jwt.signed({**claims, "ws": workspace, "exp": time.time() + seconds}, self.signature)
 
-    def task_of(self, jwt: str) -> TaskAccess:
+    def task_of(self, token: str) -> TaskAccess:
         """Return what a command router's JWT of ours is good for. ``RefusedError`` if it is forged, too old or another kind."""
-        signed, _, signature = jwt.rpartition(".")
+        signed, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self.signature(signed).encode()):
             raise RefusedError("Invalid command router token")
         body = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
@@ -75,18 +74,14 @@ class Authority:
 
     def bearer(self, metadata: Mapping[str, object]) -> TaskAccess:
         """Return what an ``authorization: Bearer`` header is good for. ``RefusedError`` without a good one."""
-        kind, _, jwt = _text(metadata.get("authorization")).partition(" ")
-        if kind.lower() != "bearer" or not jwt:
+        kind, _, token = _text(metadata.get("authorization")).partition(" ")
+        if kind.lower() != "bearer" or not token:
             raise RefusedError("Command router token missing")
-        return self.task_of(jwt)
+        return self.task_of(token)
 
     def signature(self, text: str) -> str:
         """Return the signature of ``text`` in URL-safe characters."""
         return base64.urlsafe_b64encode(hmac.digest(self._key, text.encode(), "sha256")).rstrip(b"=").decode()
-
-
-def _encode(part: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
 
 
 def _text(value: object) -> str:

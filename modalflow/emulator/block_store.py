@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.clock import Clock
+from modalflow.emulator.config import url_host
 from modalflow.emulator.http_guard import guard
 from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
 from modalflow.emulator.state.ids import new_id
@@ -54,8 +55,7 @@ class BlockStore:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, 0)
         await site.start()
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        self._base = f"http://{host}:{self._runner.addresses[0][1]}"
+        self._base = f"http://{url_host(self._host)}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -172,7 +172,7 @@ class Clock:
     def _wake(self) -> None:
         with self._lock:
             timers = sorted(self._timers, key=lambda timer: timer.when)
-        running = _running_loop()
+        running = running_loop()
         for loop in {timer.loop for timer in timers}:
             due = [timer for timer in timers if timer.loop is loop]
             if loop.is_closed():
@@ -198,7 +198,8 @@ def _set(future: asyncio.Future[Any]) -> None:
         future.set_result(None)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, if one does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

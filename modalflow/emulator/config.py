@@ -18,8 +18,6 @@ NETWORKS = ("auto", "own", "host")
 _SMALLEST_RANGE = 28
 ISOLATIONS = ("auto", "container", "process")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
 ImageBuildMode = Literal["auto", "run", "record"]
 
 
@@ -33,9 +31,9 @@ class EmulatorConfig:
 
     ``port``: of the control plane, 0 takes a free one. ``host``: loopback unless ``allow_remote``. ``gpus``: devices in stock by
     Modal's names (``None``: unlimited, ``{}``: none). ``latency``: seconds added to every RPC. ``state_dir``: keeps apps, named
-    Secrets, Volumes, images and what became of sandboxes across restarts, and the token if none is given; ``None`` keeps all in a
-    temporary folder that goes with the emulator. ``python``: the
-    interpreter, or the environment's folder, that plays every image; ``None`` is the interpreter that runs the emulator.
+    Secrets, Volumes, Dicts, Queues, images and what became of sandboxes across restarts, and the token if none is given; ``None``
+    keeps all in a temporary folder that goes with the emulator. ``python``: the interpreter, or the environment's folder, that
+    plays every image; ``None`` is the interpreter that runs the emulator.
     ``token_id`` and ``token_secret``: the credentials it accepts, random if ``None``. ``any_token``: accept any, each a
     workspace of its own. ``record_calls``: keep each request in memory for tests to look at.
     ``faults``: a YAML file of faults that are in force from the start (``faults.documents``).
@@ -104,6 +102,11 @@ class EmulatorConfig:
             return replace(self.conditions, gpus=self.gpus)
         except ConditionsError as error:
             raise EmulatorConfigError(str(error)) from error
+
+
+def url_host(host: str) -> str:
+    """Return ``host`` as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_network_range(text: str) -> IPv4Network:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.clock import Clock
-from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError, parse_network_range
+from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError, parse_network_range, url_host
 from modalflow.emulator.machines.app_lives import AppLives
 from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
@@ -71,15 +71,6 @@ class Core:
             folder,
             config.host,
             containers=self.launcher.isolation.name == "container",
-        )
-        self.builds = ImageBuilds(
-            launcher=self.launcher,
-            networks=self.networks,
-            store=self.layers,
-            toolbox=self.toolbox,
-            blobs=self.blobs,
-            runs=_builds_run(config, self.launcher),
-            changed=self.state_changed,
         )
         self.ingress = Ingress(self.networks, folder / "certificates", self.authority.signature, config.host)
         self.builds = ImageBuilds(
@@ -138,11 +129,6 @@ class Core:
         """
         if self.persistence is not None:
             self.persistence.keep(workspace, *records)
-
-
-def url_host(host: str) -> str:
-    """Return ``host`` as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
 
 
 def _builds_run(config: EmulatorConfig, launcher: Launcher) -> bool:

@@ -1,8 +1,8 @@
 """What is done to a running emulator from outside of it: by a test, the control endpoint, a command.
 
-Flows in: calls from any thread. Flows out: other conditions, sandboxes preempted
-and ended, connections closed, refused and accepted again. ``Emulator`` and ``EmulatorThread``
-are both ``Driven``; the faults and the clock have doors of their own (``emulator.faults``, ``emulator.clock``).
+Flows in: calls from any thread. Flows out: other conditions, sandboxes preempted and ended, connections closed, refused and
+accepted again. ``Emulator`` and ``EmulatorThread`` are both ``Driven``; the faults and the clock have doors of their own
+(``emulator.faults``, ``emulator.clock``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+from modalflow.emulator.clock import running_loop
 from modalflow.emulator.core import Core
 from modalflow.emulator.grpc_server import GrpcServer
 from modalflow.emulator.machines.machine import Machine
@@ -78,7 +79,7 @@ class Driven:
     def _do(self, what: Callable[[], Result]) -> Result:
         """Run something short in the emulator's loop, from any thread, and return what it returns."""
         loop = self._engine.loop
-        if _running_loop() is loop:
+        if running_loop() is loop:
             return what()
 
         async def done() -> Result:
@@ -89,7 +90,7 @@ class Driven:
     def _await(self, what: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run a coroutine in the emulator's loop, from another thread than that of the loop, and return what it returns."""
         loop = self._engine.loop
-        if _running_loop() is loop:
+        if running_loop() is loop:
             raise RuntimeError("called from the emulator's own loop, which would wait for itself; call it from another thread")
         return asyncio.run_coroutine_threadsafe(what(), loop).result(_SECONDS)
 
@@ -138,10 +139,3 @@ class Driven:
     def accept_connections(self) -> None:
         """Listen again, on the same port. ``OSError`` if somebody else has taken it meanwhile."""
         self._await(self._engine.grpc_server.accept)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

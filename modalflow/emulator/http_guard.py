@@ -1,4 +1,4 @@
-"""What every HTTP server of the emulator refuses before it looks at a request.
+"""What the block store refuses before it looks at a request; ``control``, which knows its one address, refuses more.
 
 Flows in: an aiohttp request. Flows out: the handler's answer, or 403. A web page that has its own name point at 127.0.0.1 (DNS
 rebinding) carries that name as ``Host``, and a page's script its ``Origin``; no Modal client sends either.

@@ -32,8 +32,8 @@ class SandboxRecord:
     """One create call.
 
     ``gpu`` is ``TYPE:count`` as sent, ``None`` on CPU; ``image`` the base image's reference; ``timeout`` in seconds.
-    ``argv``: as sent; ``env_names``: of the variables that its Secrets set; ``volumes``: names of Volumes
-    (ids of unnamed ones) by mount path;
+    ``argv``: as sent; ``env_names``: of the variables that its Secrets set; ``volumes``: names of Volumes (ids of unnamed ones)
+    by mount path;
     ``status``: ``waiting`` (for capacity), ``running``, or how it ended (``success``, ``failure``, ``timeout``, ``terminated``);
     ``exit_code``: ``None`` before the end; ``stdout`` and ``stderr``: what is kept of them so far.
     """

@@ -22,9 +22,9 @@ from grpclib.events import RecvRequest, listen
 
 from modalflow.emulator.auth import RefusedError
 from modalflow.emulator.clock import Clock
-from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError
+from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError, url_host
 from modalflow.emulator.control import VARIABLE, Control
-from modalflow.emulator.core import Core, url_host
+from modalflow.emulator.core import Core
 from modalflow.emulator.driving import Driven, Engine
 from modalflow.emulator.faults import FaultError, Faults
 from modalflow.emulator.faults.documents import read_faults

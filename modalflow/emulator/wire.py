@@ -1,7 +1,7 @@
 """How handlers meet gRPC: one request object in, one answer (or several) out, errors by name.
 
 Flows in: grpclib streams. Flows out: calls of plain methods with the request and a ``Call``. Every RPC of a service that no
-mixin serves answers UNIMPLEMENTED with its name. ``services`` and ``command_router`` are written with this.
+mixin serves answers UNIMPLEMENTED with its name. ``services`` and ``router`` are written with this.
 """
 
 from __future__ import annotations
@@ -28,17 +28,15 @@ if TYPE_CHECKING:
     from modalflow.emulator.state.store import Workspace
 
 Request = TypeVar("Request", bound=Message)
-Reply = TypeVar("Reply", bound=Message)
 Stream = grpclib.server.Stream[Any, Any]
 GrpcHandler = Callable[[Any, Stream], Awaitable[None]]
 
 WORKSPACE_KEY = "x-emulator-workspace"
 """Where ``server`` puts the workspace of an authenticated call; a client's own value is thrown away."""
-
-WARNING_KEY = "x-modal-warning"
-"""Trailing metadata that the client prints as a warning, percent-encoded (modal 1.6.4, ``grpc_utils``)."""
 TASK_KEY = "x-emulator-task"
 """Likewise the task id that a token of the command router is for."""
+WARNING_KEY = "x-modal-warning"
+"""Trailing metadata that the client prints as a warning, percent-encoded (modal 1.6.4, ``grpc_utils``)."""
 
 CLIENT_TYPE_JAVASCRIPT = str(api_pb2.CLIENT_TYPE_LIBMODAL_JS)
 
@@ -251,11 +249,6 @@ def complete(mixin: type, base: type) -> type:
     names = set(base.__abstractmethods__)  # type: ignore[attr-defined]
     lacking = {name: missing(name) for name in names if not hasattr(mixin, name)}
     return type(f"Complete{mixin.__name__}", (mixin, base), lacking)
-
-
-def implemented(mixin: type, base: type) -> list[str]:
-    """Return the RPCs of ``base`` that ``mixin`` serves, sorted."""
-    return sorted(name for name in base.__abstractmethods__ if hasattr(mixin, name))  # type: ignore[attr-defined]
 
 
 class DetailsCodec(StatusDetailsCodecBase):

@@ -45,6 +45,9 @@ def test_the_identity_token_is_in_the_sandbox(
     assert claims["aud"] == "oidc.modal.com"
     assert claims["exp"] > claims["iat"]
     assert (claims["environment_name"], claims["app_name"]) == ("main", "modalflow")
+    workspace = modal_emulator.workspace
+    assert claims["workspace_id"] == workspace.workspace_id
+    assert claims["environment_id"] == workspace.environments["main"].environment_id
     assert claims["sub"] == (
         f"modal:workspace_id:{claims['workspace_id']}:environment_name:main:app_name:modalflow:container_id:{claims['container_id']}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modalflow.emulator.state.dockerfile import DockerfileError, Heredoc, expanded, filled, parse, split_expanded
-from modalflow.emulator.state.image_layers import ImageSettings, Scope, apply_layer
+from modalflow.emulator.state.image_layers import ImageSettings, Scope
 
 
 def test_continued_lines_comments_and_blank_lines_are_one_instruction() -> None:
@@ -79,5 +79,8 @@ def test_arguments_hold_where_no_variable_has_their_name() -> None:
 
 
 def test_the_shell_runs_what_comes_after_it() -> None:
-    settings = apply_layer(ImageSettings(), ["CMD one", 'SHELL ["/bin/bash", "-ec"]', "ENTRYPOINT two", "USER app"], "/bin")
+    scope = Scope(settings=ImageSettings())
+    for instruction in parse(["CMD one", 'SHELL ["/bin/bash", "-ec"]', "ENTRYPOINT two", "USER app"]):
+        scope = scope.after(instruction)
+    settings = scope.settings
     assert (settings.entrypoint, settings.command, settings.user) == (("/bin/bash", "-ec", "two"), (), "app")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from modalflow.emulator.machines.environment import PathRewriter, Toolbox, command_of
-from modalflow.emulator.state.image_layers import ImageSettings, apply_layer
+from modalflow.emulator.state.dockerfile import parse
+from modalflow.emulator.state.image_layers import ImageSettings, Scope
 
 ROOT = Path("/root-of-1")
 
@@ -76,7 +77,10 @@ def test_the_toolbox_comes_first_unless_it_is_there() -> None:
     ],
 )
 def test_what_of_a_dockerfile_takes_effect(commands: list[str], expected: ImageSettings) -> None:
-    assert apply_layer(ImageSettings(), commands, "/base") == expected
+    scope = Scope(settings=ImageSettings(), base_path="/base")
+    for instruction in parse(commands):
+        scope = scope.after(instruction)
+    assert scope.settings == expected
 
 
 def test_the_command_is_entrypoint_and_arguments_else_cmd_else_sleep() -> None:

@@ -1,7 +1,7 @@
 """Cloud buckets as folders of this machine: what stands in for S3, R2 and Cloud Storage.
 
-Flows in: a sandbox's ``CloudBucketMount``. Flows out: its mount path as a link to the bucket's folder, so that sandboxes see each
-other's writes at once, as with a bucket; a read-only mount is a copy, as of a Volume. ``sandboxes`` calls it. Credentials are
+Flows in: a sandbox's ``CloudBucketMount``. Flows out: the bucket's folder itself at its mount path, so that sandboxes see each
+other's writes at once, as with a bucket; a read-only mount is a copy, as of a Volume. ``furnishing`` calls it. Credentials are
 looked up but open nothing: in a workspace every bucket exists.
 """
 

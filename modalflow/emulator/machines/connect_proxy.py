@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from yarl import URL
 
+from modalflow.emulator.config import url_host
 from modalflow.emulator.machines.activity import Activity
 from modalflow.emulator.machines.networks import LOOPBACKS, Network
 
@@ -78,8 +79,7 @@ class ConnectProxy:
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, 0, ssl_context=self._context).start()
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"https://{host}:{self._runner.addresses[0][1]}"
+        self.url = f"https://{url_host(self._host)}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening and end every request."""
@@ -152,8 +152,7 @@ async def _forward(request: web.BaseRequest, target: Target, place: str, token: 
     headers = _headers(request, target, place)
     problem: OSError | None = None
     for family, address in LOOPBACKS:
-        host = f"[{address}]" if family == socket.AF_INET6 else address
-        url = URL(f"http://{host}:{target.port}{request.raw_path}", encoded=True)
+        url = URL(f"http://{url_host(address)}:{target.port}{request.raw_path}", encoded=True)
         try:
             async with await _session(target.network, family) as session:
                 if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":

@@ -2,7 +2,7 @@
 
 Flows in: a ``ContainerSpec``: image layers, limits. Flows out: a ``Container``: folders to put Volumes into, and processes.
 Sandboxes, their sidecars and image builds are all run through it, so that whatever isolation is in force holds for each of them.
-``process_container`` needs no rights; ``sandboxes`` is the first user.
+``oci_container`` and ``process_container`` (which needs no rights) are the two kinds, ``isolation`` chooses between them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Layers that hold copied files: written here without a mount, and shown to containers that have no file system of their own.
 
 Flows in: files (uploads, context files, files of this machine) and where they go. Flows out: a folder in the form of an overlay's
-upper folder. Paths are resolved in the stack below, so that a file for ``/bin`` goes where ``/bin``
-leads, and never out of the layer.
+upper folder. Paths are resolved in the stack below, so that a file for ``/bin`` goes where ``/bin`` leads, and never out of the
+layer.
 """
 
 from __future__ import annotations

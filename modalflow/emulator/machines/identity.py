@@ -7,12 +7,10 @@ only the variable. It is signed by the emulator, so no cloud accepts it. ``sandb
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import uuid
 from collections.abc import Callable
 
+from modalflow.emulator import jwt
 from modalflow.emulator.state.store import Sandbox, Workspace
 
 AUDIENCE = "oidc.modal.com"
@@ -23,8 +21,14 @@ LIFETIME = 48 * 3600
 def identity_token(workspace: Workspace, sandbox: Sandbox, sign: Callable[[str], str]) -> str:
     """Return the token; ``sign`` returns the signature of a text in URL-safe characters."""
     app = workspace.apps[sandbox.app_id]
-    owner, now = _id("ac", workspace.name), int(workspace.clock.time())
-    who = {"workspace_id": owner, "environment_name": app.environment, "app_name": app.name, "container_id": sandbox.task_id}
+    environment = workspace.environments.get(app.environment)  # deleted meanwhile, it is known by no id
+    now = int(workspace.clock.time())
+    who = {
+        "workspace_id": workspace.workspace_id,
+        "environment_name": app.environment,
+        "app_name": app.name,
+        "container_id": sandbox.task_id,
+    }
     claims = {
         "sub": ":".join(["modal", *(part for pair in who.items() for part in pair)]),
         "aud": AUDIENCE,
@@ -33,16 +37,7 @@ def identity_token(workspace: Workspace, sandbox: Sandbox, sign: Callable[[str],
         "iss": f"https://{AUDIENCE}",
         "jti": str(uuid.uuid4()),
         **who,
-        "environment_id": _id("en", app.environment),
+        "environment_id": environment.environment_id if environment else "",
         "app_id": sandbox.app_id,
     }
-    text = ".".join(_encode(part) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return f"{text}.{sign(text)}"
-
-
-def _id(kind: str, name: str) -> str:
-    return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:22]}"
-
-
-def _encode(part: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+    return jwt.signed(claims, sign)

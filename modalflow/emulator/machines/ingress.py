@@ -51,6 +51,13 @@ class Ingress:
             raise RuntimeError("the emulator is not running")
         return self._tunnels
 
+    @property
+    def proxy(self) -> ConnectProxy:
+        """What connect tokens are for, while it runs."""
+        if self._proxy is None:
+            raise RuntimeError("the emulator is not running")
+        return self._proxy
+
     async def start(self) -> None:
         """Make certificates and listen for connect tokens. The networks have been started."""
         host = self._networks.host
@@ -81,9 +88,8 @@ class Ingress:
 
     def connect_token(self, task_id: str, port: int, metadata: str) -> tuple[str, str]:
         """Return the address and a token for HTTP to a port. ``ConnectTokenError`` for what cannot be in a token."""
-        assert self._proxy is not None  # noqa: S101 -- it runs
         token = connect_tokens.mint(self._sign, task_id=task_id, port=port or connect_tokens.DEFAULT_PORT, metadata=metadata)
-        return self._proxy.url, token
+        return self.proxy.url, token
 
     def connections(self, task_id: str) -> int:
         """Return how many connections come in to a sandbox: while there are any, it is not idle."""

@@ -7,7 +7,6 @@ which layers is known to ``state.images``; ``layer_view`` looks into a stack, ``
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -33,17 +32,6 @@ class LayerStore:
     def new_name(self, kind: Kind) -> str:
         """Return a name that no layer has; nothing is there yet."""
         return f"{_PREFIX[kind]}{secrets.token_hex(5)}"
-
-    def adopt(self, folder: Path, kind: Kind = "snapshot") -> str:
-        """Move an upper folder, whiteouts and all, in here and return its name. Blocks; ``OSError`` if it cannot be read."""
-        name = self.new_name(kind)
-        target = self.path(name)
-        try:
-            folder.rename(target)
-        except OSError:  # another file system: devices (whiteouts) and attributes (opaque folders) have to come along
-            subprocess.run(["cp", "-a", "--", str(folder), str(target)], check=True, capture_output=True)  # noqa: S603, S607
-            remove_tree(folder)
-        return name
 
     def stack(self, image: Image | None) -> tuple[Path, ...]:
         """Return the folders of an image's layers, the topmost first, as an overlay wants them."""

@@ -43,8 +43,7 @@ class Machine(Workload):
     scheduled_at: float = 0.0
     """When its time began to run (``Clock.monotonic``)."""
     left_queue: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has its GPU, or needs none, or was ended while it waited."""
-
+    """It has what it requested, or was ended while it waited."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Its readiness probe has succeeded, or never will: it has ended."""
 

@@ -20,7 +20,7 @@ from modalflow.emulator.machines.networks import Access
 
 Expression = dict[str, Any]
 V4Network = ipaddress.IPv4Network
-ACCEPT, DROP, RETURN = 1, 0, -5
+ACCEPT, DROP = 1, 0
 _TCP = socket.IPPROTO_TCP
 _UDP = socket.IPPROTO_UDP
 _EQUAL, _DIFFERENT = 0, 1

@@ -160,7 +160,7 @@ async def connect(network: Network, port: int) -> tuple[asyncio.StreamReader, as
 async def connected_socket(network: Network, port: int) -> socket.socket:
     """Return a non-blocking socket that is connected to a port of a sandbox. ``OSError`` if nothing listens there."""
     loop = asyncio.get_running_loop()
-    failure: OSError | None = None
+    failures: list[OSError] = []
     for family, address in LOOPBACKS:
         with contextlib.ExitStack() as stack:
             try:
@@ -168,12 +168,11 @@ async def connected_socket(network: Network, port: int) -> socket.socket:
                 found.setblocking(False)  # noqa: FBT003
                 await loop.sock_connect(found, (address, port))
             except OSError as error:
-                failure = failure or error
+                failures.append(error)
                 continue
             stack.pop_all()
             return found
-    assert failure is not None  # noqa: S101 -- there is more than no address
-    raise failure
+    raise failures[0]
 
 
 class HostNetwork:

@@ -47,9 +47,9 @@ shift; cd -- "$bundle" && exec runc "$@"
 class Site:
     """What the containers of one emulator share.
 
-    ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds``: in every container,
-    and so are ``covers``;
-    ``group``: the control group above all of them; ``path``: PATH unless the image sets one; ``swap``: it can be limited.
+    ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds`` and ``covers``: in every
+    container; ``group``: the control group above all of them; ``path``: PATH unless the image sets one; ``swap``: it can be
+    limited.
     """
 
     folder: Path

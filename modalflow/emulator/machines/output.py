@@ -1,7 +1,7 @@
 """What one process wrote, kept for readers that come at any time, also after its end.
 
 Flows in: chunks of bytes as the pipes deliver them. Flows out: reads by offset (live and later), log lines with times. Only the
-most recent part is kept, as on Modal. ``processes`` writes it; ``services.logs`` and ``command_router`` read it.
+most recent part is kept, as on Modal. ``processes`` writes it; ``services.logs`` and ``router`` read it.
 """
 
 from __future__ import annotations

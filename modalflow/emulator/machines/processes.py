@@ -1,7 +1,7 @@
 """Local processes for sandboxes and execs: started and killed through the spawner, their stdio kept in memory.
 
 Flows in: argv, environment and working folder of one process. Flows out: a ``Process`` with its ``Output``, its stdin and its
-end. The other side of the socket is ``spawner``; ``sandboxes`` is the user.
+end. The other side of the socket is ``spawner``; the two kinds of ``containers`` are the users.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""How an end is told: from why we ended it, how the process ended and what failed afterwards to a ``GenericResult``."""
+"""How an end is told.
+
+Flows in: why we ended it, how the process ended, what failed afterwards. Flows out: a ``GenericResult``. ``sandboxes`` and
+``sidecars`` keep it; a script may ask for another (``told``).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.machines.processes import Exit
 
 Status = api_pb2.GenericResult
-
-
 OUT_OF_MEMORY = "Sandbox was killed: it used more memory than its limit"
-
 
 _OURS: Mapping[api_pb2.GenericResult.GenericStatus.ValueType, tuple[int, str]] = {
     Status.GENERIC_STATUS_TIMEOUT: (124, "Sandbox timed out"),

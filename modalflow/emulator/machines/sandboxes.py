@@ -1,4 +1,4 @@
-"""The life of a sandbox: queue for a GPU, mount, start, end, commit, clean up.
+"""The life of a sandbox: queue for what it requests, mount, start, end, commit, clean up.
 
 Flows in: a checked ``Sandbox`` with its secrets, terminations, timeouts. Flows out: the sandbox's state in the store, its
 processes, and Volumes committed before the end is told. The protocol in front of it is ``services.sandbox_create`` and

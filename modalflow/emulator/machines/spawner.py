@@ -1,15 +1,15 @@
 """The process that starts every sandbox's processes and outlives none of them.
 
-Run as ``python -I -S spawner.py FD PARENT_PID FOLDER`` by ``processes``, one per emulator; standard library only
-(``processes`` borrows its small functions).
+Run as ``python -I -S spawner.py FD PARENT_PID FOLDER GROUP`` by ``processes``, one per emulator; standard library only
+(``processes``, ``cgroups`` and ``leftovers`` borrow its small functions).
 A small process that does nothing else can start another in about a millisecond, is the parent that can wait for and kill it
 without a race on process ids, and, being their sub-reaper, inherits every daemon that a sandbox leaves behind. When the emulator
 goes, however it goes, the socket ends and this process kills all of its descendants, removes the emulator's temporary
-folder and exits.
+folder and control group and exits.
 
 Flows in, one datagram a request (JSON, with descriptors): ``spawn`` (a memory file with argv, env and cwd, then stdin, stdout
-and stderr), ``kill``. Flows out, one datagram an event: started, failed, exited. A sandbox's environment is only ever in the
-memory file, this process's heap while it starts the child, and the child.
+and stderr), ``kill``, ``interrupt``. Flows out, one datagram an event: started, failed, exited. A sandbox's environment is only
+ever in the memory file, this process's heap while it starts the child, and the child.
 
 With an OCI runtime the order also has ``bundle``, a folder in memory, and ``files`` to be put there: what is started then is the
 runtime, which leaves the container's process behind as our child and its id in ``bundle/pid``. That process takes the place of

@@ -1,7 +1,7 @@
-"""Bytes between two connections, until both are done: the inside of every tunnel.
+"""Bytes between two connections, until both are done: the inside of every tunnel and relay.
 
 Flows in: two pairs of asyncio streams. Flows out: nothing is kept; each direction holds at most what a socket and a stream
-buffer. ``tunnels`` uses it.
+buffer. ``tunnels``, ``name_relay`` and ``server_name_gate`` use it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.machines.image_builds import Build, BuildOrder
 from modalflow.emulator.machines.output import STDERR
+from modalflow.emulator.services.sandbox_checks import secrets_by_id
 from modalflow.emulator.state.images import Image, definition_key
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, partial, streaming, unary
@@ -52,7 +53,7 @@ class Images(Service):
         for volume in definition.volume_mounts:
             if volume.volume_id not in workspace.volumes:
                 fail(Status.NOT_FOUND, f"Volume '{volume.volume_id}' not found")
-        values = [_secret(workspace, secret_id) for secret_id in definition.secret_ids]
+        values = secrets_by_id(workspace, definition.secret_ids)
         # What a Secret holds must not follow from an image's id, so it counts under a key of this emulator's own.
         marks = [self.core.authority.signature(json.dumps(one, sort_keys=True)) for one in values]
         anew = request.force_build or request.ignore_cache
@@ -135,12 +136,6 @@ def _image(workspace: Workspace, image_id: str) -> Image:
     if image is None or (image.expires_at and image.expires_at < time.time()):
         fail(Status.NOT_FOUND, f"Image '{image_id}' not found")
     return image
-
-
-def _secret(workspace: Workspace, secret_id: str) -> Mapping[str, str]:
-    if secret_id not in workspace.secrets:
-        fail(Status.NOT_FOUND, f"Secret '{secret_id}' not found")
-    return dict(workspace.secrets[secret_id].values)
 
 
 def _metadata(image: Image) -> api_pb2.ImageMetadata:

@@ -19,7 +19,8 @@ from modalflow.emulator.state.named import NamedObject, Objects
 from modalflow.emulator.state.store import Workspace
 from modalflow.emulator.wire import Call, fail
 
-_UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
+UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
+"""Creation types of objects that no name finds."""
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,64}")
 _APP_ID = re.compile(r"ap-[a-zA-Z0-9]{22}")
 
@@ -57,7 +58,7 @@ def find_or_make(
     """Return the object and whether it was made now. ``make`` gets the environment and the name."""
     environment = call.environment(request.environment_name)
     creation = request.object_creation_type
-    if creation in _UNNAMED:
+    if creation in UNNAMED:
         return objects.add(make(environment, "")), True
     name = request.deployment_name
     check_name(kind, name)

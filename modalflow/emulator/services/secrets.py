@@ -6,12 +6,11 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.services.naming import check_name
+from modalflow.emulator.services.naming import UNNAMED, check_name
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.store import Secret, Workspace
 from modalflow.emulator.wire import Call, Service, create, fail, unary
 
-_UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
 _CREATES = (
     api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING,
     api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS,
@@ -91,7 +90,7 @@ def _found_or_made(call: Call, request: api_pb2.SecretGetOrCreateRequest) -> Sec
     workspace = call.workspace
     kind = request.object_creation_type
     environment = call.environment(request.environment_name)
-    if kind in _UNNAMED:
+    if kind in UNNAMED:
         return _add(workspace, "", environment, dict(request.env_dict), app_id=request.app_id)
     check_name("Secret", request.deployment_name)
     known = workspace.secret_named(environment, request.deployment_name)

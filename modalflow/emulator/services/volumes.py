@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.services.naming import check_name
+from modalflow.emulator.services.naming import UNNAMED, check_name
 from modalflow.emulator.state.blobs import BLOCK_SIZE
 from modalflow.emulator.state.ids import new_id
 from modalflow.emulator.state.named import EPHEMERAL_SECONDS
@@ -23,7 +23,6 @@ from modalflow.emulator.wire import Call, Service, create, fail, partial, stream
 
 LIST_BATCH = 500
 MAX_INLINE_BYTES = 64 * 1024 * 1024
-_UNNAMED = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP)
 
 
 class Volumes(Service):
@@ -249,7 +248,7 @@ def _found_or_made(call: Call, request: api_pb2.VolumeGetOrCreateRequest) -> Vol
     workspace = call.workspace
     kind = request.object_creation_type
     environment = call.environment(request.environment_name)
-    if kind in _UNNAMED:
+    if kind in UNNAMED:
         for old in [one for one in workspace.volumes.values() if _is_over(workspace, one)]:
             del workspace.volumes[old.volume_id]
         owned = kind == api_pb2.OBJECT_CREATION_TYPE_ANONYMOUS_OWNED_BY_APP

@@ -7,10 +7,10 @@ processes, and which hold at each step of a build. Pure; what instructions do to
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from modalflow.emulator.state.dockerfile import Instruction, expanded, parse, split_expanded
+from modalflow.emulator.state.dockerfile import Instruction, expanded, split_expanded
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -99,13 +99,3 @@ class Scope:
 def absolute(settings: ImageSettings, path: str) -> str:
     """Return ``path`` as an absolute one, relative to the working folder."""
     return posixpath.normpath(posixpath.join("/", settings.workdir or "/", path)).replace("//", "/")
-
-
-def apply_layer(
-    settings: ImageSettings, commands: Sequence[str], base_path: str, build_args: Mapping[str, str] | None = None
-) -> ImageSettings:
-    """Return ``settings`` after one layer's commands. ``DockerfileError`` if they are none."""
-    scope = Scope(settings=settings, build_args=build_args or {}, base_path=base_path)
-    for instruction in parse(commands):
-        scope = scope.after(instruction)
-    return scope.settings
