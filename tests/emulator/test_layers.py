@@ -76,11 +76,12 @@ def test_whiteouts_and_opaque_folders_hide_what_is_below(tmp_path: Path) -> None
     assert (view.find("/kept"), view.find("/opaque")) == (lower / "kept", upper / "opaque")
 
 
-def test_a_stack_has_its_topmost_layer_first_and_the_store_keeps_what_is_used(tmp_path: Path) -> None:
+def test_an_adopted_folder_is_a_layer_of_the_stack(tmp_path: Path) -> None:
     store = LayerStore(tmp_path / "layers")
-    first, second = store.new_name("snapshot"), store.new_name("run")
-    store.path(first).mkdir()
-    (store.path(first) / "x").write_text("x")
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper" / "x").write_text("x")
+    first, second = store.adopt(tmp_path / "upper"), store.new_name("run")
+    assert not (tmp_path / "upper").exists()
     image = Image(image_id="im-1", definition=None, settings=ImageSettings(), builder_version="", layers=(first, second))  # type: ignore[arg-type]
     assert store.stack(image) == (store.path(second), store.path(first))
     assert (store.stack(image)[1] / "x").read_text() == "x"

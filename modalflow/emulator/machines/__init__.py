@@ -14,8 +14,8 @@ the wire. ``sandboxes`` is the module to begin with. By subject:
 - its files: ``mounts`` (Volumes), ``buckets``, ``mounted_files``, ``sync_requests``; whatever a sandbox may change is reached by
   ``untrusted_folder``
 - images: ``image_builds``, ``build_steps``, ``build_context``, ``build_runner``, ``build_log``; ``layer_store``, ``layer_view``,
-  ``file_layers``
-- programs of their own, which import nothing of ours: ``spawner``, ``network_cleanup``; for inside a container
-  (``container_tools``) ``*_script``, ``uv_stand_in``
+  ``file_layers``; images of what runs, and mounted into it: ``snapshots``, ``archives``, ``oci_mounts``, ``private_mounts``
+- programs of their own, which import nothing of ours: ``spawner``, ``network_cleanup``, ``mount_script``; for inside a
+  container (``container_tools``) the other ``*_script`` and ``uv_stand_in``
 - ``arrivals``: waiting for items of Queues. ``leftovers``: what killed emulators left
 """

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from modalflow.emulator.machines.covers import move
 from modalflow.emulator.machines.untrusted_folder import remove_tree
 from modalflow.emulator.state.images import Image
 
@@ -32,6 +33,13 @@ class LayerStore:
     def new_name(self, kind: Kind) -> str:
         """Return a name that no layer has; nothing is there yet."""
         return f"{_PREFIX[kind]}{secrets.token_hex(5)}"
+
+    def adopt(self, folder: Path, kind: Kind = "snapshot") -> str:
+        """Move an upper folder, whiteouts and all, in here and return its name. Blocks; ``OSError`` if it cannot be read."""
+        name = self.new_name(kind)
+        move(folder, self.path(name))
+        remove_tree(folder)  # what a move to another file system leaves
+        return name
 
     def stack(self, image: Image | None) -> tuple[Path, ...]:
         """Return the folders of an image's layers, the topmost first, as an overlay wants them."""
