@@ -277,3 +277,17 @@ def test_no_secret_is_on_disk(container_sandboxes: Sandboxes, container_emulator
     states = [json.loads(path.read_text()) for path in folder.glob("runc/*/state.json")]
     assert states
     sandbox.terminate(wait=True)
+
+
+def test_a_command_that_cannot_be_started_harms_no_other_container(container_sandboxes: Sandboxes) -> None:
+    sandbox = container_sandboxes.create("cat")
+    assert sandbox.exec("x" * 60_000).wait() != 0
+    assert sandbox.exec("echo", "alive").stdout.read() == "alive\n"
+
+
+def test_a_read_only_bucket_refuses_writes(container_sandboxes: Sandboxes) -> None:
+    bucket = modal.CloudBucketMount("closed", read_only=True)
+    sandbox = container_sandboxes.shell("echo no > /bucket/file", volumes={"/bucket": bucket})
+    sandbox.wait()
+    assert sandbox.returncode != 0
+    assert "Read-only file system" in sandbox.stderr.read()

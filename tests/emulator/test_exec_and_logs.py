@@ -147,3 +147,21 @@ def test_output_is_there_for_a_reader_that_comes_later(sandboxes: Sandboxes) -> 
     sandbox.wait()
     found = modal.Sandbox.from_id(sandbox.object_id, client=sandboxes.client)
     assert (found.stdout.read(), found.stderr.read()) == ("out\n", "err\n")
+
+
+@pytest.mark.isolation("process")
+def test_a_command_that_cannot_be_started_harms_no_other(sandboxes: Sandboxes, client: modal.Client) -> None:
+    sandbox = sandboxes.create("cat")
+    with pytest.raises(modal.exception.InvalidError, match="needs a command"):
+        sandbox.exec()
+    assert sandbox.exec("x" * 60_000).wait() == 126
+    assert sandbox.exec("echo", env={"A=B": "1"}).wait() == 126
+    assert sandbox.exec("echo", "alive").stdout.read() == "alive\n"
+
+
+def test_an_exec_whose_time_is_over_ends_with_minus_one(sandboxes: Sandboxes) -> None:
+    sandbox = sandboxes.create("cat")
+    process = sandbox.exec("sh", "-c", "echo up; exec sleep 600", timeout=1)
+    assert process.stdout.read() == "up\n"
+    assert (process.wait(), process.poll()) == (-1, -1)
+    assert sandbox.poll() is None

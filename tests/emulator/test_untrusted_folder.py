@@ -240,7 +240,7 @@ class Folders:
     def bind(self, source: Path, path: str) -> None:
         self.bound.append(source)
 
-    def mount_folder(self, path: str) -> Path:
+    def mount_folder(self, path: str, *, read_only: bool) -> Path:
         return self.root / path.lstrip("/")
 
 

@@ -63,7 +63,7 @@ class Buckets:
             shown.make(below=folder)
             container.bind(shown.path, wanted.mount_path)
             return
-        copy = UntrustedFolder(container.mount_folder(wanted.mount_path))
+        copy = UntrustedFolder(container.mount_folder(wanted.mount_path, read_only=True))
         copy.make(below=container.root)
         with UntrustedFolder(folder).opened() as source, copy.opened() as target:
             base = "/".join(prefix)

@@ -72,6 +72,7 @@ class Execs:
 
     async def _limit(self, process: Process, seconds: float) -> None:
         if not await self._clock.done_by(process.exited, self._clock.monotonic() + seconds):
+            process.overdue_at = asyncio.get_running_loop().time()
             process.kill()
 
     async def stop(self) -> None:

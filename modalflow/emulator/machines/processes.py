@@ -100,6 +100,8 @@ class Process:
         self.verdict: Callable[[Exit], Exit] = lambda end: end
         """Called once with how it ended; returns the same with what else is known of it."""
         self._spawner = spawner
+        self.overdue_at: float | None = None
+        """When it was killed since its time was over, on the loop's clock."""
         self._stdin_fd = stdin_fd
         self._stdin_lock = asyncio.Lock()
         self.stdin_offset = 0

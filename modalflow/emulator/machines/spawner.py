@@ -39,6 +39,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MARK = "MODAL_TASK_ID"
+_LONGEST = 4000
+"""Characters of a reason in an event: a datagram is small, and a reason may name a program whose name is anything."""
 
 
 class Child(NamedTuple):
@@ -239,8 +241,9 @@ class Spawner:
         os.lseek(fds[0], 0, os.SEEK_SET)
         with os.fdopen(os.dup(fds[0]), "rb") as file:
             order = json.loads(file.read())
-        bundle = self.prepare(order, fds) if "bundle" in order else None
+        bundle = None
         try:
+            bundle = self.prepare(order, fds) if "bundle" in order else None
             popen = subprocess.Popen(  # noqa: S603
                 order["argv"],
                 env=order["env"],
@@ -252,17 +255,20 @@ class Spawner:
                 preexec_fn=lambda: prepare_child(order),  # noqa: PLW1509 -- this process has one thread
             )
         except OSError as error:
-            self.send({"key": key, "error": f"{order['argv'][0]}: {error.strerror}", "errno": error.errno})
-            self.discard(bundle)
+            self.refuse(key, f"{order['argv'][0]}: {error.strerror}", error.errno or errno.EINVAL, bundle)
             return
-        except ValueError as error:  # a NUL in argv or env
-            self.send({"key": key, "error": str(error), "errno": errno.EINVAL})
-            self.discard(bundle)
+        except (ValueError, IndexError, subprocess.SubprocessError) as error:  # a NUL in argv or env, no argv; prepare_child
+            self.refuse(key, str(error), errno.EINVAL, bundle)
             return
         self.children[popen.pid] = Child(key, scope, main, popen, bundle)
         self.newest = popen.pid
         if bundle is None:
             self.send({"key": key, "pid": popen.pid})
+
+    def refuse(self, key: str, error: str, number: int, bundle: "Bundle | None") -> None:
+        """Say that a process could not be started, and why."""
+        self.send({"key": key, "error": error[-_LONGEST:], "errno": number})
+        self.discard(bundle)
 
     def prepare(self, order: "dict[str, Any]", fds: list[int]) -> Bundle:
         """Write the files of a container's process into its bundle, which is in memory."""
@@ -346,7 +352,8 @@ class Spawner:
                 text = complaint(bundle.folder)
                 missing = "executable file not found" in text or "no such file" in text
                 # The runtime has written it to the process's stderr as well.
-                self.send({"key": child.key, "error": text, "errno": errno.ENOENT if missing else errno.EACCES, "told": True})
+                number = errno.ENOENT if missing else errno.EACCES
+                self.send({"key": child.key, "error": text[-_LONGEST:], "errno": number, "told": True})
                 return
             pid = int(Path(bundle.folder, "pid").read_text())
             self.children[pid] = Child(child.key, child.scope, child.main, None, contained=True)

@@ -17,6 +17,9 @@ from modalflow.emulator.services.sandbox_checks import secrets_from
 from modalflow.emulator.wire import Call, Stream, fail, streaming, unary
 
 LONG_POLL_SECONDS = 55.0
+OVERDUE_SECONDS = 1.0
+"""How long the end of an exec that ran out of time is kept back. Its client's own deadline, set a moment after ours, passes
+meanwhile, and with it ``wait`` and ``poll`` say -1 (modal 1.6.4, ``container_process.py``)."""
 
 
 class Execs(TaskService):
@@ -25,6 +28,8 @@ class Execs(TaskService):
     @unary
     async def TaskExecStart(self, request: router_pb2.TaskExecStartRequest, call: Call) -> router_pb2.TaskExecStartResponse:
         """Start a process beside the main one; the same ``exec_id`` only once."""
+        if not request.command_args:
+            fail(Status.INVALID_ARGUMENT, "An exec needs a command: Sandbox.exec('echo', 'hi')")
         workload = await self.running(call, request.task_id, request.container_id)
         named = [dict(call.workspace.secrets[one].values) for one in request.secret_ids if one in call.workspace.secrets]
         order = ExecOrder(
@@ -92,6 +97,7 @@ class Execs(TaskService):
         done, _ = await asyncio.wait([process.exited], timeout=LONG_POLL_SECONDS)
         if not done:
             fail(Status.DEADLINE_EXCEEDED, "the exec is still running")
+        await asyncio.sleep(_kept_back(process))
         end = process.exited.result()
         if end.signal:
             return router_pb2.TaskExecWaitResponse(signal=end.signal)
@@ -101,7 +107,7 @@ class Execs(TaskService):
     async def TaskExecPoll(self, request: router_pb2.TaskExecPollRequest, call: Call) -> router_pb2.TaskExecPollResponse:
         """Return how an exec ended, or nothing while it runs."""
         process = self.process(call, request.task_id, request.exec_id)
-        if not process.exited.done():
+        if not process.exited.done() or _kept_back(process):
             return router_pb2.TaskExecPollResponse()
         end = process.exited.result()
         if end.signal:
@@ -113,3 +119,10 @@ def _muted(request: router_pb2.TaskExecStartRequest) -> list[int]:
     """Return the outputs that the client does not want. It always says so; DEVNULL is also what a missing field reads as."""
     found = [STDOUT] if request.stdout_config == router_pb2.TASK_EXEC_STDOUT_CONFIG_DEVNULL else []
     return found + ([STDERR] if request.stderr_config == router_pb2.TASK_EXEC_STDERR_CONFIG_DEVNULL else [])
+
+
+def _kept_back(process: Process) -> float:
+    """Return for how many seconds more the end of the process is not told."""
+    if process.overdue_at is None:
+        return 0.0
+    return max(0.0, process.overdue_at + OVERDUE_SECONDS - asyncio.get_running_loop().time())
