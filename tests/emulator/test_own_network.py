@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import textwrap
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import modal
@@ -286,6 +288,34 @@ def _everything() -> list[str]:
 
 
 # -- parts
+
+
+def test_a_number_is_used_again_while_something_keeps_its_last_namespace(own_emulator: EmulatorThread) -> None:
+    from modalflow.emulator.machines.network_links import Links
+    from modalflow.emulator.machines.network_requests import Requests
+
+    def use_one_twice() -> None:
+        links = Links(ipaddress.IPv4Network("198.19.255.248/29"))
+        try:
+            links.start()
+            links.make(0)
+            with links.socket(0, socket.AF_INET):
+                links.remove(0)
+                links.make(0)
+                assert links.namespace(0).name in _everything()
+            with (
+                pytest.raises(OSError, match="No such device"),
+                contextlib.closing(Requests()) as requests,
+                requests.sent_here() as routes,
+            ):
+                routes.addr("add", index=2**31 - 1, address="198.19.255.250", prefixlen=32)
+        finally:
+            links.stop()
+        assert not [one for one in _everything() if links.emulator_id in one]
+
+    # A thread of its own, as it goes from namespace to namespace.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(use_one_twice).result()
 
 
 def test_domain_rules() -> None:

@@ -1,8 +1,8 @@
 """Removing what the networks of an emulator left on this machine, also of one that was killed.
 
 Flows in: an emulator's network id. Flows out: nothing of that id is left: namespaces, links, the firewall table, the address, the
-forwarding that was switched on. Run as a program it waits until the emulator is gone (its end of a pipe closes), then does
-that; ``network_links`` does it at stop, and at start for others that are gone. A program of its own imports nothing of ours.
+forwarding that was switched on. ``network_watch`` runs it as a program, which imports nothing of ours, when the emulator is gone;
+``network_links`` does it at stop, and at start for others that are gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pyroute2.nftables.main import NFTables
 
 PREFIX = "me"
 """Of every name: ``me<6 hex>`` is the table, ``me<6 hex>-<n>`` a namespace, ``me<6 hex>x<n>`` a link."""
+_GROUPS = 0x6D000000
 INET = 1
 _NAME = re.compile(rf"{PREFIX}([0-9a-f]{{6}})(?:[-x]\d+)?")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -40,14 +40,17 @@ def claim(emulator_id: str) -> socket.socket | None:
     return held
 
 
+def group_of(emulator_id: str) -> int:
+    """Return the number that all links of an emulator carry, by which the kernel removes them together."""
+    return _GROUPS | int(emulator_id, 16)
+
+
 def remove_all(emulator_id: str) -> None:
     """Remove everything of that id. Blocking."""
     name = PREFIX + emulator_id
     with IPRoute() as routes:
-        for link in list(routes.get_links()):
-            if str(link.get_attr("IFLA_IFNAME")).startswith(f"{name}x"):
-                with contextlib.suppress(NetlinkError):  # its namespace took it along
-                    routes.link("del", index=link["index"])
+        with contextlib.suppress(NetlinkError):  # there is none
+            routes.link("del", group=group_of(emulator_id))
         for address in list(routes.get_addr(family=socket.AF_INET)):
             if address.get_attr("IFA_LABEL") == f"lo:{name}":
                 with contextlib.suppress(NetlinkError):
@@ -142,14 +145,5 @@ def _note(fd: int, users: set[str]) -> None:
     os.pwrite(fd, " ".join(sorted(users)).encode(), 0)
 
 
-def main() -> None:
-    """Wait for the end of standard input, then remove what is left of the id that was given."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they are for the emulator, whose end is waited for
-        signal.signal(number, signal.SIG_IGN)
-    while sys.stdin.buffer.read(4096):
-        pass
-    remove_all(sys.argv[1])
-
-
 if __name__ == "__main__":
-    main()
+    remove_all(sys.argv[1])

@@ -20,6 +20,7 @@ from pyroute2 import IPRoute, NetlinkError, netns
 
 from modalflow.emulator.machines import network_cleanup as cleanup
 from modalflow.emulator.machines import network_firewall as firewall
+from modalflow.emulator.machines.network_requests import Requests
 from modalflow.emulator.machines.networks import Access
 
 _CLONE_NEWNET = 0x40000000
@@ -38,6 +39,7 @@ class Links:
         self._share = network_range
         self._held: socket.socket | None = None
         self._routes: IPRoute | None = None
+        self._requests = Requests()
         self._home = -1
 
     # -- the whole
@@ -69,6 +71,7 @@ class Links:
         if self._routes is not None:
             self._routes.close()
             self._routes = None
+        self._requests.close()
         if self._home >= 0:
             os.close(self._home)
             self._home = -1
@@ -124,22 +127,28 @@ class Links:
         name, link = self.namespace(number).name, f"{self._name}x{number}"
         _make_namespace(name, self._home)
         fd = os.open(self.namespace(number), os.O_RDONLY | os.O_CLOEXEC)
+        group = cleanup.group_of(self.emulator_id)
+        address, gateway = str(self.address(number)), str(self.gateway)
         try:
-            self.routes.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": fd})
-            index = self.routes.link_lookup(ifname=link)[0]
+            with self._requests.sent_here() as routes:
+                with contextlib.suppress(OSError):  # of an earlier one, whose last data is still on its way
+                    routes.link("del", index=socket.if_nametoindex(link))
+                routes.link("add", ifname=link, kind="veth", group=group, peer={"ifname": "eth0", "net_ns_fd": fd})
             _set(f"ipv6/conf/{link}/disable_ipv6", "1")
-            self.routes.addr("add", index=index, address=str(self.address(number)), local=str(self.gateway), prefixlen=32)
-            self.routes.link("set", index=index, state="up")
-            with self._inside(fd), IPRoute() as routes:
+            with self._requests.sent_here() as routes:
+                index = socket.if_nametoindex(link)
+                routes.addr("add", index=index, address=address, local=gateway, prefixlen=32)
+                routes.link("set", index=index, state="up")
+            with self._inside(fd), self._requests.sent_here() as routes:
                 _set("ipv6/conf/eth0/disable_ipv6", "1")
                 _set("ipv4/ip_unprivileged_port_start", "0")
                 _set("ipv4/ping_group_range", "0 2147483647")
-                inner = routes.link_lookup(ifname="eth0")[0]
-                routes.link("set", index=routes.link_lookup(ifname="lo")[0], state="up")
-                routes.addr("add", index=inner, address=str(self.address(number)), prefixlen=32)
-                routes.link("set", index=inner, state="up")
-                routes.route("add", dst=f"{self.gateway}/32", oif=inner, scope=_SCOPE_LINK)
-                routes.route("add", dst="default", gateway=str(self.gateway), oif=inner)
+                index = socket.if_nametoindex("eth0")
+                routes.link("set", index=socket.if_nametoindex("lo"), state="up")
+                routes.addr("add", index=index, address=address, prefixlen=32)
+                routes.link("set", index=index, state="up")
+                routes.route("add", dst=f"{gateway}/32", oif=index, scope=_SCOPE_LINK)
+                routes.route("add", dst="default", gateway=gateway, oif=index)
         finally:
             os.close(fd)
 
@@ -162,10 +171,10 @@ class Links:
             os.close(fd)
 
     def remove(self, number: int) -> None:
-        """Remove a namespace and its link."""
-        for index in self.routes.link_lookup(ifname=f"{self._name}x{number}"):
-            with contextlib.suppress(NetlinkError):  # its namespace took it along
-                self.routes.link("del", index=index)
+        """Remove a namespace; the kernel takes the link along, many at once, when the last socket in it is closed.
+
+        To have the link removed here would have everybody wait for the kernel's grace periods, 20 ms each.
+        """
         cleanup.remove_namespace(self.namespace(number).name)
 
     def own_addresses(self) -> set[str]:

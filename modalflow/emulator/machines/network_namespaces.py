@@ -21,15 +21,15 @@ from typing import TypeVar
 
 from pyroute2 import NetlinkError
 
-from modalflow.emulator.machines import network_cleanup
+from modalflow.emulator.machines import network_cleanup, network_watch
 from modalflow.emulator.machines.name_relay import NameRelay, resolv_conf
 from modalflow.emulator.machines.network_links import Links
 from modalflow.emulator.machines.networks import OPEN, Access, NetworkIsolation
 from modalflow.emulator.machines.server_name_gate import ServerNameGate
 
 _log = logging.getLogger(__name__)
-PREPARED = 8
-"""Namespaces that wait for a sandbox; making one takes about 10 ms."""
+PREPARED = 4
+"""Namespaces that wait for a sandbox; making one takes some 10 ms."""
 Result = TypeVar("Result")
 
 
@@ -91,6 +91,8 @@ class OwnNetworks:
         await self._gate.stop()
         try:
             await self._run(self._links.stop)
+            if self._watcher is not None:
+                self._watcher.kill()  # there is nothing left for it to do
         finally:
             self._thread.shutdown(wait=False)
             if self._watcher is not None:
@@ -141,10 +143,10 @@ class OwnNetworks:
     # -- the prepared ones
 
     async def _make(self) -> int:
-        if self._free:
-            number = self._free.popleft()
-        elif self._highest < self._links.room:
+        if self._highest < self._links.room:
             number, self._highest = self._highest, self._highest + 1
+        elif self._free:  # the one that has been free for longest
+            number = self._free.popleft()
         else:
             raise OSError(f"network: all {self._links.room} addresses are taken; wait for a sandbox to end")
         try:
@@ -220,5 +222,5 @@ class OwnNetwork:
 
 
 def _watch(emulator_id: str) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-I", str(Path(network_cleanup.__file__)), emulator_id]
+    program = [sys.executable, "-I", "-S", network_watch.__file__, network_cleanup.__file__, emulator_id]
     return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
