@@ -67,7 +67,7 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     _does(actions.add_parser("list", help="show them, and what they did"), lambda _: ("GET", "/faults", None))
     clear = actions.add_parser("clear", help="drop one, or all")
     clear.add_argument("number", nargs="?", type=int, help="of the fault, as in the list")
-    _does(clear, lambda arguments: ("DELETE", f"/faults/{arguments.number}" if arguments.number else "/faults", None))
+    _does(clear, lambda arguments: ("DELETE", "/faults" if arguments.number is None else f"/faults/{arguments.number}", None))
 
 
 def _does(parser: argparse.ArgumentParser, request: object) -> None:
@@ -131,6 +131,6 @@ def _settings(texts: Sequence[str]) -> dict[str, object]:
             raise ControlError(f"expected NAME=VALUE such as times=2, got {entry!r}")
         try:
             found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # YAML's timestamps are refused by datetime
             raise ControlError(f"{name}: {value!r} is not YAML: {' '.join(str(error).split())}") from error
     return found

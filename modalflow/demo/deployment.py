@@ -193,7 +193,7 @@ def deploy(home: Path, *, worker_python: Path, isolation: str) -> Iterator[Deplo
     a network. ``EmulatorConfigError`` if such isolation is not to be had.
     """
     copy_dags(Path(example_dags.__file__).parent, home)
-    config = EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation=isolation, image_builds="record")
+    config = EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation=isolation, network="host", image_builds="record")
     with EmulatorThread(config) as emulator:
         env = environment(home, emulator.environment())
         upload_dags(home, env)
@@ -202,6 +202,6 @@ def deploy(home: Path, *, worker_python: Path, isolation: str) -> Iterator[Deplo
 
 
 def isolation_line(deployment: Deployment) -> str:
-    """Say how the sandboxes are kept apart."""
-    isolation = deployment.emulator.isolation
-    return f"isolation: {isolation.name}: {isolation.words}; network: that of this machine"
+    """Say how the sandboxes are kept apart, and that their network is not."""
+    isolation, network = deployment.emulator.isolation, deployment.emulator.network
+    return f"isolation: {isolation.name}: {isolation.words}; network: {network.name}: {network.words}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -142,7 +143,7 @@ class Clock:
 
         ``ValueError`` for a step back.
         """
-        if seconds < 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"advance: expected seconds of at least 0, got {seconds}; time does not go back")
         with self._lock:
             self._ahead += seconds

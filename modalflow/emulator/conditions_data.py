@@ -44,7 +44,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
             raise DataError(f"expected NAME=VALUE such as cpus=16, got {entry!r}")
         try:
             data[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # YAML's timestamps are refused by datetime
             raise DataError(f"{name}: {value!r} is not YAML: {' '.join(str(error).split())}") from error
     return parse_conditions(data)
 

@@ -5,6 +5,7 @@ Flows in: the command line, a fixture or a test. Flows out: ``EmulatorConfig``, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
@@ -89,7 +90,7 @@ class EmulatorConfig:
             raise EmulatorConfigError(f"port: expected 0 to 65535, got {self.port}")
         if self.image_builds not in get_args(ImageBuildMode):
             raise EmulatorConfigError(f"image_builds: expected auto, run or record, got {self.image_builds!r}")
-        if self.latency < 0:
+        if not 0 <= self.latency < math.inf:
             raise EmulatorConfigError(f"latency: expected seconds of at least 0, got {self.latency}")
         if (self.token_id is None) != (self.token_secret is None):
             raise EmulatorConfigError("token_id and token_secret: give both, or neither for random ones")

@@ -90,6 +90,7 @@ class Control:
         return {
             "url": emulator.url,
             "isolation": {"name": emulator.isolation.name, "words": emulator.isolation.words},
+            "network": {"name": emulator.network.name, "words": emulator.network.words},
             "clock": {"time": emulator.clock.time(), "runs": emulator.clock.runs},
             "capacity": plain_conditions(emulator.capacity.now),
             "workspaces": {

@@ -8,6 +8,7 @@ accepted again. ``Emulator`` and ``EmulatorThread`` are both ``Driven``; the fau
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -106,9 +107,12 @@ class Driven:
     def preempt(self, sandbox_id: str, *, grace: float | None = None) -> None:
         """Preempt a sandbox as Modal does: SIGINT to its main process, the end ``grace`` seconds later (the emulator's clock).
 
-        ``None``: the grace of the conditions. ``KeyError`` if there is no such sandbox. No effect on one that has ended.
+        ``None``: the grace of the conditions. ``KeyError`` if there is no such sandbox, ``ValueError`` for a grace below 0. No
+        effect on one that has ended.
         """
         seconds = self.capacity.now.preempt_grace if grace is None else grace
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"grace: expected seconds of at least 0, got {seconds}")
         self._do(lambda: self._engine.core.sandboxes.scheduler.preempt(self._machine(sandbox_id), seconds))
 
     def end(self, sandbox_id: str, status: str, *, exitcode: int | None = None, exception: str | None = None) -> None:

@@ -7,6 +7,7 @@ Flows in: parsed data. Flows out: values of the type that was expected, or ``Dat
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,8 +59,8 @@ def whole(path: str, value: object) -> int:
 
 
 def number(path: str, value: object) -> float:
-    """Return ``value`` as a float if it is a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Return ``value`` as a float if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"{path}: expected a number, got {value!r}")
     return float(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ def drawn(span: Span, dice: random.Random) -> float:
 def span_problem(span: Span) -> str:
     """Return what is wrong with ``span``; empty if nothing is."""
     low, high = span if isinstance(span, tuple) else (span, span)
-    if 0 <= low <= high:
+    if 0 <= low <= high < math.inf:
         return ""
     shown = list(span) if isinstance(span, tuple) else span
     return f"expected seconds of at least 0, or a lower and a higher bound; got {shown}"

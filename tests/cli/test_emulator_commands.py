@@ -110,6 +110,12 @@ def test_run_reports_a_signal_as_a_shell_does() -> None:
         pytest.param(["run", "--", "/no/such"], 1, "[Errno 2] No such file or directory: '/no/such'", id="no such command"),
         pytest.param(["start", "--gpus", "A10"], 2, "gpus: expected TYPE=COUNT such as A10G=2,H100=8; got 'A10'", id="gpus"),
         pytest.param(
+            ["start", "--state-dir", "/dev/null"],
+            1,
+            "state_dir: '/dev/null' is no folder and none can be made there: File exists; use another",
+            id="state dir",
+        ),
+        pytest.param(
             ["start", "--any-token", "--host", "0.0.0.0", "--allow-remote"],
             2,
             "any_token: refused on '0.0.0.0'; it accepts everybody and is for 127.0.0.1 only",

@@ -34,7 +34,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
     copy_dags(DAGS, home)
     state = home / "emulator-state"
     with EmulatorThread(
-        EmulatorConfig(gpus={"A10G": 2}, python=worker_python, state_dir=state, isolation="process", image_builds="record")
+        EmulatorConfig(
+            gpus={"A10G": 2}, python=worker_python, state_dir=state, isolation="process", network="host", image_builds="record"
+        )
     ) as emulator:
         env = environment(home, emulator.environment())
         upload_dags(home, env)

@@ -20,5 +20,6 @@ def test_the_demo_ends_by_itself_with_everything_as_expected(tmp_path: Path, wor
         [*command, "--worker-python", str(worker_python)], capture_output=True, text=True, timeout=580, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert " ".join(done.stdout.split()).count("network: host:") == 2
     assert "modal_typo.py is an import error, as it should be" in done.stdout
     assert done.stdout.count("as expected") == len(EXPECTATIONS)

@@ -87,9 +87,10 @@ async def test_a_clock_stops_and_goes_on_from_there() -> None:
     assert clock.monotonic() < stands[1] + HOUR
 
 
-def test_time_does_not_go_back() -> None:
-    with pytest.raises(ValueError, match="advance: expected seconds of at least 0, got -1; time does not go back"):
-        Clock().advance(-1)
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_time_does_not_go_back_nor_astray(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"advance: expected seconds of at least 0, got {seconds}; time does not go back"):
+        Clock().advance(seconds)
 
 
 def test_the_timeout_of_a_sandbox_follows_the_clock(start_emulator: StartEmulator) -> None:

@@ -74,6 +74,8 @@ def test_a_file_of_faults_may_say_the_capacity(start_emulator: StartEmulator, tm
         ("cpu=1", "capacity.cpu: unknown key; did you mean 'cpus'?"),
         ("cpus=[", "cpus: '[' is not YAML: while parsing a flow node expected the node content, but found '<stream end>'"),
         ("cpus=many", "capacity.cpus: expected a number, got 'many'"),
+        ("cpus=.nan", "capacity.cpus: expected a number, got nan"),
+        ("cpus=2024-13-45", "cpus: '2024-13-45' is not YAML: month must be in 1..12"),
         ("cpus=-1", "capacity: cpus: expected at least 0, got -1.0"),
         ("memory_mb=64GB", "capacity.memory_mb: expected MiB, or a size such as 64GiB; got '64GB'"),
         ("gpus=8", "capacity.gpus: expected a mapping, got 8"),

@@ -27,6 +27,7 @@ from modalflow.emulator.machines.buckets import BucketError, Buckets
         ),
         pytest.param({"port": 70_000}, "port: expected 0 to 65535, got 70000", id="port"),
         pytest.param({"latency": -1.0}, "latency: expected seconds of at least 0, got -1.0", id="latency"),
+        pytest.param({"latency": float("nan")}, "latency: expected seconds of at least 0, got nan", id="no latency"),
         pytest.param({"token_id": "ak"}, "token_id and token_secret: give both, or neither for random ones", id="half a token"),
     ],
 )

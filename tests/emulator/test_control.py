@@ -109,6 +109,8 @@ def test_it_is_not_there_unless_asked_for(start_emulator: StartEmulator) -> None
             "advance: expected seconds of at least 0, got -1.0",
         ),
         ("/clock", '{"do": "advance"}', "seconds: expected a number, got None"),
+        ("/clock", '{"do": "advance", "seconds": NaN}', "seconds: expected a number, got nan"),
+        ("/sandboxes/sb-1/preempt", '{"grace": -1}', "grace: expected seconds of at least 0, got -1.0"),
         ("/connections", '{"do": "cut"}', "do: expected close, refuse, accept, freeze or thaw, got 'cut'"),
         ("/sandboxes/sb-1/end", '{"status": "EVICTED"}', "no status of a sandbox is called 'EVICTED'"),
         ("/restart", '{"keep": 1}', "keep: unknown key; known: keep_state"),
@@ -146,12 +148,16 @@ def test_faults_are_added_listed_and_cleared(command: Command, sandboxes: Sandbo
     ]
     assert isinstance(left := command("faults", "clear", "2"), list)
     assert len(left) == 1
-    assert command("faults", "clear", "2") == "modalflow emulator: there is no fault number 2\n"
+    for number in ("2", "0"):  # 0 is not "all"
+        assert command("faults", "clear", number) == f"modalflow emulator: there is no fault number {number}\n"
+    assert len(emulator.faults.rules()) == 1
     assert command("faults", "clear") is None
     assert emulator.faults.rules() == []
     for entry, error in (
         (["AppLst"], "fault: no RPC is called 'AppLst'; did you mean 'AppList'?"),
         (["AppList", "times"], "expected NAME=VALUE such as times=2, got 'times'"),
+        (["AppList"], "fault: what happens to these calls? write status, cut, delay or after_handler"),
+        (["AppList", "message=2024-13-45"], "message: '2024-13-45' is not YAML: month must be in 1..12"),
     ):
         assert command("faults", "add", *entry) == f"modalflow emulator: {error}\n"
 
@@ -175,6 +181,7 @@ def test_capacity_clock_and_status(command: Command, sandboxes: Sandboxes, emula
         "running": [held.object_id],
     }
     assert status["isolation"]["name"] == "process"
+    assert status["network"]["name"] == "host"
     assert status["url"] == emulator.url
     assert status["capacity"] == capacity
     assert status["sandboxes"] == {"alive": 2, "remembered": 2}

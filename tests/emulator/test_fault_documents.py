@@ -125,9 +125,23 @@ def test_a_described_rule_can_be_read_again() -> None:
         ("faults: {}", "faults: expected a list of mappings, got {}"),
         ("faults: [AppList]", "faults[0]: expected a mapping, got 'AppList'"),
         ("faults: [{}]", "faults[0].method: missing; write the name of an RPC, such as SandboxCreateV2"),
+        ("seed: 2024-13-45", "not YAML: month must be in 1..12"),
+        ("faults: [{method: AppList}]", "faults[0]: what happens to these calls? write status, cut, delay or after_handler"),
+        ("faults: [{method: AppList, retry_after: -1}]", "faults[0].retry_after: expected seconds of at least 0, got -1"),
+        (
+            "faults: [{method: GET /block, status: 503, retry_after: 1}]",
+            "faults[0].retry_after: only RPCs carry it; leave it out for 'GET /block', and write a status such as 503",
+        ),
+        (
+            "faults: [{method: AppList, delay: .inf}]",
+            "faults[0]: delay: expected seconds of at least 0, or a lower and a higher bound; got inf",
+        ),
         ("faults: [{method: 5}]", "faults[0].method: expected text, got 5"),
         ("faults: [{method: AppLst}]", "faults[0]: no RPC is called 'AppLst'; did you mean 'AppList'?"),
-        ("faults: [{method: AppList}, {method: AppList, stauts: X}]", "faults[1].stauts: unknown key; did you mean 'status'?"),
+        (
+            "faults: [{method: AppList, delay: 1}, {method: AppList, stauts: X}]",
+            "faults[1].stauts: unknown key; did you mean 'status'?",
+        ),
         (
             "faults: [{method: AppList, status: UNAVALABLE}]",
             "faults[0].status: no gRPC status is called 'UNAVALABLE'; did you mean 'UNAVAILABLE'?",
@@ -176,5 +190,8 @@ def test_a_file_that_is_no_yaml_or_empty_or_not_there(tmp_path: Path) -> None:
         EmulatorThread(EmulatorConfig(faults=file))
     file.write_text("")
     assert read_faults(file).faults == ()
-    with pytest.raises(FileNotFoundError):
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(FaultError, match=r"faults.yaml: not YAML: 'utf-8' codec can't decode byte 0xff"):
+        read_faults(file)
+    with pytest.raises(FaultError, match=r"faults: '.*none.yaml' cannot be read: No such file or directory"):
         read_faults(tmp_path / "none.yaml")

@@ -21,7 +21,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.conditions_data import parse_conditions
 from modalflow.emulator.faults.board import Faults
 from modalflow.emulator.faults.errors import FaultError
-from modalflow.emulator.faults.matching import Expected
+from modalflow.emulator.faults.matching import Expected, is_http
 from modalflow.emulator.faults.rules import Fault
 from modalflow.emulator.plain_data import DataError, flag, mapping, number, only, span, text, whole
 from modalflow.emulator.spans import Span
@@ -48,10 +48,15 @@ class FaultDocument:
 
 
 def read_faults(path: Path) -> FaultDocument:
-    """Read a YAML file. ``FaultError`` for what cannot be, ``OSError`` if it cannot be read."""
+    """Read a YAML file. ``FaultError`` for what cannot be, or if it cannot be read."""
     try:
         data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise FaultError(f"faults: {str(path)!r} cannot be read: {error.strerror}") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+    ) as error:  # YAML's timestamps are refused by datetime, bytes that are no text by the codec
         raise FaultError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return parse_document({} if data is None else data)
@@ -92,7 +97,7 @@ def parse_fault(data: object, path: str = "fault") -> Fault:
         key: read(f"{path}.{key}", given[key]) for key, read in _READERS.items() if given.get(key) is not None
     }
     if given.get("retry_after") is not None:
-        seconds = number(f"{path}.retry_after", given["retry_after"])
+        seconds = _retry_seconds(f"{path}.retry_after", given["retry_after"], keywords["method"])
         keywords["details"] = [api_pb2.RPCRetryPolicy(retry_after_secs=seconds)]
         keywords.setdefault("status", Status.RESOURCE_EXHAUSTED)
     if keywords.get("times") == 0:
@@ -101,6 +106,15 @@ def parse_fault(data: object, path: str = "fault") -> Fault:
         return Fault(**keywords)
     except FaultError as error:
         raise FaultError(f"{path}: {error}") from error
+
+
+def _retry_seconds(path: str, value: object, method: str) -> float:
+    seconds = number(path, value)
+    if seconds < 0:
+        raise FaultError(f"{path}: expected seconds of at least 0, got {value!r}")
+    if is_http(method):
+        raise FaultError(f"{path}: only RPCs carry it; leave it out for {method!r}, and write a status such as 503")
+    return seconds
 
 
 def described(rule: Fault) -> dict[str, object]:

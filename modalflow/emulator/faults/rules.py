@@ -56,6 +56,8 @@ class Fault:
             check_paths(self.method, self.where)
         self._check_numbers()
         self._check_effect()
+        if self.status is None and self.cut is None and not self.delay and not self.after_handler:
+            raise FaultError("what happens to these calls? write status, cut, delay or after_handler")
         if self.after_handler and self.status is None and self.cut is None:
             self.cut = "connection" if is_http(self.method) else "stream"
 

@@ -94,7 +94,7 @@ def command_of(image: ImageSettings, args: Sequence[str]) -> list[str]:
 def environment_bin(python: Path) -> Path:
     """Return the ``bin`` folder of an interpreter, or of an environment's folder. ``FileNotFoundError`` if there is none."""
     folder = python / "bin" if python.is_dir() else python.parent
-    if not any((folder / name).exists() for name in ("python", "python3")):
+    if not any((folder / name).is_file() for name in ("python", "python3")):
         raise FileNotFoundError(
             f"python: no interpreter at {os.fspath(python)!r}; name an interpreter or an environment's folder"
         )

@@ -7,6 +7,7 @@ and ``machines.scheduling``. Every default is a data centre without bounds, in w
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class Conditions:
         for name, seconds in self.give_up.items():
             _at_least_0(f"give_up: {name}", seconds)
         for name in ("create_rate_v1", "create_rate_v2"):
-            if (rate := getattr(self, name)) is not None and rate <= 0:
+            if (rate := getattr(self, name)) is not None and not 0 < rate < math.inf:
                 raise ConditionsError(f"{name}: expected creations a second above 0, got {rate}")
         if self.create_burst is not None and self.create_burst < 1:
             raise ConditionsError(f"create_burst: expected at least 1, got {self.create_burst}")
@@ -123,5 +124,5 @@ def _waiting_for(name: str) -> str:
 
 
 def _at_least_0(name: str, value: float | None) -> None:
-    if value is not None and value < 0:
+    if value is not None and not 0 <= value < math.inf:
         raise ConditionsError(f"{name}: expected at least 0, got {value}")

@@ -58,7 +58,12 @@ class StateFolder:
 
     def open(self) -> None:
         """Take the folder, made if it is not there. ``StateError`` if another emulator has it, or what is in it is not ours."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StateError(
+                f"state_dir: {str(self.folder)!r} is no folder and none can be made there: {error.strerror}; use another"
+            ) from error
         _make_private(self.folder, 0o700)
         self._take_lock()
         try:
