@@ -122,7 +122,7 @@ class Emulator(Driven):
             if self.config.token_id is None and (kept := kept_credentials(self._state)):
                 self.config = replace(self.config, token_id=kept[0], token_secret=kept[1])
         core = self._core = Core(self.config, folder, self.clock)
-        (folder / "sandboxes").mkdir()
+        (folder / "sandboxes").mkdir(0o711)
         if self._state is not None:
             self._recall(core, self._state)
         container_tools.install(folder / "tools")

@@ -87,3 +87,17 @@ def test_an_adopted_folder_is_a_layer_of_the_stack(tmp_path: Path) -> None:
     assert (store.stack(image)[1] / "x").read_text() == "x"
     store.prune([second])
     assert not store.path(first).exists()
+
+
+def test_images_see_no_other_file_system_of_this_machine_than_containers_do(tmp_path: Path) -> None:
+    secret = f"/proc/{os.getpid()}/environ"
+    assert LayerView((), above_host=[tmp_path]).find(secret) is None
+    assert LayerView((), above_host=[tmp_path]).find("/etc/passwd") == Path("/etc/passwd")
+    assert LayerView(()).find(secret) == Path(secret)
+
+
+def test_a_file_of_an_image_is_not_read_whole_if_it_is_huge(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    with (tmp_path / "etc" / "passwd").open("wb") as file:
+        file.truncate(2**40)
+    assert len(LayerView([tmp_path]).text("/etc/passwd")) == 2**20

@@ -48,6 +48,8 @@ class Buckets:
         if workspace != self._own:
             apart = self._folder / ".workspaces" / hashlib.sha256(workspace.encode()).hexdigest()[:32]
         folder = self._given.get(name, apart / name)
+        # Root's folder can be entered by all: what is in it is found by those only who know its name.
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -125,7 +125,7 @@ class Ingress:
 
     def trust_inside(self, container: Container) -> Mapping[str, str]:
         """Show the certificates in a container that is not open yet; return the variables for its processes."""
-        container.bind(self._folder, CERTIFICATES)
+        container.bind(self._folder, CERTIFICATES, read_only=True)
         return trust_variables(CERTIFICATES)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _MOST_LINKS = 40
+_MOST_TEXT_BYTES = 1024 * 1024
 HOST = Path("/")
 
 
@@ -19,8 +20,13 @@ class LayerView:
     """A stack to look into. What it has seen it remembers: make a new one after a change."""
 
     def __init__(self, layers: Sequence[Path], *, above_host: Sequence[Path] = (), detached: bool = False) -> None:
-        """``above_host``: layers that every image has between its own and this machine; ``detached``: neither counts."""
+        """``above_host``: layers that every image has between its own and this machine; ``detached``: neither counts.
+
+        Where there are such layers, images see of this machine what containers see: the file system of ``/`` and no other,
+        so neither another disk nor ``/proc``, in which the emulator's own environment is.
+        """
         self._layers: tuple[Path, ...] = tuple(layers) if detached else (*layers, *above_host, HOST)
+        self._host_device = HOST.stat().st_dev if above_host else None
         self._seen: dict[str, Path | None] = {"": self._layers[0] if self._layers else HOST}
 
     def find(self, path: str) -> Path | None:
@@ -41,6 +47,8 @@ class LayerView:
                 except (FileNotFoundError, NotADirectoryError):
                     break
                 if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                    return None
+                if layer == HOST and self._host_device not in (None, status.st_dev):
                     return None
                 if here != layer / path and not stat.S_ISDIR(status.st_mode):
                     return None
@@ -80,9 +88,12 @@ class LayerView:
         return real == "/" or (found is not None and found.is_dir())
 
     def text(self, path: str) -> str:
-        """Return the text of a file; the empty text if it is not there."""
+        """Return the text of a file, at most the first MiB; the empty text if it is not there."""
         found = self.find(self.resolve(path))
-        return found.read_text(errors="replace") if found is not None and found.is_file() else ""
+        if found is None or not found.is_file():
+            return ""
+        with found.open("rb") as file:
+            return file.read(_MOST_TEXT_BYTES).decode(errors="replace")
 
 
 def _hides_lower(layer: Path, path: str) -> bool:

@@ -21,11 +21,18 @@ PIDS = 8192
 CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
-        "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE",
+        "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE",
         "SYS_CHROOT", "KILL", "AUDIT_WRITE",
     )
 )  # fmt: skip
-"""Docker's set without MKNOD: the emulator, which is root, reads folders that sandboxes write: no devices there."""
+"""Docker's set without MKNOD (the emulator, which is root, reads folders that sandboxes write: no devices there) and NET_RAW.
+
+Raw sockets pass by the firewall of the sandbox's own network, and with this machine's network they read what everybody sends
+on its loopback, the tokens of the emulator's clients among it. ``ping`` needs none in a network of its own.
+"""
+
+OOM_SCORE = 500
+"""When this machine runs out of memory, the kernel takes sandboxes first, not the emulator or what else runs here."""
 
 _MASKED = (
     "/proc/1/environ",
@@ -70,6 +77,7 @@ def process(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, terminal: 
         "env": [f"{name}={value}" for name, value in env.items()],
         "cwd": cwd,
         "capabilities": {kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
+        "oomScoreAdj": OOM_SCORE,
         # `su`, `sudo` and their like work in a container on Modal.
         "noNewPrivileges": False,
     }
@@ -86,6 +94,7 @@ def config(
     binds: Sequence[Bind],
     cgroup: str,
     resources: Mapping[str, object],
+    seccomp: Mapping[str, object] | None,
 ) -> dict[str, object]:
     """Return ``config.json`` with ``main`` as its process. The network is this machine's until somebody adds a namespace."""
     return {
@@ -100,6 +109,7 @@ def config(
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
+            **({"seccomp": seccomp} if seccomp else {}),
         },
     }
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import posixpath
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,9 @@ from modalflow.emulator.machines.oci_mounts import OciMounts
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Bundle, Exit, Process, Spawner
 from modalflow.emulator.machines.terminals import ConsoleSocket, Terminal
+from modalflow.emulator.machines.untrusted_folder import remove_tree
+
+_log = logging.getLogger(__name__)
 
 OVERLAY_OPTIONS = "redirect_dir=off,metacopy=off,index=off"
 """Upper folders must stand for themselves: they become layers elsewhere."""
@@ -49,7 +52,7 @@ class Site:
 
     ``folder``: the emulator's; ``bottom``: the layers that show this machine, topmost first; ``binds`` and ``covers``: in every
     container; ``group``: the control group above all of them; ``path``: PATH unless the image sets one; ``swap``: it can be
-    limited.
+    limited; ``seccomp``: the system calls that are refused, if the runtime can filter.
     """
 
     folder: Path
@@ -59,6 +62,7 @@ class Site:
     group: str
     path: str
     swap: bool
+    seccomp: Mapping[str, object] | None
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @property
@@ -189,6 +193,7 @@ class OciContainer:
                 *self._binds,
             ],
             cgroup=self._group,
+            seccomp=self._site.seccomp,
             resources=oci_config.resources(
                 milli_cpu=spec.milli_cpu, cpu_request=spec.cpu_request, memory_mb=spec.memory_mb, swap=self._site.swap
             ),
@@ -294,8 +299,13 @@ class OciContainer:
 
     def remove(self) -> None:
         """Do so; blocking."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        shutil.rmtree(self._site.state / self._spec.container_id, ignore_errors=True)
+        for folder in (self.root, self._site.state / self._spec.container_id):
+            try:
+                remove_tree(folder)
+            except FileNotFoundError:  # all of the emulator's folder is gone
+                continue
+            except OSError as error:
+                _log.warning("%s could not be removed: %s", folder, error)
         cgroups.remove(self._group)
 
 

@@ -21,6 +21,7 @@ from modalflow.emulator.machines.environment import SYSTEM_PATH, Toolbox
 from modalflow.emulator.machines.oci_config import PRIVATE, Bind
 from modalflow.emulator.machines.oci_container import OVERLAY_OPTIONS, OciContainer, Site
 from modalflow.emulator.machines.processes import Spawner
+from modalflow.emulator.machines.syscalls import container_filter
 
 ISOLATION = Isolation(
     name="container",
@@ -52,7 +53,8 @@ class OciLauncher:
         """``tools``: our commands; ``requests``: the pipe of ``sync``; ``interpreter_bin``: where the image's interpreter is."""
         self._folder = folder
         self._spawner = spawner
-        hidden = [path.absolute() for path in (folder, folder.parent, *hidden)]
+        # Where they are, whatever links lead there: only that can be hidden.
+        hidden = [path.resolve() for path in (folder, folder.parent, *hidden)]
         needed = host_view.binds(interpreter_bin, hidden)
         binds = [
             Bind(source=tools, path=f"{PRIVATE}/bin", read_only=True),
@@ -80,6 +82,7 @@ class OciLauncher:
             group=cgroups.group_of(folder),
             path=f"{PRIVATE}/bin:{interpreter_bin}:{SYSTEM_PATH}",
             swap=cgroups.limits_swap(),
+            seccomp=container_filter(SEARCH_PATH),
         )
         self.toolbox = Toolbox(folders=(Path(PRIVATE, "bin"), interpreter_bin))
 

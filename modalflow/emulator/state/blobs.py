@@ -29,7 +29,7 @@ class BlobStore:
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
         self._durable = durable
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, digest: str) -> Path:
         """Where the content of that SHA-256 (hex) is, or would be. ``ValueError`` if it is no digest."""
