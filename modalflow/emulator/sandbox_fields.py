@@ -28,7 +28,7 @@ _INNER = Field("ignored", "steers Modal's own machines")
 SANDBOX: Mapping[str, Field] = {
     "entrypoint_args": Field("honoured"),
     "mount_ids": Field("honoured"),
-    "image_id": Field("partly", "ENV, WORKDIR, ENTRYPOINT and CMD take effect"),
+    "image_id": Field("partly", "this machine plays every base image; without containers, RUN is recorded"),
     "secret_ids": Field("honoured"),
     "resources": Field("partly", "see Resources"),
     "cloud_provider": Field("recorded"),
@@ -71,12 +71,12 @@ SANDBOX: Mapping[str, Field] = {
 }
 
 RESOURCES: Mapping[str, Field] = {
-    "memory_mb": Field("partly", "taken from the stock, if there is one"),
-    "milli_cpu": Field("partly", "taken from the stock, if there is one"),
+    "memory_mb": Field("partly", "taken from the stock, if there is one; not set aside on this machine"),
+    "milli_cpu": Field("partly", "taken from the stock, if there is one; in containers, its share when all want more"),
     "gpu_config": Field("partly", "type and count are taken from the stock; there is no device inside"),
-    "memory_mb_max": Field("recorded"),
+    "memory_mb_max": Field("partly", "in containers, a limit of all processes together; else of what each can allocate"),
     "ephemeral_disk_mb": Field("recorded"),
-    "milli_cpu_max": Field("recorded"),
+    "milli_cpu_max": Field("partly", "in containers, a hard limit; else recorded"),
     "rdma": Field("recorded"),
     "skip_num_threads_env_vars": Field("recorded"),
 }

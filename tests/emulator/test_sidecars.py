@@ -38,6 +38,14 @@ def test_a_sidecar_has_its_own_processes_environment_and_files(sandbox: modal.Sa
     assert sidecar.poll() is None
 
 
+def test_a_sidecar_with_a_terminal(sandbox: modal.Sandbox, image: modal.Image) -> None:
+    sidecar = sandbox._experimental_sidecars.create(
+        "sh", "-c", "test -t 0 && test -t 1 && exit 7", name="shell", image=image, pty=True
+    )
+    sidecar.wait()
+    assert sidecar.poll() == 7
+
+
 def test_sidecars_are_listed_and_found_by_name(sandbox: modal.Sandbox, image: modal.Image) -> None:
     sidecars = sandbox._experimental_sidecars
     first, second = (sidecars.create("cat", name=name, image=image) for name in ("one", "two"))

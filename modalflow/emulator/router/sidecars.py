@@ -19,7 +19,7 @@ MAX_WAIT_SECONDS = 60.0
 class Sidecars(TaskService):
     """TaskContainer*."""
 
-    @partial("network rules of its own, PTY, memory reserves")
+    @partial("network rules of its own, memory reserves")
     @unary
     async def TaskContainerCreate(
         self, request: router_pb2.TaskContainerCreateRequest, call: Call
@@ -33,6 +33,7 @@ class Sidecars(TaskService):
             workdir=request.workdir or None,
             volume_mounts=request.volume_mounts,
             network_access=request.network_access,
+            pty_info=request.pty_info,
         )
         check_sidecar(machine, request.container_name, definition)
         secrets = [

@@ -14,7 +14,7 @@ from modalflow.emulator.wire import Call, Service, create, fail, partial
 class SandboxSidecars(Service):
     """SandboxContainerCreateV2."""
 
-    @partial("network rules of its own, proxies, PTY, memory reserves, the identity token's subject (it names the sandbox)")
+    @partial("network rules of its own, proxies, memory reserves, the identity token's subject (it names the sandbox)")
     @create
     async def SandboxContainerCreateV2(
         self, request: api_pb2.SandboxContainerCreateV2Request, call: Call
