@@ -130,9 +130,15 @@ def test_a_v1_sandbox_and_the_older_call(sandboxes: Sandboxes, monkeypatch: pyte
 
 
 @pytest.mark.isolation("process")
-def test_a_snapshot_expires(sandboxes: Sandboxes) -> None:
-    image = sandboxes.create("cat").snapshot_filesystem(ttl=3600)
+def test_a_snapshot_expires(emulator: EmulatorThread, sandboxes: Sandboxes) -> None:
+    sandbox = sandboxes.create("cat", timeout=2 * 3600)
+    image = sandbox.snapshot_filesystem(ttl=3600)
     assert sandboxes.output("echo", "there", image=image) == "there\n"
+    emulator.clock.advance(3601)
+    with pytest.raises(modal.exception.NotFoundError, match=image.object_id):
+        sandboxes.create("cat", image=image)
+    with pytest.raises(modal.exception.Error, match="not found"):
+        sandbox.mount_image("/mnt", image)
 
 
 def _archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:

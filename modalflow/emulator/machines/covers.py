@@ -66,8 +66,12 @@ def move(source: Path, target: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a folder with whiteouts, owners and extended attributes."""
-    subprocess.run(["/bin/cp", "-a", "--", source, target], check=True, capture_output=True)  # noqa: S603
+    """Copy a folder, or into one that is there, with whiteouts, owners and extended attributes. ``OSError`` if that cannot be."""
+    done = subprocess.run(  # noqa: S603
+        ["/bin/cp", "-a", "-T", "--", source, target], check=False, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        raise OSError(f"copying failed: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
 
 
 def _lower(cover: Cover, layers: Sequence[Path]) -> list[Path]:

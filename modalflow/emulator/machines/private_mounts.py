@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from modalflow.emulator.machines.containers import AttachError
+from modalflow.emulator.machines.covers import copy
 from modalflow.emulator.machines.untrusted_folder import UntrustedFolder, remove_tree
 
 
@@ -30,7 +30,7 @@ class PrivateMounts:
         folder = self._root / f".modal-mount-{secrets.token_hex(4)}"
         folder.mkdir(mode=0o755)
         for layer in reversed(layers):
-            subprocess.run(["cp", "-a", "--", f"{layer}/.", str(folder)], check=True, capture_output=True)  # noqa: S603, S607
+            copy(layer, folder)
         UntrustedFolder(place.parent).make(below=self._root)
         covered = self._root / f".modal-covered-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):

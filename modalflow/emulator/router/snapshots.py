@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from subprocess import CalledProcessError
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import Status
@@ -29,7 +28,7 @@ class Snapshots(TaskService):
         workload = await self.running(call, request.task_id, request.container_id)
         try:
             image = await self.core.snapshots.filesystem(workload, request.snapshot_id, _ttl(request))
-        except (OSError, CalledProcessError) as error:
+        except OSError as error:
             fail(Status.FAILED_PRECONDITION, f"the snapshot could not be made: {error}")
         return router_pb2.TaskSnapshotFilesystemResponse(image_id=image.image_id)
 
@@ -45,7 +44,7 @@ class Snapshots(TaskService):
             image = await self.core.snapshots.directory(workload, request.snapshot_id, path, _ttl(request))
         except SnapshotPathError as error:
             fail(Status.NOT_FOUND, str(error))
-        except (OSError, CalledProcessError) as error:
+        except OSError as error:
             fail(Status.FAILED_PRECONDITION, f"the snapshot could not be made: {error}")
         return router_pb2.TaskSnapshotDirectoryResponse(image_id=image.image_id)
 
@@ -55,12 +54,12 @@ class Snapshots(TaskService):
         """Show an image, or an empty folder, at a path; what was there comes back when it is unmounted."""
         path = _path(request.path)
         workload = await self.running(call, request.task_id, request.container_id)
-        image = call.workspace.images.get(request.image_id)
+        image = call.workspace.image(request.image_id)
         if request.image_id and image is None:
             fail(Status.NOT_FOUND, f"Image '{request.image_id}' not found")
         try:
             await workload.container.attach(self.core.layers.stack(image), path, detached=image is None or image.detached)
-        except (AttachError, OSError, CalledProcessError) as error:
+        except (AttachError, OSError) as error:
             fail(Status.FAILED_PRECONDITION, f"{path} cannot be mounted: {error}")
         return Empty()
 

@@ -19,7 +19,7 @@ class ImageNames(Service):
     @create
     async def ImagePublish(self, request: api_pb2.ImagePublishRequest, call: Call) -> api_pb2.ImagePublishResponse:
         """Let a name stand for an image from now on."""
-        if request.image_id not in call.workspace.images:
+        if call.workspace.image(request.image_id) is None:
             fail(Status.NOT_FOUND, f"Image '{request.image_id}' not found")
         environment, tag = _place(call, request.tag, request.environment_name)
         name = call.workspace.image_names.setdefault(f"{environment}/{tag}", ImageName(tag=tag, environment=environment))
@@ -101,7 +101,7 @@ def _place(call: Call, text: str, environment_name: str) -> tuple[str, str]:
 def _found(call: Call, text: str, environment_name: str) -> ImageName:
     environment, tag = _place(call, text, environment_name)
     name = call.workspace.image_names.get(f"{environment}/{tag}")
-    if name is None or name.image_id not in call.workspace.images:
+    if name is None or call.workspace.image(name.image_id) is None:
         fail(Status.NOT_FOUND, f"Image '{tag}' not found in environment '{environment}'")
     return name
 

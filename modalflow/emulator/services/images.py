@@ -132,8 +132,8 @@ class Images(Service):
 
 
 def _image(workspace: Workspace, image_id: str) -> Image:
-    image = workspace.images.get(image_id)
-    if image is None or (image.expires_at and image.expires_at < time.time()):
+    image = workspace.image(image_id)
+    if image is None:
         fail(Status.NOT_FOUND, f"Image '{image_id}' not found")
     return image
 

@@ -107,7 +107,7 @@ def _checked(workspace: Workspace, app_id: str, definition: api_pb2.Sandbox) -> 
         fail(Status.NOT_FOUND, f"App '{app_id}' not found")
     if app.stopped_at is not None:
         fail(Status.FAILED_PRECONDITION, f"App '{app_id}' is stopped")
-    if definition.image_id and definition.image_id not in workspace.images:
+    if definition.image_id and workspace.image(definition.image_id) is None:
         fail(Status.NOT_FOUND, f"Image '{definition.image_id}' not found")
     for mount_id in definition.mount_ids:
         if mount_id not in workspace.mounts:

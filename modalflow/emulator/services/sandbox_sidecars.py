@@ -41,6 +41,6 @@ def check_sidecar(machine: Machine, name: str, definition: api_pb2.Sandbox) -> N
         )
     if any(one.name == name and one.result is None for one in machine.sidecars.values()):
         fail(Status.ALREADY_EXISTS, f"A running container named '{name}' already exists in this sandbox")
-    if definition.image_id not in machine.workspace.images:
+    if machine.workspace.image(definition.image_id) is None:
         fail(Status.NOT_FOUND, f"Image '{definition.image_id}' not found")
     check_volumes(machine.workspace, definition.volume_mounts)

@@ -42,9 +42,10 @@ class SandboxSnapshots(Service):
         self, request: api_pb2.SandboxSnapshotFsAsyncGetRequest, call: Call
     ) -> api_pb2.SandboxSnapshotFsResponse:
         """Return the image of an earlier ``SandboxSnapshotFsAsync``."""
-        if request.image_id not in call.workspace.images:
+        image = call.workspace.image(request.image_id)
+        if image is None:
             fail(Status.NOT_FOUND, f"Image '{request.image_id}' not found")
-        return _answer(call.workspace.images[request.image_id])
+        return _answer(image)
 
     async def _to_snapshot(self, call: Call, sandbox_id: str) -> Machine:
         machine = self.core.sandboxes.machine(find(call.workspace, sandbox_id))

@@ -11,14 +11,13 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.machines.machine import Machine
 from modalflow.emulator.services.sandbox_calls import find
+from modalflow.emulator.state.capacity import DEFAULT_MEMORY_MB, DEFAULT_MILLI_CPU
 from modalflow.emulator.state.prices import RATES
 from modalflow.emulator.wire import Call, Service, fail, partial, unary
 
 _GIB = 1024**3
 _PERCENTILES = (5000, 9000, 9900)
 """In hundredths of a per cent, as Modal's client documents them for ``Sandbox._experimental_stats`` (1.6.4)."""
-DEFAULT_CORES, DEFAULT_GIB = 0.125, 0.125
-"""What is reserved, and billed, for a sandbox that asks for none (Modal's resource guide, read November 2026)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +103,8 @@ def _consumption(machine: Machine, since: float, until: float, now: float) -> Co
         cores=cores,
         gib=gib,
         gib_peak=usage.memory_peak_bytes / _GIB if usage else None,
-        billed_cores=max(resources.milli_cpu / 1000 or DEFAULT_CORES, cores or 0.0),
-        billed_gib=max(resources.memory_mb / 1024 or DEFAULT_GIB, gib or 0.0),
+        billed_cores=max((resources.milli_cpu or DEFAULT_MILLI_CPU) / 1000, cores or 0.0),
+        billed_gib=max((resources.memory_mb or DEFAULT_MEMORY_MB) / 1024, gib or 0.0),
         gpu=machine.gpu.type if machine.gpu else "",
         gpus=machine.gpu.count if machine.gpu else 0,
     )

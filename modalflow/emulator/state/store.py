@@ -141,7 +141,7 @@ class Workspace:
         """The name that objects say they were made by."""
         return USERNAME
 
-    # -- apps, secrets, volumes
+    # -- apps, secrets, volumes, images
 
     def app_named(self, environment: str, name: str) -> App | None:
         """Return the App of that name that was not stopped."""
@@ -157,6 +157,11 @@ class Workspace:
     def volume_named(self, environment: str, name: str) -> Volume | None:
         """Return the Volume of that name."""
         return next((one for one in self.volumes.values() if one.name == name and one.environment == environment), None)
+
+    def image(self, image_id: str) -> Image | None:
+        """Return the image of that id, unless its time is over."""
+        found = self.images.get(image_id)
+        return None if found is None or 0 < found.expires_at <= self.clock.time() else found
 
     # -- sandboxes
 
