@@ -130,10 +130,7 @@ def _containers() -> Iterator[Containers | None]:
     with tempfile.TemporaryDirectory(prefix="modal-bench-") as name:
         folder = Path(name)
         (folder / "tools").mkdir()
-        (folder / "requests").touch()
-        setting = Setting(
-            folder=folder, tools=folder / "tools", requests=folder / "requests", interpreter_bin=Path(sys.executable).parent
-        )
+        setting = Setting(folder=folder, tools=folder / "tools", interpreter_bin=Path(sys.executable).parent)
         choice = choose("auto", setting, Spawner())
         if not isinstance(choice.launcher, OciLauncher):
             print(f"{SANDBOXES} sandboxes at once, container isolation | not measured: {choice.launcher.isolation.words}")

@@ -15,6 +15,7 @@ from modalflow.emulator.auth import Authority
 from modalflow.emulator.block_store import BlockStore
 from modalflow.emulator.clock import Clock
 from modalflow.emulator.config import EmulatorConfig, EmulatorConfigError, parse_network_range, url_host
+from modalflow.emulator.machines import sync_requests
 from modalflow.emulator.machines.app_lives import AppLives
 from modalflow.emulator.machines.arrivals import Arrivals
 from modalflow.emulator.machines.buckets import Buckets
@@ -34,7 +35,6 @@ from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.sandboxes import Sandboxes
 from modalflow.emulator.machines.sidecars import Sidecars
 from modalflow.emulator.machines.snapshots import Snapshots
-from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.conditions import Weather
 from modalflow.emulator.state.persistence import Persistence
@@ -59,9 +59,8 @@ class Core:
         self.block_store = BlockStore(config.host, self.authority, self.blobs, clock)
         self.buckets = Buckets((config.state_dir or folder) / "buckets", config.buckets, self.authority.token_id)
         self.spawner = Spawner()
-        self.sync = SyncRequests(folder)
-        self.sync.install()
-        self.choice = _choice(config, folder, self.sync, self.spawner)
+        sync_requests.install(folder / "bin")
+        self.choice = _choice(config, folder, folder / "bin", self.spawner)
         self.toolbox, self.launcher = self.choice.toolbox, self.choice.launcher
         self.layers = LayerStore((config.state_dir or folder) / "layers")
         self.mounted = MountedFiles(self.layers, self.blobs, self.launcher.above_host)
@@ -142,13 +141,12 @@ def _builds_run(config: EmulatorConfig, launcher: Launcher) -> bool:
     return config.image_builds != "record" and contained
 
 
-def _choice(config: EmulatorConfig, folder: Path, sync: SyncRequests, spawner: Spawner) -> Choice:
+def _choice(config: EmulatorConfig, folder: Path, tools: Path, spawner: Spawner) -> Choice:
     """Return the launcher that was asked for, or that this machine allows."""
     setting = Setting(
         folder=folder,
-        tools=sync.bin,
-        requests=sync.pipe,
-        interpreter_bin=_python_bin(config, sync.bin),
+        tools=tools,
+        interpreter_bin=_python_bin(config, tools),
         hidden=[config.state_dir] if config.state_dir else [],
     )
     try:

@@ -132,7 +132,6 @@ class Emulator(Driven):
         except NetworkUnavailableError as error:
             raise EmulatorConfigError(str(error)) from error
         await core.ingress.start()
-        core.sync.start(core.sandboxes)
         await core.block_store.start(fault_middleware(self.faults))
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())
         listen(server, RecvRequest, self._admit)
@@ -211,7 +210,6 @@ class Emulator(Driven):
         if core is not None:
             await core.ingress.stop()
             await core.networks.stop()
-            await core.sync.stop()
             await core.spawner.stop()
             await core.block_store.stop()
 

@@ -14,7 +14,7 @@ from modalflow.emulator.machines import host_view
 from modalflow.emulator.machines.oci_launcher import SEARCH_PATH, OciLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.syscalls import container_filter, filter_of
-from tests.emulator.conftest import Sandboxes, StartEmulator
+from tests.emulator.conftest import Sandboxes, StartEmulator, connect
 
 
 def folder_of(emulator: EmulatorThread) -> Path:
@@ -94,7 +94,7 @@ def test_a_folder_is_hidden_by_whatever_link_it_is_named(tmp_path: Path, monkeyp
     seen: list[Path] = []
     monkeypatch.setattr(host_view, "build", lambda _layer, hidden, _places: seen.extend(hidden))
     interpreter = Path("/usr/bin")
-    OciLauncher(folder, Spawner(), tools=tmp_path, requests=tmp_path, interpreter_bin=interpreter, hidden=[link])
+    OciLauncher(folder, Spawner(), tools=tmp_path, interpreter_bin=interpreter, hidden=[link])
     assert state.resolve() in seen
     assert link not in seen
 
@@ -107,3 +107,41 @@ def test_other_users_of_this_machine_cannot_list_what_is_inside(start_emulator: 
     folders = [path for path in folder_of(emulator).iterdir() if path.is_dir() and path.name not in public]
     assert {"blobs", "layers", "sandboxes", "buckets"} <= {path.name for path in folders}
     assert [path.name for path in folders if path.stat().st_mode & 0o004] == []
+
+
+@pytest.mark.parametrize("isolation", ["process", "auto"])
+def test_a_sandbox_asks_for_nobody_elses_volumes_to_be_committed_and_takes_nobodys_request(
+    start_emulator: StartEmulator, isolation: str
+) -> None:
+    emulator = start_emulator(isolation=isolation)
+    client = connect(emulator)
+    try:
+        app = modal.App.lookup("tests", create_if_missing=True, client=client)
+        volume = modal.Volume.from_name("mine", create_if_missing=True, version=2, client=client)
+        sandboxes = Sandboxes(app, client)
+        victim = sandboxes.shell("echo half > $V/file; echo ready; cat; sync $V", env={"V": "/v"}, volumes={"/v": volume})
+        assert next(iter(victim.stdout)) == "ready\n"
+        # All that a sandbox finds: its own pipe, whatever task it names there.
+        forged = (
+            'for pipe in "$MODAL_EMULATOR_ROOT/.sync-requests" /__modal/sync/.sync-requests; do '
+            "[ ! -p $pipe ] || printf '.sync.1\\n%s\\t.sync.1\\n' $TASK > $pipe; done; sync; ls /__modal 2>&1"
+        )
+        found = sandboxes.output("sh", "-c", forged, env={"TASK": victim._get_task_id()})
+        assert "requests" not in found
+        assert not volume.listdir("/")
+        victim.stdin.write_eof()
+        victim.stdin.drain()
+        victim.wait()
+        assert [entry.path for entry in volume.listdir("/")] == ["file"]
+    finally:
+        client.close()
+
+
+def test_sync_in_an_image_build_is_the_systems(container_sandboxes: Sandboxes) -> None:
+    image = container_sandboxes.image.run_commands("sync && echo done > /synced")
+    assert container_sandboxes.output("cat", "/synced", image=image) == "done\n"
+
+
+def test_who_floods_the_pipe_of_sync_is_served_like_everybody(container_sandboxes: Sandboxes) -> None:
+    flood = "for n in 1 2 3; do yes /../x | head -c 200000 > /__modal/sync/.sync-requests; done; sync && echo done"
+    assert container_sandboxes.output("sh", "-c", flood) == "done\n"

@@ -23,6 +23,7 @@ from modalflow.emulator.machines.ingress import Ingress
 from modalflow.emulator.machines.layer_store import LayerStore
 from modalflow.emulator.machines.mounted_files import MountedFiles
 from modalflow.emulator.machines.mounts import Mount
+from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.blobs import BlobStore
 from modalflow.emulator.state.store import Workspace
@@ -71,6 +72,8 @@ class Furnisher:
             container.mount_folder(DOCKER_FOLDER).mkdir(parents=True, exist_ok=True)
         container.mount_folder(OUTBOX).mkdir(parents=True, exist_ok=True)
         await container.open()
+        workload.requests = SyncRequests(container.sync_replies, workload.sync)
+        workload.requests.open()
         workload.env = compose_env(
             image=workload.image,
             secrets=workload.secrets,

@@ -24,12 +24,14 @@ class IsolationError(OSError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """Where an emulator keeps what containers need. ``tools``: our commands; ``requests``: the pipe of ``sync``;
-    ``interpreter_bin``: the folder of the interpreter that plays every image; ``hidden``: folders that no container may see."""
+    """Where an emulator keeps what containers need.
+
+    ``tools``: our commands; ``interpreter_bin``: the folder of the interpreter that plays every image; ``hidden``: folders that
+    no container may see.
+    """
 
     folder: Path
     tools: Path
-    requests: Path
     interpreter_bin: Path
     hidden: Sequence[Path] = ()
 
@@ -58,7 +60,6 @@ def choose(wanted: str, setting: Setting, spawner: Spawner) -> Choice:
             setting.folder,
             spawner,
             tools=setting.tools,
-            requests=setting.requests,
             interpreter_bin=setting.interpreter_bin,
             hidden=setting.hidden,
         )

@@ -47,10 +47,8 @@ _TRIAL_SECONDS = 30
 class OciLauncher:
     """Makes containers below one folder."""
 
-    def __init__(
-        self, folder: Path, spawner: Spawner, *, tools: Path, requests: Path, interpreter_bin: Path, hidden: Iterable[Path]
-    ) -> None:
-        """``tools``: our commands; ``requests``: the pipe of ``sync``; ``interpreter_bin``: where the image's interpreter is."""
+    def __init__(self, folder: Path, spawner: Spawner, *, tools: Path, interpreter_bin: Path, hidden: Iterable[Path]) -> None:
+        """``tools``: our commands; ``interpreter_bin``: where the image's interpreter is."""
         self._folder = folder
         self._spawner = spawner
         # Where they are, whatever links lead there: only that can be hidden.
@@ -58,7 +56,6 @@ class OciLauncher:
         needed = host_view.binds(interpreter_bin, hidden)
         binds = [
             Bind(source=tools, path=f"{PRIVATE}/bin", read_only=True),
-            Bind(source=requests, path=f"{PRIVATE}/requests"),
             *(one for one in needed if not one.source.is_dir()),
         ]
         for name in ("private", "base", "base-work", "host", "containers", "runc"):
@@ -67,7 +64,6 @@ class OciLauncher:
         own = {
             f"{PRIVATE}/bin": True,
             f"{PRIVATE}/sync": True,
-            f"{PRIVATE}/requests": False,
             "/etc/hosts": False,
             "/etc/resolv.conf": False,
         }

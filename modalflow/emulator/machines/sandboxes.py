@@ -19,7 +19,7 @@ from modalflow.emulator.machines.containers import Launcher
 from modalflow.emulator.machines.execs import Execs
 from modalflow.emulator.machines.furnishing import Furnisher
 from modalflow.emulator.machines.ingress import Ingress
-from modalflow.emulator.machines.machine import SIDECAR_MARK, Machine
+from modalflow.emulator.machines.machine import Machine
 from modalflow.emulator.machines.networks import Networks, access_of
 from modalflow.emulator.machines.output import EndedOutputs
 from modalflow.emulator.machines.probes import probe
@@ -27,7 +27,6 @@ from modalflow.emulator.machines.processes import Exit, Process
 from modalflow.emulator.machines.results import result_of
 from modalflow.emulator.machines.scheduling import Scheduler
 from modalflow.emulator.machines.starting import own_env, spec_of, start
-from modalflow.emulator.machines.workloads import Workload
 from modalflow.emulator.state.conditions import Weather
 from modalflow.emulator.state.gpus import GpuRequest
 from modalflow.emulator.state.store import Sandbox, Workspace
@@ -70,17 +69,11 @@ class Sandboxes:
         self.clock = clock
         self.scheduler = Scheduler(clock, weather, self.sentence)
         self._machines: dict[str, Machine] = {}
-        self._by_task: dict[str, Machine] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def machine(self, sandbox: Sandbox) -> Machine:
         """Return the machine of a sandbox that is in the store."""
         return self._machines[sandbox.sandbox_id]
-
-    def workload(self, container_id: str) -> Workload | None:
-        """Return a sandbox by task id, or a sidecar, whatever its workspace: for ``sync``, which has no token."""
-        machine = self._machines.get(container_id.partition(SIDECAR_MARK)[0])
-        return machine.sidecars.get(container_id) if machine else self._by_task.get(container_id)
 
     # -- start
 
@@ -130,7 +123,7 @@ class Sandboxes:
             gpu=gpu,
             network=network,
         )
-        self._machines[sandbox.sandbox_id] = self._by_task[sandbox.task_id] = machine
+        self._machines[sandbox.sandbox_id] = machine
         return machine
 
     async def _live(self, machine: Machine) -> None:
@@ -209,7 +202,7 @@ class Sandboxes:
         forgotten = machine.workspace.forgettable()
         for old in forgotten:
             machine.workspace.forget_sandbox(old)
-            del self._machines[old.sandbox_id], self._by_task[old.task_id]
+            del self._machines[old.sandbox_id]
         try:
             self._changed(machine.workspace, sandbox, *forgotten)
         except OSError:  # it has ended all the same, and whoever waits is to hear of it
@@ -223,7 +216,6 @@ class Sandboxes:
         """Drop the machines of a workspace whose sandboxes have all ended."""
         for sandbox in workspace.sandboxes.values():
             machine = self._machines.pop(sandbox.sandbox_id)
-            del self._by_task[sandbox.task_id]
             for output in (
                 machine.output,
                 *(sidecar.output for sidecar in machine.sidecars.values()),

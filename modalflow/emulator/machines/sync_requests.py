@@ -1,30 +1,32 @@
 """``sync`` inside sandboxes: a script first on their PATH that asks the emulator to commit Volumes and waits for the answer.
 
-Flows in: lines on a named pipe, ``<task id>\\t<reply pipe>\\t<path>\\t…``. Flows out: one word on the reply pipe: ``done``, or
-``none`` upon which the script runs the system's own ``sync``. A pipe costs a sandbox no descriptor and no interpreter.
+Flows in: lines on a named pipe of each container, ``<reply pipe>\\t<path>\\t…``. Flows out: one word on the reply pipe: ``done``,
+or ``none`` upon which the script runs the system's own ``sync``. Both pipes are in a folder that no other container sees, so that
+nobody asks in another's name, or takes what another asks. A pipe costs a sandbox no interpreter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import shlex
 import stat
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from modalflow.emulator.machines.oci_config import PRIVATE
-from modalflow.emulator.machines.sandboxes import Sandboxes
 
+_PIPE = ".sync-requests"
 _SCRIPT = """#!/bin/sh
 # Commits this sandbox's Volumes, as `sync` does on Modal for Volumes of version 2.
-if [ -n "$MODAL_EMULATOR_ROOT" ]; then requests={requests} replies=$MODAL_EMULATOR_ROOT
-else requests={private}/requests replies={private}/sync; fi
+folder={private}/sync
+[ -z "$MODAL_EMULATOR_ROOT" ] || folder=$MODAL_EMULATOR_ROOT
+requests=$folder/{pipe}
 real() {{ exec /bin/sync "$@"; }}
-[ -n "$MODAL_TASK_ID" ] && [ -p "$requests" ] || real "$@"
-line="$MODAL_TASK_ID"
+[ -p "$requests" ] || real "$@"
 name=.sync.$$
-reply="$replies/$name"
-line="$line	$name"
+reply=$folder/$name
+line=$name
 for argument in "$@"; do
   case "$argument" in
     -*) ;;
@@ -32,7 +34,7 @@ for argument in "$@"; do
     *) line="$line	$PWD/$argument" ;;
   esac
 done
-[ ${{#line}} -lt 4000 ] || line="$MODAL_TASK_ID	$name"
+[ ${{#line}} -lt 4000 ] || line=$name
 mkfifo -m 600 "$reply" || real "$@"
 exec 3<> "$reply"
 printf '%s\\n' "$line" > "$requests"
@@ -48,61 +50,71 @@ _MAX_LINE = 4096
 """PIPE_BUF: up to here the kernel keeps the lines of several writers apart."""
 
 
-class SyncRequests:
-    """The emulator's end of the pipe, and the script."""
+def install(folder: Path) -> None:
+    """Write the script into a folder."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "sync"
+    script.write_text(_SCRIPT.format(private=PRIVATE, pipe=_PIPE))
+    script.chmod(0o755)
 
-    def __init__(self, folder: Path) -> None:
-        self.bin = folder / "bin"
-        self.pipe = folder / "sync-requests"
-        self._sandboxes: Sandboxes | None = None
+
+class SyncRequests:
+    """The emulator's end of one container's pipe, which costs a descriptor. ``folder``: where the container finds it."""
+
+    def __init__(self, folder: Path, sync: Callable[[Sequence[str]], Awaitable[bool]]) -> None:
+        """``sync`` commits the Volumes at or around the paths, and tells whether there was one."""
+        self._folder = folder
+        self._sync = sync
         self._fd: int | None = None
         self._buffer = b""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: asyncio.Task[None] | None = None
 
-    def install(self) -> None:
-        """Write the script and make the pipe."""
-        self.bin.mkdir(exist_ok=True)
-        script = self.bin / "sync"
-        script.write_text(_SCRIPT.format(requests=shlex.quote(str(self.pipe)), private=PRIVATE))
-        script.chmod(0o755)
-        os.mkfifo(self.pipe, 0o600)
+    def open(self) -> None:
+        """Make the pipe and listen. No process of the container runs yet. ``OSError`` if something is in its place."""
+        pipe = self._folder / _PIPE
+        os.mkfifo(pipe, 0o600)
+        # Opened for writing too, so that it never reads end of file when the last script closes it.
+        self._fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        asyncio.get_running_loop().add_reader(self._fd, self._readable, self._fd)
 
-    def start(self, sandboxes: Sandboxes) -> None:
-        """Listen."""
-        self._sandboxes = sandboxes
-        # Opened for writing too, so that it never reads end of file when the last sandbox closes it.
-        self._fd = os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+    async def close(self) -> None:
+        """Stop listening once what was asked is answered. Safe to call twice."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        asyncio.get_running_loop().remove_reader(fd)
+        try:
+            if self._serving is not None:
+                await self._serving
+        finally:
+            os.close(fd)
 
-    async def stop(self) -> None:
-        """Stop listening once the requests under way are answered."""
-        if self._fd is not None:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    def _readable(self, fd: int) -> None:
+        """Take in what is there; who floods the pipe waits until that is answered."""
+        with contextlib.suppress(BlockingIOError):  # the container has taken it itself
+            *lines, self._buffer = (self._buffer + os.read(fd, 65536)).split(b"\n")
+            self._buffer = self._buffer[-_MAX_LINE:]
+            asyncio.get_running_loop().remove_reader(fd)
+            self._serving = asyncio.create_task(self._serve([line.decode(errors="replace") for line in lines]), name="sync")
 
-    def _readable(self) -> None:
-        assert self._fd is not None  # noqa: S101 -- the reader is removed with it
-        *lines, self._buffer = (self._buffer + os.read(self._fd, 65536)).split(b"\n")
-        for line in lines:
-            task = asyncio.create_task(self._serve(line.decode(errors="replace")), name="sync")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        self._buffer = self._buffer[-_MAX_LINE:]
+    async def _serve(self, lines: Sequence[str]) -> None:
+        try:
+            for line in lines:
+                await self._serve_one(line)
+        finally:
+            self._serving = None
+            if self._fd is not None:
+                asyncio.get_running_loop().add_reader(self._fd, self._readable, self._fd)
 
-    async def _serve(self, line: str) -> None:
-        task_id, _, rest = line.partition("\t")
-        name, *paths = rest.split("\t")
-        machine = self._sandboxes.workload(task_id) if self._sandboxes else None
-        if self._sandboxes is None or machine is None or "/" in name:
+    async def _serve_one(self, line: str) -> None:
+        name, *paths = line.split("\t")
+        if "/" in name or "\0" in line or not name.startswith(".sync."):
             return
         try:
-            answer = "done" if await machine.sync(paths) else "none"
+            answer = "done" if await self._sync(paths) else "none"
         except OSError as error:
             answer = f"the Volume could not be committed: {error}"
-        _answer(machine.container.sync_replies / name, answer)
+        _answer(self._folder / name, answer)
 
 
 def _answer(pipe: Path, answer: str) -> None:

@@ -19,6 +19,7 @@ from modalflow.emulator.machines.containers import Container
 from modalflow.emulator.machines.mounts import Mount
 from modalflow.emulator.machines.output import Output
 from modalflow.emulator.machines.processes import Process
+from modalflow.emulator.machines.sync_requests import SyncRequests
 from modalflow.emulator.state.image_layers import ImageSettings
 from modalflow.emulator.state.images import Image
 from modalflow.emulator.state.store import Workspace
@@ -38,6 +39,8 @@ class Workload:
     activity: Activity
     """Of the whole sandbox."""
     mounts: list[Mount] = field(default_factory=list)
+    requests: SyncRequests | None = None
+    """Where its ``sync`` is heard."""
     env: dict[str, str] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     process: Process | None = None
@@ -106,7 +109,9 @@ class Workload:
         return self.process
 
     async def commit_all(self) -> str:
-        """Commit every mount; return what went wrong, if anything did."""
+        """Hear no ``sync`` any more, commit every mount; return what went wrong, if anything did. Its processes have ended."""
+        if self.requests is not None:
+            await self.requests.close()
         problems = []
         for mount in self.mounts:
             try:
