@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import hmac
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -20,6 +22,10 @@ from modalflow.emulator.config import url_host
 from modalflow.emulator.http_guard import guard
 from modalflow.emulator.state.blobs import BLOCK_SIZE, BlobStore
 from modalflow.emulator.state.ids import new_id
+from modalflow.emulator.state.state_folder import StateError
+
+Data = TypeVar("Data")
+Result = TypeVar("Result")
 
 ADDRESS_SECONDS = 3600
 """How long an address is good for. Modal's own number is not published; clients use one at once."""
@@ -118,7 +124,7 @@ class BlockStore:
         data = await request.read()
         if hashlib.sha256(data).hexdigest() != digest:
             raise web.HTTPBadRequest(text="the content does not match its SHA-256")
-        await asyncio.to_thread(self._blobs.put, data)
+        await _written(self._blobs.put, data)
         return web.Response(body=digest.encode())
 
     async def _get_block(self, request: web.Request) -> web.Response:
@@ -140,7 +146,7 @@ class BlockStore:
             size += len(data)
             if size > MAX_BLOB_BYTES:
                 raise web.HTTPRequestEntityTooLarge(max_size=MAX_BLOB_BYTES, actual_size=size)
-            found, _ = await asyncio.to_thread(self._blobs.put_file, io.BytesIO(data))
+            found, _ = await _written(self._blobs.put_file, io.BytesIO(data))
             blocks += found
         self._contents[request.match_info["blob_id"]] = (tuple(blocks), size)
         return web.Response(headers={"ETag": f'"{md5.hexdigest()}"'})
@@ -158,6 +164,14 @@ class BlockStore:
             data = await asyncio.to_thread(self._blobs.get, digest)
             await response.write(data.ljust(min(BLOCK_SIZE, size - number * BLOCK_SIZE), b"\0"))
         return response
+
+
+async def _written(put: Callable[[Data], Result], data: Data) -> Result:
+    """Write in another thread; 507 with the reason if there is no room."""
+    try:
+        return await asyncio.to_thread(put, data)
+    except StateError as error:
+        raise web.HTTPInsufficientStorage(text=str(error)) from error
 
 
 async def _read_block(request: web.Request) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +251,22 @@ def test_what_cannot_be_written_is_an_error_of_that_call(start_emulator: StartEm
     client.close()
 
 
+def test_contents_that_find_no_room_leave_nothing_and_are_told(start_emulator: StartEmulator, tmp_path: Path) -> None:
+    emulator = start_emulator(state_dir=tmp_path / "state", isolation="process")
+    data = os.urandom(1 << 20)
+    url = emulator._emulator.core.block_store.put_url(hashlib.sha256(data).hexdigest())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, hard))  # as if the disk were full
+    try:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, data, method="PUT"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with refused.value as answer:
+        assert (answer.code, answer.read().decode()) == (507, f"'{tmp_path}/state/blobs' could not be written: File too large")
+    assert [path for path in (tmp_path / "state" / "blobs").rglob("*") if path.is_file()] == []
+
+
 # -- what is refused
 
 
@@ -295,6 +315,17 @@ def test_a_damaged_page_is_found_at_start(state: Path) -> None:
     with pytest.raises(StateError, match=r"is damaged or no state of an emulator"):
         start(state)
     assert file.read_bytes() == data
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("of another program")
+    other.chmod(0o644)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE).symlink_to(other)
+    with pytest.raises(StateError, match=r"is a symbolic link; put the file itself there, or use a new folder"):
+        start(tmp_path / "state")
+    assert (other.read_text(), other.stat().st_mode & 0o777) == ("of another program", 0o644)
 
 
 def test_the_state_of_an_older_version_is_refused(tmp_path: Path) -> None:

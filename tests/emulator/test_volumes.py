@@ -91,6 +91,21 @@ def test_remove_and_copy(volume: modal.Volume) -> None:
         read(volume, "a/b")
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_upload_or_copy_whose_answer_is_lost_is_done_once(
+    emulator: EmulatorThread, client: modal.Client, version: int
+) -> None:
+    volume = modal.Volume.from_name("data", create_if_missing=True, version=version, client=client)
+    put(volume, {"/a/b": b"1"})
+    lost = emulator.faults.add("VolumePutFiles*", after_handler=True)
+    put(volume, {"/a/c": b"1"})  # not to be overwritten; the retry is no other upload
+    assert (lost.hits, paths(volume)) == (1, ["a", "a/b", "a/c"])
+    if version == 2:  # cp -r, done twice, would put a folder into its copy
+        lost = emulator.faults.add("VolumeCopyFiles*", after_handler=True)
+        volume.copy_files(["/a"], "/copy", recursive=True)
+        assert (lost.hits, paths(volume)) == (1, ["a", "a/b", "a/c", "copy", "copy/b", "copy/c"])
+
+
 def test_a_path_cannot_leave_the_volume(volume: modal.Volume) -> None:
     with pytest.raises(modal.exception.InvalidError, match=r"path '\.\./x' must not contain '\.\.'"):
         read(volume, "../x")

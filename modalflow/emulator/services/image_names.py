@@ -80,7 +80,7 @@ class ImageNames(Service):
             environment_name=environment,
         )
 
-    @unary
+    @create
     async def ImageNameDelete(self, request: api_pb2.ImageNameDeleteRequest, call: Call) -> Empty:
         """Take a name back with its history; the image stays."""
         name = _found(call, request.tag, "")

@@ -105,7 +105,7 @@ class Images(Service):
         image = _image(call.workspace, request.image_id)
         return api_pb2.ImageFromIdResponse(image_id=image.image_id, metadata=_metadata(image))
 
-    @unary
+    @create
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, call: Call) -> Empty:
         """Delete an image with its names; images built on it stay, and so do the layers that they, or running sandboxes, use."""
         workspace = call.workspace

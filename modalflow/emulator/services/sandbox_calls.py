@@ -12,7 +12,7 @@ from modalflow.emulator.auth import ROUTER_TOKEN_SECONDS
 from modalflow.emulator.machines.processes import StdinClosedError
 from modalflow.emulator.services.sandbox_checks import checked_tags
 from modalflow.emulator.state.store import Sandbox, Workspace
-from modalflow.emulator.wire import Call, Service, fail, unary
+from modalflow.emulator.wire import Call, Service, create, fail, unary
 
 PAGE = 100
 """Sandboxes of one list answer. Modal's own number is not published; the client pages until an empty one."""
@@ -89,7 +89,7 @@ class SandboxCalls(Service):
         """Find a V2 sandbox by name: the running one, else with ``include_terminated`` the newest that ended."""
         return _named(call, request, v2=True)
 
-    @unary
+    @create
     async def SandboxSetName(self, request: api_pb2.SandboxSetNameRequest, call: Call) -> api_pb2.SandboxSetNameResponse:
         """Name a running sandbox that has no name yet."""
         sandbox = find(call.workspace, request.sandbox_id)

@@ -148,7 +148,7 @@ class Volumes(Service):
             pieces.append(block[max(start - begin, 0) : end - begin])
         return b"".join(pieces)
 
-    @unary
+    @create
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, call: Call) -> Empty:
         """Place uploaded files (version 1)."""
         volume = _volume(call.workspace, request.volume_id)
@@ -164,7 +164,7 @@ class Volumes(Service):
         self.core.state_changed(call.workspace, volume)
         return Empty()
 
-    @unary
+    @create
     async def VolumePutFiles2(self, request: api_pb2.VolumePutFiles2Request, call: Call) -> api_pb2.VolumePutFiles2Response:
         """Place files if all their blocks are here, else tell which are missing and where to put them (version 2)."""
         volume = _volume(call.workspace, request.volume_id)
@@ -212,12 +212,12 @@ class Volumes(Service):
         self.core.state_changed(call.workspace, volume)
         return Empty()
 
-    @unary
+    @create
     async def VolumeCopyFiles(self, request: api_pb2.VolumeCopyFilesRequest, call: Call) -> Empty:
         """Copy files as ``cp`` does (version 1)."""
         return self._copy(call, request)
 
-    @unary
+    @create
     async def VolumeCopyFiles2(self, request: api_pb2.VolumeCopyFiles2Request, call: Call) -> Empty:
         """Copy files as ``cp`` does (version 2)."""
         return self._copy(call, request)

@@ -14,6 +14,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
+from modalflow.emulator.state.state_folder import StateError
+
 BLOCK_SIZE = 8 * 1024 * 1024
 """Bytes of one block of a Volume file (``modal.volume.BLOCK_SIZE`` in 1.6.4); the last one of a file may be shorter."""
 
@@ -42,20 +44,32 @@ class BlobStore:
         return self.path(digest).exists()
 
     def put(self, data: bytes) -> str:
-        """Keep ``data`` and return its digest."""
+        """Keep ``data`` and return its digest. ``StateError`` if it cannot be written; nothing is left of it then."""
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest)
         if target.exists():
             return digest
-        target.parent.mkdir(exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            if self._durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).replace(target)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            self._write(target, data)
+        except OSError as error:
+            raise StateError(f"{str(self._folder)!r} could not be written: {error.strerror}") from error
         return digest
+
+    def _write(self, target: Path, data: bytes) -> None:
+        """Make ``target`` whole or not at all."""
+        fd, name = tempfile.mkstemp(dir=target.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                if self._durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def put_file(self, file: BinaryIO) -> tuple[tuple[str, ...], int]:
         """Keep a whole file as blocks; return their digests and the size in bytes.

@@ -74,7 +74,10 @@ class StateFolder:
 
     def _take_lock(self) -> None:
         # SQLite's own lock would not say who holds it. The kernel lets go of this one however its holder ends.
-        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"state_dir: {str(self.folder)!r} cannot be written: {error.strerror}; use another") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -91,6 +94,8 @@ class StateFolder:
         older = next(self.folder.glob("workspace-*.json"), None)
         if older is not None:
             raise StateError(f"state_dir: {str(older)!r} was written by an older version in another format; use a new folder")
+        if self.file.is_symlink():
+            raise StateError(f"state_dir: {str(self.file)!r} is a symbolic link; put the file itself there, or use a new folder")
         with contextlib.suppress(FileExistsError):  # SQLite would make it with the usual mask
             os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _make_private(self.file, 0o600)
@@ -100,7 +105,7 @@ class StateFolder:
         except sqlite3.DatabaseError as error:
             database.close()
             raise StateError(
-                f"state_dir: {str(self.file)!r} is damaged or no state of an emulator ({error}); "
+                f"state_dir: {str(self.file)!r} is damaged or no state of an emulator ({' '.join(str(error).split())}); "
                 "it is left as it is: put a copy of it back, or use a new folder"
             ) from error
         except BaseException:
