@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import modal
@@ -93,10 +93,17 @@ def container_emulator() -> Iterator[EmulatorThread]:
 @pytest.fixture
 def container_sandboxes(container_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandboxes]:
     """``sandboxes`` of ``container_emulator``."""
-    for name, value in container_emulator.environment().items():
+    with sandboxes_of(container_emulator, monkeypatch) as found:
+        yield found
+
+
+@contextmanager
+def sandboxes_of(emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandboxes]:
+    """``sandboxes`` of an emulator that several tests share."""
+    for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MODAL_SANDBOX_V2", raising=False)
-    client = connect(container_emulator)
+    client = connect(emulator)
     yield Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
     client.close()
 

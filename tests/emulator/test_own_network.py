@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import modal
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
 from modalflow.emulator.machines import server_name_gate
 from modalflow.emulator.machines.name_relay import asked_name, is_public_enough, refusal, resolv_conf
 from modalflow.emulator.machines.networks import Access, NetworkAccessError, networks_of
-from tests.emulator.conftest import Eventually, Sandboxes, connect
+from tests.emulator.conftest import Eventually, Sandboxes, sandboxes_of
 
 _FIRST = os.getpid() % 63 * 4
 HERE, OUTSIDE = f"198.51.100.{_FIRST + 1}", f"198.51.100.{_FIRST + 2}"
@@ -55,12 +54,8 @@ def own_emulator() -> Iterator[EmulatorThread]:
 
 @pytest.fixture
 def own(own_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandboxes]:
-    for name, value in own_emulator.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("MODAL_SANDBOX_V2", raising=False)
-    client = connect(own_emulator)
-    yield Sandboxes(modal.App.lookup("tests", create_if_missing=True, client=client), client)
-    client.close()
+    with sandboxes_of(own_emulator, monkeypatch) as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What containers see of this machine: its file system as the image's base, without what is private to its users.
 
 Flows in: the folders to hide, and the interpreter that plays every image. Flows out: a layer of opaque folders to put on top of
-``/``, and the binds that bring back what an interpreter needs from hidden folders or other file systems. ``oci_launcher`` asks
-once per emulator.
+``/``, and what has to be shown beside it, as an interpreter needs it from hidden folders or other file systems. ``oci_launcher``
+asks once per emulator, and makes ``covers`` of folders.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def hides(path: Path, hidden: Iterable[Path]) -> bool:
 
 
 def binds(interpreter_bin: Path, hidden: Iterable[Path]) -> list[Bind]:
-    """Return the read-only binds that the interpreter in that folder and its packages need."""
+    """Return the files and folders that the interpreter in that folder and its packages need and an overlay does not show."""
     found: dict[str, Bind] = {}
     hidden = list(hidden)
     for name in _folders(interpreter_bin):

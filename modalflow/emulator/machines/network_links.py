@@ -25,7 +25,7 @@ from modalflow.emulator.machines.networks import Access
 
 _CLONE_NEWNET = 0x40000000
 SHARE = 21
-"""Prefix length of one emulator's share of the range: 2,046 sandboxes at a time."""
+"""Prefix length of one emulator's share of the range: 2,045 sandboxes at a time."""
 _SCOPE_LINK = 253
 
 
