@@ -132,6 +132,29 @@ def test_logs_can_be_followed(sandboxes: Sandboxes, emulator: EmulatorThread) ->
     assert asyncio.run(follow()) == ["one\n", "two\n", "three"]
 
 
+def test_output_of_the_first_version_is_read_from_the_entry_that_other_clients_begin_with(
+    sandboxes: Sandboxes, emulator: EmulatorThread
+) -> None:
+    sandbox = sandboxes.create("echo", "out", gpu="A10G")
+    environment = emulator.environment()
+    metadata = {
+        "x-modal-client-type": str(api_pb2.CLIENT_TYPE_LIBMODAL_JS),
+        "x-modal-client-version": "1.0.0",
+        "x-modal-token-id": environment["MODAL_TOKEN_ID"],
+        "x-modal-token-secret": environment["MODAL_TOKEN_SECRET"],
+    }
+
+    async def read() -> str:
+        request = api_pb2.SandboxGetLogsRequest(
+            sandbox_id=sandbox.object_id, file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT, timeout=20, last_entry_id="0-0"
+        )
+        async with Channel("127.0.0.1", emulator.port) as channel:
+            batches = await ModalClientStub(channel).SandboxGetLogs(request, metadata=metadata)
+        return "".join(item.data for batch in batches for item in batch.items)
+
+    assert asyncio.run(read()) == "out\n"
+
+
 def test_of_ended_sandboxes_the_oldest_output_goes_first(sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modalflow.emulator.machines.output.ENDED_BYTES", 10)
     made = []

@@ -169,10 +169,10 @@ def test_a_deleted_image_is_gone_and_what_is_built_on_it_stays(
     top = base.env({"B": "2"})
     base_id, top_id = built(base, app), built(top, app)
     modal.experimental.image_delete(base_id, client=client)
-    with pytest.raises(modal.exception.NotFoundError):
+    with pytest.raises(modal.exception.NotFoundError, match=f"Could not find image with ID '{base_id}'"):
         sandboxes.create("true", image=modal.Image.from_id(base_id, client=client))
     assert sandboxes.output("sh", "-c", "echo $A$B", image=modal.Image.from_id(top_id, client=client)) == "12\n"
-    with pytest.raises(modal.exception.NotFoundError):
+    with pytest.raises(modal.exception.NotFoundError, match=f"No Image with ID '{base_id}' found"):
         modal.experimental.image_delete(base_id, client=client)
 
 

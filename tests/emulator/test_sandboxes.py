@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 from pathlib import Path
@@ -257,6 +258,7 @@ def test_tags_are_set_at_create_and_replaced_later(sandboxes: Sandboxes) -> None
     [
         pytest.param({"timeout": 86_401}, "Sandbox timeout must be at most 86400 s, got 86401", id="timeout"),
         pytest.param({"tags": {"a b": "c"}}, "Invalid tag 'a b': expected up to 63 of letters", id="tag name"),
+        pytest.param({"outbound_cidr_allowlist": ["not-an-ip/8"]}, "Invalid CIDR: not-an-ip/8; expected one such as", id="CIDR"),
         pytest.param({"tags": {"a": "c" * 64}}, "Invalid tag 'a': expected up to 63 of letters", id="tag value"),
     ],
 )
@@ -289,3 +291,12 @@ def test_many_at_once_all_end(sandboxes: Sandboxes) -> None:
         return [one.returncode for one in made]
 
     assert asyncio.run(create_and_wait()) == [0] * 100
+
+
+@pytest.mark.parametrize("volume_path", ["/var/lib/docker", "/var/lib/docker/", "/var/lib"])
+def test_a_volume_in_the_place_of_dockers_folder_is_shown(sandboxes: Sandboxes, volume_path: str) -> None:
+    with modal.Volume.ephemeral(client=sandboxes.client) as volume:
+        with volume.batch_upload() as batch:
+            batch.put_file(io.BytesIO(b"mine"), "/file")
+        found = sandboxes.output("ls", volume_path, volumes={volume_path: volume}, experimental_options={"enable_docker": True})
+    assert found == "file\n"

@@ -68,7 +68,7 @@ class Furnisher:
             await asyncio.to_thread(self.buckets.mount, bucket, container, workload.workspace.name)
         container.bind(self.tools, TOOL_FOLDER, read_only=True)
         defaults = self.ingress.trust_inside(container)
-        if definition.experimental_options_v2.get("enable_docker", "").lower() == "true":
+        if _wants_docker_folder(definition):
             container.mount_folder(DOCKER_FOLDER).mkdir(parents=True, exist_ok=True)
         container.mount_folder(OUTBOX).mkdir(parents=True, exist_ok=True)
         await container.open()
@@ -107,3 +107,10 @@ class Furnisher:
             committed=partial(self.changed, workload.workspace, volume),
             below=workload.container.root,
         )
+
+
+def _wants_docker_folder(definition: api_pb2.Sandbox) -> bool:
+    """Tell whether the option is set and no Volume or bucket is mounted there or above, which would be hidden or written to."""
+    paths = [mount.mount_path for mount in (*definition.volume_mounts, *definition.cloud_bucket_mounts)]
+    covered = any(f"{DOCKER_FOLDER}/".startswith(f"{path.rstrip('/')}/") for path in paths)
+    return definition.experimental_options_v2.get("enable_docker", "").lower() == "true" and not covered

@@ -81,10 +81,14 @@ def read_access(rules: api_pb2.NetworkAccess) -> Access:
 
 def networks_of(texts: Sequence[str]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     """Read CIDRs. ``NetworkAccessError`` for anything else."""
+    return tuple(_network(text) for text in texts)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+        return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise NetworkAccessError(f"Invalid CIDR: {error}; expected one such as 203.0.113.0/24") from error
+        raise NetworkAccessError(f"Invalid CIDR: {text}; expected one such as 203.0.113.0/24") from error
 
 
 def _domain(text: str) -> str:

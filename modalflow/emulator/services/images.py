@@ -102,14 +102,14 @@ class Images(Service):
     @unary
     async def ImageFromId(self, request: api_pb2.ImageFromIdRequest, call: Call) -> api_pb2.ImageFromIdResponse:
         """Find a built image."""
-        image = _image(call.workspace, request.image_id)
+        image = _image(call.workspace, request.image_id, "Could not find image with ID '{}'")
         return api_pb2.ImageFromIdResponse(image_id=image.image_id, metadata=_metadata(image))
 
     @create
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, call: Call) -> Empty:
         """Delete an image with its names; images built on it stay, and so do the layers that they, or running sandboxes, use."""
         workspace = call.workspace
-        image = _image(workspace, request.image_id)
+        image = _image(workspace, request.image_id, "No Image with ID '{}' found")
         del workspace.images[image.image_id]
         names = [one for one in workspace.image_names.values() if one.image_id == image.image_id]
         for name in names:
@@ -131,10 +131,10 @@ class Images(Service):
         return api_pb2.ImageBuildChainGetResponse(build_steps=[_step(build) for build in chain])
 
 
-def _image(workspace: Workspace, image_id: str) -> Image:
+def _image(workspace: Workspace, image_id: str, missing: str = "Image '{}' not found") -> Image:
     image = workspace.image(image_id)
     if image is None:
-        fail(Status.NOT_FOUND, f"Image '{image_id}' not found")
+        fail(Status.NOT_FOUND, missing.format(image_id))
     return image
 
 

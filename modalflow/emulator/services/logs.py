@@ -192,7 +192,12 @@ def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str) -> api_pb2
 
 
 def _entry(entry_id: str) -> int:
-    """Return the number that an entry id is, 0 for none; INVALID_ARGUMENT for what we never gave out."""
+    """Return the number that an entry id is, 0 for none; INVALID_ARGUMENT for what we never gave out.
+
+    The JavaScript client names the start ``0-0`` (npm modal 0.11.1).
+    """
+    if entry_id == "0-0":
+        return 0
     if not (entry_id or "0").isdecimal():
         fail(Status.INVALID_ARGUMENT, f"last_entry_id: expected what an entry came with, got {entry_id!r}")
     return int(entry_id or 0)

@@ -34,10 +34,14 @@ const checks = {
     assert.equal(await sandbox.terminate({ wait: true }), 137);
   },
   async "a GPU sandbox, which is of the first version"() {
-    const sandbox = await modal.sandboxes.create(app, image, { gpu: "A10G" });
+    const sandbox = await modal.sandboxes.create(app, image, { gpu: "A10G", command: ["sh", "-c", "echo out; echo err >&2; cat"] });
+    const reader = sandbox.stdout.getReader();
+    assert.equal((await reader.read()).value, "out\n");
+    reader.releaseLock();
     const process = await sandbox.exec(["echo", "gpu"]);
     assert.equal(await process.stdout.readText(), "gpu\n");
     await sandbox.terminate();
+    assert.equal(await (await modal.sandboxes.fromId(sandbox.sandboxId)).stderr.readText(), "err\n");
   },
   async "a timeout"() {
     const sandbox = await modal.sandboxes.create(app, image, { command: ["sleep", "60"], timeoutMs: 1000 });
