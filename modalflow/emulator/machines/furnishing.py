@@ -111,6 +111,6 @@ class Furnisher:
 
 def _wants_docker_folder(definition: api_pb2.Sandbox) -> bool:
     """Tell whether the option is set and no Volume or bucket is mounted there or above, which would be hidden or written to."""
-    paths = [mount.mount_path for mount in (*definition.volume_mounts, *definition.cloud_bucket_mounts)]
+    paths = [one.mount_path for one in definition.volume_mounts] + [one.mount_path for one in definition.cloud_bucket_mounts]
     covered = any(f"{DOCKER_FOLDER}/".startswith(f"{path.rstrip('/')}/") for path in paths)
     return definition.experimental_options_v2.get("enable_docker", "").lower() == "true" and not covered
