@@ -17,6 +17,7 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientStub
 
 from modalflow.emulator import EmulatorThread
+from modalflow.emulator.machines import archive_script
 from modalflow.emulator.machines.archives import unpack
 from tests.emulator.conftest import Sandboxes
 
@@ -225,3 +226,22 @@ def test_the_control_planes_own_calls(sandboxes: Sandboxes, emulator: EmulatorTh
     assert cpu == pytest.approx(7200e9)
     image = modal.Image.from_id(image_id, client=sandboxes.client)
     assert sandboxes.output("cat", "file", image=image) == "one\n"
+
+
+def test_what_goes_while_a_folder_is_packed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("gone", "stays"):
+        (folder / name).write_text(name)
+    listed = os.listdir
+
+    def listed_too_early(path: str) -> list[str]:
+        names = listed(path)
+        (folder / "gone").unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr("os.listdir", listed_too_early)
+    monkeypatch.setattr("sys.argv", ["archive", str(folder), str(tmp_path / "archive")])
+    archive_script.main()
+    with tarfile.open(tmp_path / "archive") as archive:
+        assert archive.getnames() == [".", "./stays"]

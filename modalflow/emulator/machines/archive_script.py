@@ -7,6 +7,18 @@ Standard library only; it is copied to where a container sees it. ``snapshots`` 
 import os
 import sys
 import tarfile
+from typing import Any
+
+
+class Archive(tarfile.TarFile):
+    """Leaves out what goes while it is being packed: other processes of the container run on."""
+
+    def add(self, name: Any, *args: Any, **kwargs: Any) -> None:
+        """Add a path, and what is below it by the same method."""
+        try:
+            super().add(name, *args, **kwargs)
+        except FileNotFoundError:
+            return
 
 
 def main() -> None:
@@ -21,7 +33,7 @@ def main() -> None:
     def wanted(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None if os.path.normpath(os.path.join(real, info.name)) in left_out else info
 
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
+    with Archive.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(real, arcname=".", filter=wanted)
 
 

@@ -78,6 +78,11 @@ class Container(Protocol):
         """The folder of all that was written over the image (an overlay's upper folder), or ``None`` without an overlay."""
         ...
 
+    @property
+    def shown(self) -> Sequence[str]:
+        """Paths of what it shows of this machine beside its own root, such as the interpreter; in no snapshot of a folder."""
+        ...
+
     def usage(self) -> Usage | None:
         """Return what it has used so far, or ``None`` if that is not counted. Before ``close``."""
         ...

@@ -97,6 +97,11 @@ class OciContainer:
         return self.root / "upper"
 
     @property
+    def shown(self) -> Sequence[str]:
+        """The covers and binds that all containers have."""
+        return [*(cover.path for cover in self._site.covers), *(bind.path for bind in self._site.binds)]
+
+    @property
     def sync_replies(self) -> Path:
         """The folder that the container sees as ``/__modal/sync``."""
         return self.root / "sync"

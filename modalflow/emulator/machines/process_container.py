@@ -58,6 +58,11 @@ class ProcessContainer:
         return
 
     @property
+    def shown(self) -> Sequence[str]:
+        """All of this machine is there."""
+        return ()
+
+    @property
     def sync_replies(self) -> Path:
         """The root."""
         return self.root

@@ -102,7 +102,7 @@ class Snapshots:
         definition = workload.definition
         mounts = [volume.mount_path for volume in definition.volume_mounts]
         mounts += [bucket.mount_path for bucket in definition.cloud_bucket_mounts]
-        excluded = [f"{below}{one}" for one in (*mounts, "/__modal")]
+        excluded = [f"{below}{one}" for one in (*mounts, "/__modal")] + list(workload.container.shown)
         name = secrets.token_hex(8)
         output = Output()
         process = await workload.container.spawn(
@@ -114,7 +114,7 @@ class Snapshots:
         if end.code == _NOT_THERE:
             raise SnapshotPathError(f"{path}: {said}")
         if end.code:
-            raise OSError(f"{path} could not be packed: {said or f'exit code {end.code}'}")
+            raise OSError(f"{path} could not be packed: {said.splitlines()[-1] if said else f'exit code {end.code}'}")
         await asyncio.to_thread(_unpack_from, UntrustedFolder(workload.container.inside(OUTBOX)), name, folder)
 
     def _keep(
