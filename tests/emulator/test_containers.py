@@ -256,6 +256,20 @@ def test_all_containers_go_with_the_spawner(emulator_process: subprocess.Popen[s
     assert not groups(f"modalflow-{Path(folder).name}")
 
 
+def test_an_emulator_that_lost_its_spawner_leaves_no_control_group(
+    emulator_process: subprocess.Popen[str], eventually: Eventually
+) -> None:
+    assert emulator_process.stdout is not None
+    assert emulator_process.stdin is not None
+    folder, spawner = emulator_process.stdout.readline().split()
+    os.kill(int(spawner), signal.SIGKILL)
+    eventually(lambda: not members(folder))
+    emulator_process.stdin.close()
+    assert emulator_process.wait(timeout=20) == 0
+    assert not Path(folder).exists()
+    assert not groups(f"modalflow-{Path(folder).name}")
+
+
 def test_without_containers_the_reason_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modalflow.emulator.machines.oci_launcher.SEARCH_PATH", "/nowhere")
     with pytest.raises(

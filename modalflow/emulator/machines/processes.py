@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalflow.emulator.machines.output import STDERR, STDOUT, Output, Stream
-from modalflow.emulator.machines.spawner import kill_quietly, process_table, scope_of
+from modalflow.emulator.machines.spawner import kill_quietly, process_table, remove_groups, scope_of
 from modalflow.emulator.machines.terminals import ConsoleSocket, Terminal
 
 _SPAWNER = Path(__file__).with_name("spawner.py")
@@ -182,6 +182,7 @@ class Spawner:
 
     def __init__(self) -> None:
         self._popen: subprocess.Popen[bytes] | None = None
+        self._group = ""
         self._control: socket.socket | None = None
         self._processes: dict[str, tuple[Process, list[asyncio.Future[None]]]] = {}
         self._backlog: list[tuple[bytes, list[int]]] = []
@@ -194,6 +195,7 @@ class Spawner:
 
         It removes ``folder`` and the control group ``group`` should the emulator be killed.
         """
+        self._group = group
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # The environment is empty: nothing of the emulator's may leak into what it starts.
@@ -214,6 +216,8 @@ class Spawner:
         if self._popen is not None:
             await asyncio.to_thread(self._popen.wait)
             self._popen = None
+            if self._group:  # the spawner has done it, unless it was killed
+                await asyncio.to_thread(remove_groups, self._group)
         for pipe in list(self._open_pipes):
             pipe.close()
         await asyncio.sleep(0)  # they tell so in the loop's next turn
