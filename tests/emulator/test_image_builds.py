@@ -188,3 +188,8 @@ def test_an_added_python_is_this_machines(container_sandboxes: Sandboxes) -> Non
     image = modal.Image.from_registry("ubuntu:22.04", add_python="3.11").run_commands("command -v python > /where")
     where, inside = container_sandboxes.output("sh", "-c", "cat /where; command -v python", image=image).split()
     assert where == inside
+
+
+def test_an_image_of_micromamba_runs_commands_in_this_machines_shell(container_sandboxes: Sandboxes) -> None:
+    image = modal.Image.micromamba().run_commands("echo made > /made")
+    assert container_sandboxes.output("cat", "/made", image=image) == "made\n"

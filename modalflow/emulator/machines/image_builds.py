@@ -198,7 +198,8 @@ class ImageBuilds:
     def _play(build: Build, steps: Steps, instructions: Sequence[Instruction]) -> None:
         build.log.say("   a base image of Modal's own: this machine's file system plays it, its steps are not run\n")
         for instruction in instructions:
-            steps.scope = steps.scope.after(instruction)
+            if instruction.keyword != "SHELL":  # a program of that base image, which is not here
+                steps.scope = steps.scope.after(instruction)
         steps.recorded += [f"{one.source} (Modal's own base image; this machine plays it)" for one in instructions]
 
     def _steps(self, build: Build, order: BuildOrder) -> Steps:
