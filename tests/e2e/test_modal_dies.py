@@ -36,6 +36,10 @@ def emulator_process(folder: Path, port: int, worker_python: Path) -> Iterator[t
         str(port),
         "--python",
         str(worker_python),
+        "--network",
+        "host",  # the tasks report to an API server on this machine's loopback
+        "--image-builds",
+        "record",
     ]
     command += ["--state-dir", str(folder / "state"), "--env-file", str(env_file)]
     with (folder / "emulator.log").open("ab") as log:

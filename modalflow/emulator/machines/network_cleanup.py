@@ -106,19 +106,35 @@ def _ids() -> set[str]:
 
 @contextlib.contextmanager
 def _deciding() -> Iterator[int]:
-    """Hold the file that says who switched forwarding on; yields its descriptor."""
-    fd = os.open(_SWITCHED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the file that says who switched forwarding on; yields its descriptor. It goes when it names nobody."""
+    fd = _locked()
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
+        if not _users(fd):
+            _SWITCHED.unlink()
     finally:
         os.close(fd)
+
+
+def _locked() -> int:
+    """Open and lock the file; another emulator may remove it while we wait for the lock, and then it is no longer the file."""
+    while True:
+        fd = os.open(_SWITCHED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), _SWITCHED.stat()):
+                return fd
+        os.close(fd)
+
+
+def _users(fd: int) -> set[str]:
+    return set(os.pread(fd, 65536, 0).decode().split())
 
 
 def switch_forwarding_on(emulator_id: str) -> None:
     """Switch IPv4 forwarding on, if it is off, and note who needs it."""
     with _deciding() as fd:
-        users = set(os.pread(fd, 65536, 0).decode().split())
+        users = _users(fd)
         if not users and _FORWARDING.read_text().strip() == "1":
             return  # it was on before any of us
         _FORWARDING.write_text("1")
@@ -130,14 +146,12 @@ def switch_forwarding_back(emulator_id: str) -> None:
     if not _SWITCHED.exists():
         return
     with _deciding() as fd:
-        users = set(os.pread(fd, 65536, 0).decode().split())
+        users = _users(fd)
         if emulator_id in users:
             users.remove(emulator_id)
             if not users:
                 _FORWARDING.write_text("0")
-        _note(fd, users)
-        if not users:
-            _SWITCHED.unlink()
+            _note(fd, users)
 
 
 def _note(fd: int, users: set[str]) -> None:
