@@ -48,9 +48,10 @@ class BlockStore:
         self._contents: dict[str, Content] = {}
         self._runner: web.AppRunner | None = None
         self._base = ""
+        self.port = 0
 
-    async def start(self, *middlewares: Middleware) -> None:
-        """Listen on a free port, with what stands before each handler."""
+    async def start(self, *middlewares: Middleware, port: int = 0) -> None:
+        """Listen, with what stands before each handler: on ``port`` unless somebody else has it, else on a free one."""
         app = web.Application(client_max_size=BLOCK_SIZE + 1, middlewares=[guard(self._host), *middlewares])
         app.router.add_put("/block/{digest}", self._put_block)
         app.router.add_get("/block/{digest}", self._get_block)
@@ -59,9 +60,14 @@ class BlockStore:
         app.router.add_get("/apps/{app_id}", self._get_app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, 0)
-        await site.start()
-        self._base = f"http://{url_host(self._host)}:{self._runner.addresses[0][1]}"
+        try:
+            await web.TCPSite(self._runner, self._host, port).start()
+        except OSError:
+            if not port:
+                raise
+            await web.TCPSite(self._runner, self._host, 0).start()
+        self.port = self._runner.addresses[0][1]
+        self._base = f"http://{url_host(self._host)}:{self.port}"
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -59,6 +59,8 @@ class Emulator(Driven):
         """Held as long as the folder is ours."""
         self._state: StateFolder | None = None
         self._interim: Interim | None = None
+        self._block_port = 0
+        """The same after a restart, so that an upload in the middle of it goes on."""
         self._control: Control | None = None
 
     @property
@@ -132,7 +134,8 @@ class Emulator(Driven):
         except NetworkUnavailableError as error:
             raise EmulatorConfigError(str(error)) from error
         await core.ingress.start()
-        await core.block_store.start(fault_middleware(self.faults))
+        await core.block_store.start(fault_middleware(self.faults), port=self._block_port)
+        self._block_port = core.block_store.port
         server = GrpcServer([ControlPlaneService(core), CommandRouterService(core)], status_details_codec=DetailsCodec())
         listen(server, RecvRequest, self._admit)
         # SO_REUSEADDR (the default of asyncio on Linux): a restart may take the port while old connections linger.

@@ -23,7 +23,7 @@ def modal_failures():
     @task
     def sandbox_killed():
         print("about to lose the sandbox")
-        time.sleep(1)  # Airflow's supervisor still has to read the line
+        time.sleep(3)  # Airflow's supervisor still has to read the line, also on a busy machine
         os.kill(os.getppid(), signal.SIGKILL)  # Airflow's supervisor: the sandbox's first process
         signal.pause()
 

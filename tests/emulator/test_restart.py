@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import modal
@@ -47,6 +49,14 @@ def test_a_client_goes_on_after_a_restart_with_the_state(sandboxes: Sandboxes, e
     assert len(emulator.calls("SandboxCreateV2")) == 3
     assert [rule.method for rule in emulator.faults.rules()] == ["AppList"]
     assert emulator.capacity.now.max_sandboxes == 5
+
+
+def test_an_upload_goes_on_after_a_restart(emulator: EmulatorThread) -> None:
+    url = emulator._emulator.core.block_store.put_url(hashlib.sha256(CONTENT).hexdigest())
+    emulator.restart()
+    with urllib.request.urlopen(urllib.request.Request(url, CONTENT, method="PUT")) as answer:
+        assert answer.status == 200
+    assert emulator._emulator.core.blobs.has(hashlib.sha256(CONTENT).hexdigest())
 
 
 def test_a_restart_without_the_state_comes_back_empty(sandboxes: Sandboxes, emulator: EmulatorThread) -> None:
