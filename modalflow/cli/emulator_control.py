@@ -88,11 +88,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _asked(method: str, path: str, body: object) -> object:
     address = urllib.parse.urlsplit(os.environ.get(VARIABLE, ""))
-    if address.scheme != "http" or not address.username or not address.hostname:
+    try:
+        port = address.port
+    except ValueError:
+        port = None
+    if address.scheme != "http" or not address.username or not address.hostname or port is None:
         raise ControlError(
             f"{VARIABLE} does not say where an emulator is; `modalflow emulator start` prints it, `run` sets it for its command"
         )
-    url = f"http://{address.hostname}:{address.port}{path}"
+    url = f"http://{address.hostname}:{port}{path}"
     headers = {"Authorization": f"Bearer {address.username}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
@@ -103,7 +107,7 @@ def _asked(method: str, path: str, body: object) -> object:
     except urllib.error.HTTPError as error:
         raise ControlError(_reason(error)) from error
     except OSError as error:
-        raise ControlError(f"no emulator answers at http://{address.hostname}:{address.port}: {error}") from error
+        raise ControlError(f"no emulator answers at http://{address.hostname}:{port}: {error}") from error
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -8,6 +8,7 @@ not know the token, and a request with another ``Host`` or any ``Origin`` is ref
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,8 @@ class Control:
         self._token = secrets.token_urlsafe(32)
         self._runner: web.AppRunner | None = None
         self._host = ""
+        self._turn = asyncio.Lock()
+        """One command at a time: there is nothing to be told or changed in the middle of a restart."""
 
     @property
     def address(self) -> str:
@@ -79,7 +82,8 @@ class Control:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._token.encode()):
             return _refused(401, f"the token is wrong or missing; it is in {VARIABLE}")
-        return await handler(request)
+        async with self._turn:
+            return await handler(request)
 
     # -- answers; each gets the request and its JSON body
 

@@ -59,6 +59,7 @@ class Emulator(Driven):
         """Held as long as the folder is ours."""
         self._state: StateFolder | None = None
         self._interim: Interim | None = None
+        self._restarting = asyncio.Lock()
         self._block_port = 0
         """The same after a restart, so that an upload in the middle of it goes on."""
         self._control: Control | None = None
@@ -162,8 +163,12 @@ class Emulator(Driven):
         """Stop and start again, on the same port, with the same token, faults, clock and capacity; sandboxes end.
 
         Without ``keep_state`` it comes back empty; a state folder that it had is left alone and no longer used. Raises what
-        ``start`` raises, and is stopped then.
+        ``start`` raises, and is stopped then. One that is asked for meanwhile comes after it.
         """
+        async with self._restarting:
+            await self._restart(keep_state=keep_state)
+
+    async def _restart(self, *, keep_state: bool) -> None:
         core = self.core
         authority, recorder = core.authority, core.recorder
         self.config = replace(

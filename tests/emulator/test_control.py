@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import modal
 import modal.exception
@@ -216,11 +217,23 @@ def test_connections_and_restarts(command: Command, sandboxes: Sandboxes, emulat
         running.poll()
 
 
+def test_commands_in_the_middle_of_a_restart_come_after_it(emulator: EmulatorThread) -> None:
+    url = emulator.url
+    asked = [("POST", "/restart"), ("POST", "/restart"), ("GET", "/status"), ("POST", "/restart")]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        endpoints = [Endpoint(emulator) for _ in asked]
+        answers = list(pool.map(lambda endpoint, one: endpoint.ask(*one), endpoints, asked))
+    for endpoint in endpoints:
+        endpoint.connection.close()
+    assert [status for status, _ in answers] == [200] * len(asked)
+    assert [answer["url"] for _, answer in answers if isinstance(answer, dict)] == [url] * len(asked)
+
+
 def test_an_emulator_that_is_not_there(emulator: EmulatorThread, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     emulator.stop()
     error = str(command("status"))
     assert error.startswith("modalflow emulator: no emulator answers at http://127.0.0.1:")
-    for value in ("", "nonsense", "http://127.0.0.1:1", "https://token@127.0.0.1:1"):
+    for value in ("", "nonsense", "http://127.0.0.1:1", "https://token@127.0.0.1:1", "http://token@127.0.0.1:one"):
         monkeypatch.setenv(VARIABLE, value)
         assert command("status") == (
             "modalflow emulator: MODALFLOW_EMULATOR_CONTROL does not say where an emulator is; "
