@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThread
 from modalflow.emulator.machines import leftovers
 from modalflow.emulator.machines.leftovers import claim
-from modalflow.emulator.machines.spawner import process_table
+from modalflow.emulator.machines.spawner import Spawner, process_table
 from tests.emulator.conftest import Eventually, Sandboxes, StartEmulator, connect
 
 SCRIPT = """
@@ -167,6 +168,14 @@ def test_a_dead_spawner_ends_its_sandboxes(sandboxes: Sandboxes, emulator: Emula
     late = sandboxes.create("true")
     late.wait()
     assert late.returncode == 1
+
+
+def test_the_spawner_takes_it_calmly_that_the_emulator_went_without_reading() -> None:
+    emulator, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.send(b"an exit")
+        emulator.close()
+        assert not Spawner(ours).receive()
 
 
 def test_a_python_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -216,7 +216,10 @@ class Spawner:
     def receive(self) -> bool:
         """Serve one request; ``False`` when the emulator is gone."""
         # Descriptors must be close-on-exec from the first instant, or the next child would inherit another's stdout.
-        data, ancillary, _flags, _ = self.control.recvmsg(4096, socket.CMSG_SPACE(5 * 4), socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, _flags, _ = self.control.recvmsg(4096, socket.CMSG_SPACE(5 * 4), socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # it was killed before it had read what we told it
+            return False
         if not data:
             return False
         fds = array.array("i")
