@@ -155,7 +155,6 @@ def _logs(build: Build, number: int) -> tuple[int, list[api_pb2.TaskLogs]]:
         api_pb2.TaskLogs(
             data=entry.text,
             timestamp=entry.time_ns / 1e9,
-            timestamp_ns=entry.time_ns,
             file_descriptor=api_pb2.FILE_DESCRIPTOR_STDERR if entry.fd == STDERR else api_pb2.FILE_DESCRIPTOR_STDOUT,
         )
         for entry in chosen

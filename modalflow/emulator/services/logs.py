@@ -56,10 +56,10 @@ class Logs(Service):
                 offset = chunk.offset + len(chunk.data)
                 text = decoder.decode(chunk.data)
                 pending = len(decoder.getstate()[0])
-                yield _batch(sandbox, [LogLine(fds[0], text, chunk.time_ns)], str(offset - pending))
+                yield _batch(sandbox, [LogLine(fds[0], text, chunk.time_ns)], str(offset - pending), precise=False)
             if stream.ended and (offset >= stream.size or not chunks):
                 if cut := decoder.decode(b"", final=True):
-                    yield _batch(sandbox, [LogLine(fds[0], cut, time.time_ns())], str(offset))
+                    yield _batch(sandbox, [LogLine(fds[0], cut, time.time_ns())], str(offset), precise=False)
                 yield api_pb2.TaskLogsBatch(task_id=sandbox.task_id, entry_id=str(offset), eof=True)
                 return
 
@@ -173,7 +173,8 @@ def _batches(found: Sequence[tuple[_Writer, LogLine]]) -> Iterator[api_pb2.TaskL
         yield _batch(sandbox, lines, str(lines[-1].time_ns))
 
 
-def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str) -> api_pb2.TaskLogsBatch:
+def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str, *, precise: bool = True) -> api_pb2.TaskLogsBatch:
+    """``precise``: with nanoseconds, which JavaScript clients to 0.7.6 cannot read: beyond what a number of theirs holds."""
     return api_pb2.TaskLogsBatch(
         task_id=sandbox.task_id,
         sandbox_id=sandbox.sandbox_id,
@@ -183,7 +184,7 @@ def _batch(sandbox: _Writer, lines: Sequence[LogLine], entry_id: str) -> api_pb2
                 data=line.text,
                 file_descriptor=_DESCRIPTOR[line.fd],
                 timestamp=line.time_ns / 1_000_000_000,
-                timestamp_ns=line.time_ns,
+                timestamp_ns=line.time_ns if precise else 0,
                 container_id=sandbox.task_id,
             )
             for line in lines
