@@ -54,7 +54,7 @@ SANDBOX: Mapping[str, Field] = {
     "runtime": Field("recorded"),
     "verbose": Field("recorded"),
     "name": Field("honoured"),
-    "experimental_options": Field("recorded"),
+    "experimental_options": Field("partly", "as experimental_options_v2, by older clients"),
     "preload_path_prefixes": _INNER,
     "idle_timeout_secs": Field("honoured"),
     "direct_sandbox_commands_enabled": Field("ignored", "exec always goes to the command router"),

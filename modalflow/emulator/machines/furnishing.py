@@ -113,4 +113,6 @@ def _wants_docker_folder(definition: api_pb2.Sandbox) -> bool:
     """Tell whether the option is set and no Volume or bucket is mounted there or above, which would be hidden or written to."""
     paths = [one.mount_path for one in definition.volume_mounts] + [one.mount_path for one in definition.cloud_bucket_mounts]
     covered = any(f"{DOCKER_FOLDER}/".startswith(f"{path.rstrip('/')}/") for path in paths)
-    return definition.experimental_options_v2.get("enable_docker", "").lower() == "true" and not covered
+    wanted = definition.experimental_options_v2.get("enable_docker", "").lower() == "true"
+    # Older clients send booleans.
+    return (wanted or definition.experimental_options.get("enable_docker", False)) and not covered
