@@ -1,8 +1,8 @@
 """What is left of sandboxes that have ended: 500 in a row, 100 at once, 100 killed at once, and clients that vanish in mid-call.
 
 The emulator is a process of its own. Before and after each round everything that a sandbox can leave behind is counted, from
-outside where that is possible: processes, threads, descriptors, asyncio tasks, files, mounts, cgroups, network namespaces, and
-memory, of which the record and output of each ended sandbox may keep some. The goal is that nothing is left but that.
+outside where that is possible: processes, threads, descriptors, asyncio tasks, files, mounts, cgroups, network namespaces, their
+links, and memory, of which the record and output of each ended sandbox may keep some. The goal is that nothing is left but that.
 Run as ``python -m benchmarks.emulator_leaks``.
 """
 
@@ -41,7 +41,7 @@ async def main():
         loop = asyncio.get_running_loop()
         stdin = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
-        print(json.dumps([emulator.environment(), str(emulator.core.folder)]), flush=True)
+        print(json.dumps([emulator.environment(), str(emulator.core.folder), emulator.core.networks.host]), flush=True)
         while await stdin.readline():
             gc.collect()
             print(json.dumps(sorted(task.get_name() for task in asyncio.all_tasks())), flush=True)
@@ -61,6 +61,7 @@ class Held:
     mounts: int
     cgroups: int
     namespaces: int
+    links: int
 
     def more_than(self, other: Held) -> dict[str, int]:
         """What there is more of than in ``other``."""
@@ -77,8 +78,9 @@ class Server:
             [sys.executable, "-c", _SERVE, json.dumps(settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._popen.pid
-        self.environment, folder = self._read()
+        self.environment, folder, host = self._read()
         self.folder = Path(folder)
+        self.network = _network_of(host)
 
     def _read(self) -> Any:
         assert self._popen.stdout is not None
@@ -105,7 +107,8 @@ class Server:
             files=sum(len(names) + len(folders) for _, folders, names in os.walk(self.folder)),
             mounts=sum(str(self.folder) in line for line in Path("/proc/self/mountinfo").read_text().splitlines()),
             cgroups=sum(1 for _ in _cgroups(self.folder.name)),
-            namespaces=sum(1 for _ in _named_namespaces(self.folder.name)),
+            namespaces=_named(Path("/run/netns"), f"{self.network}-"),
+            links=_named(Path("/sys/class/net"), f"{self.network}x"),
         )
 
     def memory_kb(self) -> float:
@@ -147,9 +150,19 @@ def _cgroups(mark: str) -> Iterator[Path]:
         yield from (Path(path, folder) for folder in folders if mark in f"{path}/{folder}")
 
 
-def _named_namespaces(mark: str) -> Iterator[Path]:
+def _network_of(host: str) -> str:
+    """How the names of an emulator's network namespaces begin: the label of the address where its tunnels are."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as routes:
+        labels = [str(one.get_attr("IFA_LABEL")) for one in routes.get_addr(address=host)]
+    return labels[0].removeprefix("lo:")
+
+
+def _named(folder: Path, beginning: str) -> int:
     with contextlib.suppress(FileNotFoundError):
-        yield from (path for path in Path("/run/netns").iterdir() if mark in path.name)
+        return sum(path.name.startswith(beginning) for path in folder.iterdir())
+    return 0
 
 
 # -- what clients do
@@ -239,7 +252,7 @@ def measure(server: Server, activity: Activity, count: int, *, sandboxes: int | 
 
 
 def _measured(isolation: str) -> bool:
-    server = Server({"isolation": isolation})
+    server = Server({"isolation": isolation})  # as containers with networks of their own, where the machine allows it
     try:
         measure(server, at_once, AT_ONCE)  # whatever is made once is made now
         rounds = {

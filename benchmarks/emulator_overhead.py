@@ -4,7 +4,8 @@ Ours: the modal client's calls (``SandboxCreateV2``, ``SandboxWaitV2``) by its o
 from the first request to the last result. The floor, alternating in the same run: the same 100 commands with the same isolation
 and nothing else. As processes that is a session, three pipes, an environment, and a HOME and TMPDIR that are made and removed
 (``subprocess``). As containers it is ``runc run`` of prepared bundles, those of our own launcher, started by a shell in the
-namespaces in which they belong; measured where the machine has containers.
+namespaces in which they belong; with networks of their own each joins a network namespace that was prepared as well, while ours
+makes one for each sandbox and removes it. Measured where the machine has containers, and networks for them.
 Run as ``python -m benchmarks.emulator_overhead``.
 """
 
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import itertools
 import json
 import shlex
 import shutil
@@ -19,12 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from pyroute2 import NetlinkError
 
 from benchmarks.light_client import Client, emulator_process
 from benchmarks.report import report
+from modalflow.emulator import EmulatorConfig
 from modalflow.emulator.machines import oci_launcher
 from modalflow.emulator.machines.containers import ContainerSpec
 from modalflow.emulator.machines.isolation import Setting, choose
@@ -85,18 +92,21 @@ done
 class Containers:
     """Bundles of our own launcher, run by a shell in the launcher's namespaces; each has its three pipes from it."""
 
-    def __init__(self, folder: Path, launcher: OciLauncher) -> None:
-        """Prepare the bundles below ``folder``, which is the launcher's."""
+    def __init__(self, folder: Path, launcher: OciLauncher, namespaces: Sequence[Path]) -> None:
+        """Prepare the bundles below ``folder``, which is the launcher's. ``namespaces``: networks to join, or none."""
         self._containers = [
             launcher.container(ContainerSpec(container_id=f"ta-{number}", milli_cpu=0)) for number in range(SANDBOXES)
         ]
         bundles = folder / "bundles"
-        for container in self._containers:
+        for container, network in itertools.zip_longest(self._containers, namespaces):
             container.prepare()
             bundle = bundles / container.root.name
             bundle.mkdir(parents=True)
             main = container.main_process(ARGV, env=dict(container.base_env), workdir=None)
-            (bundle / "config.json").write_text(json.dumps(container.config(main)))
+            config: dict[str, Any] = container.config(main)
+            if network is not None:
+                config["linux"]["namespaces"].append({"type": "network", "path": str(network)})
+            (bundle / "config.json").write_text(json.dumps(config))
             (bundle / "run").write_text(f"exec {shlex.join(container.argv(bundle, ['run'], mounting=True))}\n")
         self._shell = subprocess.Popen(
             [*launcher.wrapper, "sh", "-c", _LOOP, str(bundles)],
@@ -125,8 +135,8 @@ class Containers:
 
 
 @contextlib.contextmanager
-def _containers() -> Iterator[Containers | None]:
-    """The floor of containers; ``None`` where the machine has none, and why is printed."""
+def _launcher() -> Iterator[tuple[Path, OciLauncher] | None]:
+    """A launcher of containers and its folder; ``None`` where the machine has none, and why is printed."""
     with tempfile.TemporaryDirectory(prefix="modal-bench-") as name:
         folder = Path(name)
         (folder / "tools").mkdir()
@@ -136,14 +146,35 @@ def _containers() -> Iterator[Containers | None]:
             print(f"{SANDBOXES} sandboxes at once, container isolation | not measured: {choice.launcher.isolation.words}")
             yield None
             return
-        floor = Containers(folder, choice.launcher)
         try:
-            yield floor
+            yield folder, choice.launcher
         finally:
-            floor.close()
             from modalflow.emulator.machines import cgroups
 
             cgroups.remove(choice.group)
+
+
+@contextlib.contextmanager
+def _namespaces(network: str) -> Iterator[list[Path] | None]:
+    """Network namespaces, one for each sandbox if it has its own; ``None`` where the machine has none, and why is printed."""
+    if network == "host":
+        yield []
+        return
+    from modalflow.emulator.machines.network_links import Links
+
+    links = Links(ipaddress.IPv4Network(EmulatorConfig().network_range))
+    with ThreadPoolExecutor(1) as thread:  # one that goes from namespace to namespace
+        try:
+            thread.submit(links.start).result()
+            for number in range(SANDBOXES):
+                thread.submit(links.make, number).result()
+        except (OSError, NetlinkError) as error:
+            print(f"{SANDBOXES} sandboxes at once, networks of their own | not measured: {error}")
+            yield None
+        else:
+            yield [links.namespace(number) for number in range(SANDBOXES)]
+        finally:
+            thread.submit(links.stop).result()
 
 
 async def _one(client: Client, app_id: str) -> None:
@@ -179,20 +210,27 @@ async def _measure(environment: dict[str, str], floor: Floor, rounds: int) -> tu
             client.close()
 
 
-def _compare(isolation: str, floor: Floor, rounds: int) -> bool:
-    with emulator_process({"isolation": isolation}) as (_, environment):
+def _compare(isolation: str, network: str, floor: Floor, rounds: int) -> bool:
+    with emulator_process({"isolation": isolation, "network": network}) as (_, environment):
         ours, theirs = asyncio.run(_measure(environment, floor, rounds))
-    return report(f"{SANDBOXES} sandboxes at once, {isolation} isolation", ours, theirs, unit="ms", goal_ratio=GOAL)
+    name = f"{SANDBOXES} sandboxes at once, {isolation} isolation, {network} network"
+    return report(name, ours, theirs, unit="ms", goal_ratio=GOAL)
+
+
+def _compare_containers(network: str) -> bool:
+    with _launcher() as found, _namespaces(network) as namespaces:
+        if found is None or namespaces is None:
+            return True
+        with contextlib.closing(Containers(*found, namespaces)) as floor:
+            return _compare("container", network, floor, ROUNDS // 2)
 
 
 def main() -> int:
     """Measure, report, and return 0 if the goals were met."""
     with tempfile.TemporaryDirectory() as folder:
-        met = _compare("process", Processes(Path(folder)), ROUNDS)
-    with _containers() as floor:
-        if floor is not None:
-            met = _compare("container", floor, ROUNDS // 2) and met
-    return 0 if met else 1
+        met = [_compare("process", "host", Processes(Path(folder)), ROUNDS)]
+    met += [_compare_containers(network) for network in ("host", "own")]
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":
