@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.light_client import Client
+from modalflow.emulator.machines.network_namespaces import PREPARED
 from modalflow.emulator.machines.oci_launcher import obstacle
 
 IN_A_ROW = 500
@@ -51,7 +52,10 @@ asyncio.run(main())
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What the emulator and its sandboxes hold. ``threads``: those beyond asyncio's pool, which fills with use."""
+    """What the emulator and its sandboxes hold.
+
+    ``threads``: those beyond asyncio's pool, which fills with use; ``namespaces``, ``links``: beyond those made ahead.
+    """
 
     processes: int
     threads: int
@@ -107,8 +111,8 @@ class Server:
             files=sum(len(names) + len(folders) for _, folders, names in os.walk(self.folder)),
             mounts=sum(str(self.folder) in line for line in Path("/proc/self/mountinfo").read_text().splitlines()),
             cgroups=sum(1 for _ in _cgroups(self.folder.name)),
-            namespaces=_named(Path("/run/netns"), f"{self.network}-"),
-            links=_named(Path("/sys/class/net"), f"{self.network}x"),
+            namespaces=max(0, _named(Path("/run/netns"), f"{self.network}-") - PREPARED),
+            links=max(0, _named(Path("/sys/class/net"), f"{self.network}x") - PREPARED),
         )
 
     def memory_kb(self) -> float:
