@@ -39,10 +39,14 @@ def eventually() -> Eventually:
 
 @pytest.fixture
 def start_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartEmulator]:
-    """Start emulators with any configuration; the environment points at the last one."""
+    """Start emulators with any configuration, but this machine's network; the environment points at the last one.
+
+    Networks of their own cost each emulator a quarter of a second: tests of them, and those with one for a module, have them.
+    """
     with ExitStack() as stack:
 
         def start(**settings: object) -> EmulatorThread:
+            settings.setdefault("network", "host")
             config = EmulatorConfig(record_calls=True, **settings)  # type: ignore[arg-type]
             emulator = stack.enter_context(EmulatorThread(config))
             for name, value in emulator.environment().items():
@@ -55,9 +59,12 @@ def start_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartEmulator]:
 
 @pytest.fixture
 def emulator(start_emulator: StartEmulator, request: pytest.FixtureRequest) -> EmulatorThread:
-    """An emulator with one A10 and unlimited CPU. ``@pytest.mark.isolation("process")`` chooses its isolation."""
-    marker = request.node.get_closest_marker("isolation")
-    return start_emulator(gpus={"A10G": 1, "H100": 4}, isolation=marker.args[0] if marker else "auto")
+    """An emulator with one A10 and unlimited CPU.
+
+    ``@pytest.mark.isolation("process")`` chooses its isolation, ``@pytest.mark.network("auto")`` its network.
+    """
+    chosen = {name: mark.args[0] for name in ("isolation", "network") if (mark := request.node.get_closest_marker(name))}
+    return start_emulator(gpus={"A10G": 1, "H100": 4}, **chosen)
 
 
 def connect(emulator: EmulatorThread, **overrides: str) -> modal.Client:

@@ -24,6 +24,8 @@ import pytest
 from modalflow.emulator import EmulatorThread
 from tests.emulator.conftest import Eventually, Sandboxes, connect
 
+pytestmark = pytest.mark.network("auto")
+
 SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
