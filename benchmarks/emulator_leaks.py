@@ -54,7 +54,8 @@ asyncio.run(main())
 class Held:
     """What the emulator and its sandboxes hold.
 
-    ``threads``: those beyond asyncio's pool, which fills with use; ``namespaces``, ``links``: beyond those made ahead.
+    ``threads``: those beyond asyncio's pool, which fills with use, and the one of networks; ``namespaces``, ``links``: beyond
+    those made ahead.
     """
 
     processes: int
@@ -105,7 +106,7 @@ class Server:
         tree = [self.pid, *_descendants(self.pid)]
         return Held(
             processes=len(tree),
-            threads=max(0, len(list(Path(f"/proc/{self.pid}/task").iterdir())) - _POOL - 1),
+            threads=max(0, len(list(Path(f"/proc/{self.pid}/task").iterdir())) - _POOL - 2),
             descriptors=sum(_descriptors(pid) for pid in tree),
             tasks=len(self._tasks()),
             files=sum(len(names) + len(folders) for _, folders, names in os.walk(self.folder)),
