@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import tarfile
 from pathlib import Path
 
 import modal
@@ -11,6 +13,7 @@ import pytest
 
 from modalflow.emulator import EmulatorThread
 from modalflow.emulator.machines import host_view
+from modalflow.emulator.machines.archives import unpack
 from modalflow.emulator.machines.oci_launcher import SEARCH_PATH, OciLauncher
 from modalflow.emulator.machines.processes import Spawner
 from modalflow.emulator.machines.syscalls import container_filter, filter_of
@@ -146,3 +149,23 @@ def test_who_floods_the_pipe_of_sync_is_served_like_everybody(container_sandboxe
     pipe = "/__modal/sync/.sync-requests"
     flood = f"for n in 1 2 3; do yes /../x | head -c 200000 > {pipe}; echo > {pipe}; done; sync && echo done"
     assert container_sandboxes.output("sh", "-c", flood) == "done\n"
+
+
+def test_a_forged_archive_changes_nothing_outside(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o700)
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, "w") as forged:
+        folder, link, climber = (tarfile.TarInfo(name) for name in ("d", "d", "../../outside/x"))
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        for one in (folder, link, climber):
+            forged.addfile(one)
+    with pytest.raises(OSError, match="outside"):
+        unpack(os.open(archive, os.O_RDONLY), tmp_path / "layer")
+    with tarfile.open(archive, "w") as forged:
+        for one in (folder, link):
+            forged.addfile(one)
+    unpack(os.open(archive, os.O_RDONLY), tmp_path / "again")
+    assert outside.stat().st_mode & 0o777 == 0o700
+    assert list(outside.iterdir()) == []

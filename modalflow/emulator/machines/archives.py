@@ -27,11 +27,11 @@ def unpack(file: int, target: Path) -> None:
                 for info in archive:
                     _place(archive, info, descent)
                     folders += [info] if info.isdir() else []
-        except tarfile.TarError as error:
+            # Times and modes of folders last: what is written into them changes the one and needs the other.
+            for info in reversed(folders):
+                _take_on_folder(info, descent)
+        except (tarfile.TarError, ValueError, OverflowError) as error:
             raise OSError(f"the sandbox's archive cannot be read: {error}") from error
-        # Times and modes of folders last: what is written into them changes the one and needs the other.
-        for info in reversed(folders):
-            _take_on(info, _path(info), descent)
 
 
 def _path(info: tarfile.TarInfo) -> str:
@@ -63,10 +63,26 @@ def _copy(content: IO[bytes], fd: int) -> None:
 
 def _take_on(info: tarfile.TarInfo, path: str, descent: Descent) -> None:
     """Give a path its owner, mode and time; owners only where we may."""
-    fd, name = descent.parent(path) if path else (descent.folder(""), ".")
+    fd, name = descent.parent(path)
     if os.geteuid() == 0:
         os.chown(name, info.uid, info.gid, dir_fd=fd, follow_symlinks=False)
     if not info.issym():
         os.chmod(name, info.mode & 0o7777, dir_fd=fd)
+    os.utime(name, ns=_times(info), dir_fd=fd, follow_symlinks=False)
+
+
+def _take_on_folder(info: tarfile.TarInfo, descent: Descent) -> None:
+    """Do so with a folder, unless the archive has put something else in its place since: a link leads anywhere."""
+    try:
+        fd = descent.folder(_path(info))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if os.geteuid() == 0:
+        os.chown(fd, info.uid, info.gid)
+    os.fchmod(fd, info.mode & 0o7777)
+    os.utime(fd, ns=_times(info))
+
+
+def _times(info: tarfile.TarInfo) -> tuple[int, int]:
     nanoseconds = int(float(info.mtime) * 1_000_000_000)
-    os.utime(name, ns=(nanoseconds, nanoseconds), dir_fd=fd, follow_symlinks=False)
+    return nanoseconds, nanoseconds

@@ -56,7 +56,12 @@ def attach(pid: str, folder: str, layers: str, path: str) -> None:
 def detach(pid: str, path: str) -> None:
     """Take away what is mounted at a path of the container."""
     check("setns", _LIBC.setns(enter(pid), _CLONE_NEWNS))
-    check("umount", _LIBC.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW))
+    # By no link: the sandbox could have put one there that leads to a mount which keeps it from something, as on /proc/sys.
+    folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in Path(path).parts[1:-1]:
+        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    os.fchdir(folder)
+    check("umount", _LIBC.umount2(os.fsencode(Path(path).name), _MNT_DETACH | _UMOUNT_NOFOLLOW))
 
 
 def main() -> None:
