@@ -191,3 +191,10 @@ def test_an_exec_whose_time_is_over_ends_with_minus_one(sandboxes: Sandboxes) ->
     assert process.stdout.read() == "up\n"
     assert (process.wait(), process.poll()) == (-1, -1)
     assert sandbox.poll() is None
+
+
+@pytest.mark.isolation("process")
+def test_an_exec_works_in_a_folder_of_this_machine_unless_the_sandbox_has_it(sandboxes: Sandboxes) -> None:
+    sandbox = sandboxes.create("cat", workdir="/own")
+    assert sandbox.exec("pwd", workdir="/usr").stdout.read() == "/usr\n"
+    assert sandbox.exec("sh", "-c", "pwd -P | grep -o '/own$'", workdir="/own").stdout.read() == "/own\n"

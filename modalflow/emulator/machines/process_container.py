@@ -113,9 +113,7 @@ class ProcessContainer:
         terminal: Terminal | None = None,
     ) -> Process:
         """Start a process of this machine."""
-        cwd = self.place(workdir) if workdir else self.root / HOME
-        if main:
-            cwd.mkdir(parents=True, exist_ok=True)
+        cwd = self._working_folder(workdir, make=main)
         return await self._spawner.spawn(
             self._rewriter.argv(argv),
             env={**env, **terminal.env} if terminal else env,
@@ -126,6 +124,15 @@ class ProcessContainer:
             terminal=terminal,
             memory=self._spec.memory_mb << 20,
         )
+
+    def _working_folder(self, workdir: str | None, *, make: bool) -> Path:
+        """Return the folder below the root; where it is neither to be made nor there, this machine's, as for any other path."""
+        cwd = self.place(workdir) if workdir else self.root / HOME
+        if make:
+            cwd.mkdir(parents=True, exist_ok=True)
+        elif workdir and not cwd.is_dir() and Path(workdir).is_dir():
+            return Path(workdir)
+        return cwd
 
     async def take_layer(self, target: Path) -> None:
         """Refuse: what a process of this machine writes is nowhere apart."""
