@@ -305,3 +305,20 @@ def test_a_read_only_bucket_refuses_writes(container_sandboxes: Sandboxes) -> No
     sandbox.wait()
     assert sandbox.returncode != 0
     assert "Read-only file system" in sandbox.stderr.read()
+
+
+def test_a_deserted_control_group_goes_at_the_next_start(tmp_path: Path) -> None:
+    name = f"modalflow-modal-emulator-{tmp_path.name}"
+    inner = [place / name / "ta-1" for place in set(cgroups.hierarchies().values())]
+    for folder in inner:
+        folder.mkdir(parents=True)
+    try:
+        sweep(tmp_path)
+        assert len(groups(name)) == len(inner), "it may have been made just now"
+        for folder in inner:
+            os.utime(folder, (0, 0))
+            os.utime(folder.parent, (0, 0))
+        sweep(tmp_path)
+        assert groups(name) == []
+    finally:
+        cgroups.remove(f"/{name}")

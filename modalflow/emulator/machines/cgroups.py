@@ -19,6 +19,8 @@ from pathlib import Path
 from modalflow.emulator.machines.spawner import remove_groups
 
 _FREEZING_LOOKS, _FREEZING_RETRY, _FREEZING_PAUSE = 4000, 25, 0.005
+_GROUP = "/modalflow-"
+_DESERTED_SECONDS = 60.0
 NEEDED = ("cpu", "memory", "pids")
 
 
@@ -87,7 +89,33 @@ def usage(group: str) -> Usage:
 
 def group_of(folder: Path) -> str:
     """Return the control group above all containers of the emulator with that folder."""
-    return f"/modalflow-{folder.name}"
+    return f"{_GROUP}{folder.name}"
+
+
+def without_emulator(parent: Path) -> list[str]:
+    """Return the groups of emulators that have no folder in ``parent``, no process, and nothing made in the last minute.
+
+    A runtime that is killed while it makes a group may have made it after its emulator's groups were removed. An emulator
+    whose folder is elsewhere loses nothing by this: the runtime makes the group again.
+    """
+    found = set()
+    for place in hierarchies().values():
+        for folder in place.glob(f"{_GROUP.lstrip('/')}*"):
+            group = f"/{folder.name}"
+            if not (parent / group.removeprefix(_GROUP)).exists() and _is_deserted(folder):
+                found.add(group)
+    return sorted(found)
+
+
+def _is_deserted(folder: Path) -> bool:
+    latest = time.time() - _DESERTED_SECONDS
+    try:
+        return all(
+            Path(below).stat().st_mtime < latest and not Path(below, "cgroup.procs").read_text()
+            for below, _, _ in os.walk(folder)
+        )
+    except FileNotFoundError:  # somebody is removing it
+        return False
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ def sweep(parent: Path) -> list[Path]:
             continue
         _log.warning("removed what a killed emulator had left: %s", folder)
         swept.append(folder)
+    for group in cgroups.without_emulator(parent):
+        cgroups.remove(group)
     return swept
 
 
