@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -70,12 +71,13 @@ class Capacity:
         core.sandboxes.scheduler.review(list(core.store.workspaces.values()))
 
 
-class Driven:
+class Driven(ABC):
     """The methods. From the emulator's own loop nothing may block: there only what is marked so may be called."""
 
     @property
+    @abstractmethod
     def _engine(self) -> Engine:
-        raise NotImplementedError
+        """The emulator that runs."""
 
     def _do(self, what: Callable[[], Result]) -> Result:
         """Run something short in the emulator's loop, from any thread, and return what it returns."""

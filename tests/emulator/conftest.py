@@ -85,16 +85,23 @@ def app(client: modal.Client) -> modal.App:
     return modal.App.lookup("tests", create_if_missing=True, client=client)
 
 
-@pytest.fixture(scope="module")
-def container_emulator() -> Iterator[EmulatorThread]:
-    """An emulator whose sandboxes are containers, one per module; skipped, with the reason, where the machine has none."""
+@contextmanager
+def emulator_where_it_can_be(config: EmulatorConfig) -> Iterator[EmulatorThread]:
+    """An emulator; the tests are skipped, with the reason, where the machine lacks what the configuration needs."""
+    emulator = EmulatorThread(config)
     try:
-        emulator = EmulatorThread(EmulatorConfig(record_calls=True, isolation="container"))
         emulator.start()
     except EmulatorConfigError as error:
         pytest.skip(str(error))
     yield emulator
     emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def container_emulator() -> Iterator[EmulatorThread]:
+    """An emulator whose sandboxes are containers, one per module."""
+    with emulator_where_it_can_be(EmulatorConfig(record_calls=True, isolation="container")) as emulator:
+        yield emulator
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from modalflow.emulator import EmulatorConfig, EmulatorConfigError, EmulatorThre
 from modalflow.emulator.machines import server_name_gate
 from modalflow.emulator.machines.name_relay import asked_name, is_public_enough, refusal, resolv_conf
 from modalflow.emulator.machines.networks import Access, NetworkAccessError, networks_of
-from tests.emulator.conftest import Eventually, Sandboxes, sandboxes_of
+from tests.emulator.conftest import Eventually, Sandboxes, emulator_where_it_can_be, sandboxes_of
 
 _FIRST = os.getpid() % 63 * 4
 HERE, OUTSIDE = f"198.51.100.{_FIRST + 1}", f"198.51.100.{_FIRST + 2}"
@@ -42,14 +42,9 @@ for target in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def own_emulator() -> Iterator[EmulatorThread]:
-    """An emulator with networks of their own; skipped, with the reason, where the machine has none."""
-    emulator = EmulatorThread(EmulatorConfig(record_calls=True, network="own"))
-    try:
-        emulator.start()
-    except EmulatorConfigError as error:
-        pytest.skip(str(error))
-    yield emulator
-    emulator.stop()
+    """An emulator with networks of their own."""
+    with emulator_where_it_can_be(EmulatorConfig(record_calls=True, network="own")) as emulator:
+        yield emulator
 
 
 @pytest.fixture
@@ -240,14 +235,9 @@ def test_domains_are_looked_at_in_tls(own: Sandboxes, outside: int, monkeypatch:
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    emulator = EmulatorThread(EmulatorConfig(network="own"))
-    try:
-        emulator.start()
-    except EmulatorConfigError as error:
-        pytest.skip(str(error))
-    emulator_id = emulator._emulator.core.networks._chosen._links.emulator_id  # type: ignore[attr-defined]
-    assert any(emulator_id in one for one in _everything())
-    emulator.stop()
+    with emulator_where_it_can_be(EmulatorConfig(network="own")) as emulator:
+        emulator_id = emulator._emulator.core.networks._chosen._links.emulator_id  # type: ignore[attr-defined]
+        assert any(emulator_id in one for one in _everything())
     assert not [one for one in _everything() if emulator_id in one]
 
 
