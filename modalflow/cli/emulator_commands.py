@@ -11,9 +11,9 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -112,9 +112,8 @@ def run_start(arguments: argparse.Namespace) -> int:
             ValueError(f"--print-url: nobody would know the token; add --any-token or --env-file FILE, or set {TOKEN_ID}")
         )
     _raise_file_limit()
-    stopped = threading.Event()
     try:
-        with _signals(lambda *_: stopped.set()), EmulatorThread(_config(arguments)) as emulator:
+        with _told_to_stop() as told, EmulatorThread(_config(arguments)) as emulator:
             exports = export_lines(_outliving(emulator.environment()))
             stdout = f"{emulator.url}\n" if arguments.print_url else exports
             if arguments.env_file:
@@ -122,7 +121,7 @@ def run_start(arguments: argparse.Namespace) -> int:
             _explain(emulator.url, emulator.isolation.words, emulator.network.words, arguments)
             sys.stdout.write(stdout)
             sys.stdout.flush()
-            stopped.wait()
+            told.recv(1)
     except (EmulatorConfigError, OSError) as error:
         return _failed(error)
     return 0
@@ -205,6 +204,24 @@ def _signals(handler: Handler) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[socket.socket]:
+    """Yield a socket that has something to read once SIGINT or SIGTERM has come.
+
+    Not an event that their handler sets: a signal just before the wait for it would not be noticed, and one within it could
+    block on the event's own lock.
+    """
+    told, tell = socket.socketpair()
+    with told, tell:
+        tell.setblocking(False)  # noqa: FBT003
+        before = signal.set_wakeup_fd(tell.fileno())
+        try:
+            with _signals(lambda *_: None):
+                yield told
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _explain(url: str, isolation: str, network: str, arguments: argparse.Namespace) -> None:

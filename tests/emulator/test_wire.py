@@ -98,9 +98,9 @@ def test_a_call_that_is_not_served_says_its_name(sandboxes: Sandboxes) -> None:
         modal.Function.from_name("an-app", "a-function", client=sandboxes.client).hydrate()
     sandbox = sandboxes.create("cat")
     with pytest.raises(
-        modal.exception.UnimplementedError, match="TaskSnapshotFilesystem is not implemented by the modalflow emulator"
+        modal.exception.UnimplementedError, match="TaskSnapshotMemory is not implemented by the modalflow emulator"
     ):
-        sandbox.snapshot_filesystem()
+        sandbox._experimental_snapshot()
 
 
 @pytest.mark.parametrize(
