@@ -11,8 +11,8 @@ Airflow imports that file in every process, so this imports neither Airflow, Mod
 
 from __future__ import annotations
 
-from modalflow.translation.gpus import GpuChoice
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.gpus.catalogue import GpuChoice
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.plan import Bucket, BucketPlan, SecretPlan, VolumePlan
 from modalflow.translation.spec import TaskSpec
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.env import NAME, variable_of
-from modalflow.translation.function_plan import DISK, FunctionTarget
+from modalflow.translation.functions.plan import DISK, FunctionTarget
 from modalflow.translation.images import read_image
 from modalflow.translation.inputs import ClaimSource, SecretSource
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT

@@ -34,12 +34,12 @@ from modalflow.option_texts import (
 )
 from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
-from modalflow.translation.gpu_requests import read_gpu
-from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.gpus.catalogue import GpuRequest
+from modalflow.translation.gpus.requests import read_gpu
 from modalflow.translation.inputs import FieldPattern, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
-from modalflow.translation.pod_sidecars import KNOWN
+from modalflow.translation.pods.sidecars import KNOWN
 from modalflow.translation.report import Place
 
 SECTION = "modal_executor"

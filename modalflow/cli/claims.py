@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modalflow.cli.documents import Document
-from modalflow.translation.device_claims import KINDS, read_claim
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.gpu_requests import read_gpu
-from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.gpus.catalogue import GpuRequest
+from modalflow.translation.gpus.requests import read_gpu
 from modalflow.translation.inputs import TranslationOptions
+from modalflow.translation.pods.device_claims import KINDS, read_claim
 from modalflow.translation.report import PathKey, Place, Root
 
 

@@ -15,7 +15,7 @@ from modalflow.translation.diagnostics import did_you_mean
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; exit code 1 if there is no such code."""
     from modalflow.cli.codes_pages import page  # noqa: PLC0415 - the table is read by this command alone
-    from modalflow.translation.codes import CODES  # noqa: PLC0415
+    from modalflow.translation.codes.table import CODES  # noqa: PLC0415
 
     code = arguments.code.strip("[]")
     if code in CODES:

@@ -17,8 +17,8 @@ from modalflow.cli.documents import read_files
 from modalflow.cli.translating import translate_documents
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.code_row import Code, Example
-from modalflow.translation.codes import CODES, GROUPS
+from modalflow.translation.codes.row import Code, Example
+from modalflow.translation.codes.table import CODES, GROUPS
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.serialisable import check_serialisable

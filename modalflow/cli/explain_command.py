@@ -24,9 +24,9 @@ from modalflow.modal_gateway.source import python_source
 from modalflow.provider.dag_files import DagTask, LoadedDags, load_bundles, load_path
 from modalflow.provider.explanation import Row, price_data, price_text, rows_with_history
 from modalflow.settings import SettingsError
-from modalflow.translation.gpus import PRICES_OF
+from modalflow.translation.gpus.catalogue import PRICES_OF
 from modalflow.translation.history import history
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.prices import prices_of
 from modalflow.translation.result import Translation

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.gpu_requests import Constraint, constraint_of, judge, read_gpu
-from modalflow.translation.gpus import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
+from modalflow.translation.gpus.catalogue import CATALOGUE, PINNED, PRICES_OF, GpuChoice, GpuModel, by_price, model_of
+from modalflow.translation.gpus.requests import Constraint, constraint_of, judge, read_gpu
 from modalflow.translation.prices import multiplier_of
 from modalflow.translation.regions import modal_region
 from modalflow.translation.report import Place, Root, kind_of, shown

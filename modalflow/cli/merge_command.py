@@ -13,10 +13,10 @@ import yaml
 
 from modalflow.cli.documents import Document, read_files
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.pod_merge import lay_on_each_other
-from modalflow.translation.pods import PlainPod, keep_nulls, read_pod_form
+from modalflow.translation.pods.form import PlainPod, keep_nulls, read_pod_form
+from modalflow.translation.pods.merge import lay_on_each_other
+from modalflow.translation.pods.strategic import merge_strategically
 from modalflow.translation.report import Place, Root
-from modalflow.translation.strategic import merge_strategically
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from modalflow.cli.findings import IMPORT_ERROR, NO_FILE, Finding
-from modalflow.translation.codes import CODES
+from modalflow.translation.codes.table import CODES
 from modalflow.translation.diagnostics import Severity
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -24,7 +24,7 @@ from modalflow.provider.explanation import rows_of
 from modalflow.settings import SettingsError
 from modalflow.translation.account import Leaf
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.function_plan import Plan
+from modalflow.translation.functions.plan import Plan
 from modalflow.translation.layers import API_VERSION
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan

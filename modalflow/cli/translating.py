@@ -20,8 +20,8 @@ from modalflow.cli.documents import CONFIG_KIND, TEMPLATE_KIND, Document
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, Leaf, account, leaves
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.function_plan import Plan
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.functions.plan import Plan
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import FileContent, LoadedTemplate, TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, SandboxPlan

@@ -1,7 +1,7 @@
 """The hooks of the user's ``airflow_local_settings``, found once at the start.
 
 In: ``airflow.settings``, into which Airflow has loaded that module. Out: ``Settings`` whose ``TranslationOptions`` hold them;
-without hooks, the same settings and no cost. Next: ``translation.task_hook``, ``translation.pod_hook``.
+without hooks, the same settings and no cost. Next: ``translation.hooks.task``, ``translation.pods.hook``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Calls ``pod_mutation_hook`` with a real ``V1Pod``. The only place that imports kubernetes, when the first such pod comes.
 
-In: a pod as plain data. Out: the pod as it was handed to the hook and as the hook left it, for ``translation.pod_hook``.
+In: a pod as plain data. Out: the pod as it was handed to the hook and as the hook left it, for ``translation.pods.hook``.
 Called by the loop's thread, never by the scheduler's.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.function_plan import Plan
+from modalflow.translation.functions.plan import Plan
 from modalflow.translation.origins import Origin
 from modalflow.translation.result import Translation
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from modalflow.translation.function_plan import candidates_in_words
+from modalflow.translation.functions.plan import candidates_in_words
 from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
 from modalflow.translation.result import Translation
 

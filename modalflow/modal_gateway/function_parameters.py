@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from modalflow.translation.function_plan import FunctionPlan
+from modalflow.translation.functions.plan import FunctionPlan
 from modalflow.translation.plan import CpuCores, MemoryMib
 
 

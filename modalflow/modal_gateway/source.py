@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from modalflow.modal_gateway.image_calls import image_calls
 from modalflow.modal_gateway.parameters import sandbox_kwargs
-from modalflow.translation.function_plan import candidates_in_words
+from modalflow.translation.functions.plan import candidates_in_words
 from modalflow.translation.plan import Bucket, ImagePlan, SandboxPlan, SecretPlan, VolumePlan
 
 WIDEST = 110

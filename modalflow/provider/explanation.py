@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from modalflow.executor.summary import OURS, UNSET, cpu_text, decided_by, gpu_text, image_text, memory_text
-from modalflow.translation.function_plan import FunctionPlan, Plan, candidates_in_words
-from modalflow.translation.gpus import PRICES_OF
+from modalflow.translation.functions.plan import FunctionPlan, Plan, candidates_in_words
+from modalflow.translation.gpus.catalogue import PRICES_OF
 from modalflow.translation.history import Step
 from modalflow.translation.plan import Bucket, SandboxPlan, VolumePlan
 from modalflow.translation.prices import Price, prices_of

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from modalflow.translation import legacy
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.foreign import is_of_the_process
-from modalflow.translation.function_plan import Plan
+from modalflow.translation.functions.plan import Plan
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, DEFAULTS, KUBERNETES, MODAL, OPTIONS, Layer
 from modalflow.translation.origins import Origin
-from modalflow.translation.pod_layers import is_strategic
-from modalflow.translation.pods import NULL, field_name, keep_nulls, read_pod_form
+from modalflow.translation.pods import legacy
+from modalflow.translation.pods.form import NULL, field_name, keep_nulls, read_pod_form
+from modalflow.translation.pods.layers import is_strategic
 from modalflow.translation.report import PathKey, Place, Root
 from modalflow.translation.translate import draft, read_layers
 

@@ -1,7 +1,7 @@
 """Cloud buckets as folders: ``{"/data": {"bucket": "raw", "prefix": "2026/", "secret": "aws"}}``.
 
 Flows in: an entry of the ``volumes`` key, or of ``[modal_executor] buckets``. Flows out: a ``Bucket``, which ``volumes`` and
-``pod_csi`` put at a path. What Modal mounts, and how it tells the kinds apart: ``modal.CloudBucketMount`` of modal 1.6.4.
+``pods.csi`` put at a path. What Modal mounts, and how it tells the kinds apart: ``modal.CloudBucketMount`` of modal 1.6.4.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The secrets of Airflow itself, which no sandbox is given: one rule, whoever writes them and however.
 
-Flows in: names of variables, of pods as they are read (``pod_env``) and of all layers once they are folded (``resolve``). Flows
+Flows in: names of variables, of pods as they are read (``pods.env``) and of all layers once they are folded (``resolve``). Flows
 out: a warning with the reason, and no variable. ``[modal_executor] allow_env`` names those that tasks may have after all.
 ``executor.worker_environment`` refuses the same names in ``worker_env``. The names are those of Airflow 2.0 to 3.3.
 """

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.foreign import is_of_the_process
-from modalflow.translation.function_plan import Plan
+from modalflow.translation.functions.plan import Plan
+from modalflow.translation.hooks.task import HOOK
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import Layer
-from modalflow.translation.pod_hook import POD_HOOK
-from modalflow.translation.pod_layers import merge_rule
+from modalflow.translation.pods.hook import POD_HOOK
+from modalflow.translation.pods.layers import merge_rule
 from modalflow.translation.report import Place
 from modalflow.translation.result import LazyOrigins, Translation
-from modalflow.translation.task_hook import HOOK
 from modalflow.translation.translate import draft, read_layers, translate
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.function_plan import FunctionTarget
-from modalflow.translation.gpus import GpuRequest, GpuSubstitution
-from modalflow.translation.hook_types import PodHook, TaskFacts, TaskHook
+from modalflow.translation.functions.plan import FunctionTarget
+from modalflow.translation.gpus.catalogue import GpuRequest, GpuSubstitution
+from modalflow.translation.hooks.types import PodHook, TaskFacts, TaskHook
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import Bucket, Home, ImagePlan, VolumePlan
 
@@ -71,7 +71,7 @@ class KubernetesDefaults:
 class TranslationOptions:
     """The part of ``[modal_executor]`` that decides how tasks are translated.
 
-    ``task_hook`` and ``pod_hook`` are the site's, for tasks whose ``TaskContext.task`` is known.
+    ``hooks.task`` and ``pods.hook`` are the site's, for tasks whose ``TaskContext.task`` is known.
     ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
     values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
     ``kubernetes_secrets``, ``config_maps``, ``registry_secrets``, ``claims``, ``buckets`` (by bucket or claim) and ``namespaces``

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import get_args
 
-from modalflow.translation import env, gpu_requests, images, quantities, tags, volumes
+from modalflow.translation import env, images, quantities, tags, volumes
 from modalflow.translation.diagnostics import did_you_mean
+from modalflow.translation.gpus import requests as gpu_requests
 from modalflow.translation.plan import Runtime
 from modalflow.translation.regions import BROAD, NARROW, modal_region
 from modalflow.translation.report import Place, kind_of, shown

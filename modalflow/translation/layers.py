@@ -13,9 +13,9 @@ from typing import Any
 from modalflow.translation.diagnostics import Diagnostic, closest, did_you_mean
 from modalflow.translation.inputs import KubernetesDefaults, LoadedTemplate, TemplateSource, TranslationOptions
 from modalflow.translation.keys import KEYS, SYNONYMS
-from modalflow.translation.legacy import KEY as LEGACY
-from modalflow.translation.legacy import LAYER as LEGACY_LAYER
-from modalflow.translation.legacy import read_legacy
+from modalflow.translation.pods.legacy import KEY as LEGACY
+from modalflow.translation.pods.legacy import LAYER as LEGACY_LAYER
+from modalflow.translation.pods.legacy import read_legacy
 from modalflow.translation.report import Place, Root, kind_of, shown
 
 BUILT_IN_RANK = 0

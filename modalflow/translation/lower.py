@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from modalflow.translation import env
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.function_plan import DISK
+from modalflow.translation.functions.plan import DISK
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.layers import CONFIG

@@ -1,6 +1,6 @@
 """What a plan costs an hour by Modal's public list prices, so that people see it before they pay it.
 
-In: a plan. Out: a ``Price`` for each GPU candidate, or the one of a CPU task. Data of ``gpus.PRICES_OF``, an estimate:
+In: a plan. Out: a ``Price`` for each GPU candidate, or the one of a CPU task. Data of ``gpus.catalogue.PRICES_OF``, an estimate:
 Modal bills the larger of what is requested and what is used, and its region multipliers change.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modalflow.translation.function_plan import Plan
-from modalflow.translation.gpus import model_of
+from modalflow.translation.functions.plan import Plan
+from modalflow.translation.gpus.catalogue import model_of
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.regions import BROAD
 

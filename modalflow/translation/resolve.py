@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from modalflow.translation.control_plane import without_secrets
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
-from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.gpus.catalogue import GpuRequest
+from modalflow.translation.gpus.resolve import PodGpu, resolve_gpu
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.layers import OPTIONS, OPTIONS_RANK
 from modalflow.translation.merge import Merged
 from modalflow.translation.plan import MODALFLOWS, BucketPlan, Home
 from modalflow.translation.quantities import SECONDS_A_DAY
 from modalflow.translation.report import Place, shown
-from modalflow.translation.resolve_gpu import PodGpu, resolve_gpu
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan
 from modalflow.translation.spec import TaskSpec
 from modalflow.translation.volumes import check_once

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from modalflow.translation.diagnostics import Diagnostic, Severity
-from modalflow.translation.function_plan import Plan
+from modalflow.translation.functions.plan import Plan
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.foreign import is_of_the_process
 from modalflow.translation.layers import CONFIG, CONFIG_KEYS, MODAL, POD_OVERRIDE, is_too_large
-from modalflow.translation.legacy import KEY as LEGACY
+from modalflow.translation.pods.legacy import KEY as LEGACY
 from modalflow.translation.report import PathKey, Place, kind_of, shown, type_name
 
 DEEPEST = 32

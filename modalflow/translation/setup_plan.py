@@ -1,7 +1,7 @@
 """What is set up in a sandbox before Airflow is imported: variables, files, folders, links, host names. No secret.
 
 A secret's value is only ever named: ``Ref`` says which environment variable, injected by a Modal Secret, holds it. Flows out of
-``pod_env`` and ``pod_volumes`` into ``SandboxPlan.setup``; ``lower`` writes it as JSON into one variable (``VARIABLE``), which
+``pods.env`` and ``pods.volumes`` into ``SandboxPlan.setup``; ``lower`` writes it as JSON into one variable (``VARIABLE``), which
 ``worker/set_up.py`` reads and carries out.
 """
 

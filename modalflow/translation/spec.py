@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from modalflow.translation.gpus import GpuRequest
+from modalflow.translation.gpus.catalogue import GpuRequest
 from modalflow.translation.plan import MODALFLOWS, BucketPlan, CpuCores, Home, MemoryMib, Runtime, SecretPlan, VolumePlan
 from modalflow.translation.setup_plan import NO_SETUP, SetupPlan, Text
 

@@ -14,25 +14,25 @@ from dataclasses import dataclass
 from modalflow.translation.allowances import judge
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.foreign import is_of_the_process
-from modalflow.translation.function_lower import lower_to_target, setup_places
-from modalflow.translation.function_plan import Plan
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.functions.lower import lower_to_target, setup_places
+from modalflow.translation.functions.plan import Plan
+from modalflow.translation.gpus.resolve import OVERRULED_BY, overruled
+from modalflow.translation.hooks.site import apply_pod_hook, apply_task_hook
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import TaskContext, TemplateSource, TranslationOptions
 from modalflow.translation.layers import CONFIG, KUBERNETES, OPTIONS, TASK_LAYERS, Gathering, Layer, is_too_large
 from modalflow.translation.merge import Setting, merge, read_native, read_options
-from modalflow.translation.pod_annotations import above_their_pod, read_annotations
-from modalflow.translation.pod_fields import PodReader
-from modalflow.translation.pod_layers import gpu_with_source, is_strategic, merged_pod, report_overruled_image, with_sources
-from modalflow.translation.pod_merge import Piece, PodPieces, reconcile, take_apart
-from modalflow.translation.pods import read_pod_form
+from modalflow.translation.pods.annotations import above_their_pod, read_annotations
+from modalflow.translation.pods.fields import PodReader
+from modalflow.translation.pods.form import read_pod_form
+from modalflow.translation.pods.layers import gpu_with_source, is_strategic, merged_pod, report_overruled_image, with_sources
+from modalflow.translation.pods.merge import Piece, PodPieces, reconcile, take_apart
+from modalflow.translation.pods.strategic import MergedRoot
 from modalflow.translation.report import Place, kind_of
 from modalflow.translation.resolve import resolve
-from modalflow.translation.resolve_gpu import OVERRULED_BY, overruled
 from modalflow.translation.result import LazyOrigins, Translation
 from modalflow.translation.serialisable import check_serialisable
-from modalflow.translation.site_hooks import apply_pod_hook, apply_task_hook
 from modalflow.translation.spec import TaskSpec
-from modalflow.translation.strategic import MergedRoot
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def prepare(
 ) -> Prepared:
     """Do the part of ``translate`` that does not depend on the launch. Never raises.
 
-    With ``task``, the site's ``pod_hook`` is asked too, and what comes out is this task's alone.
+    With ``task``, the site's ``pods.hook`` is asked too, and what comes out is this task's alone.
     """
     findings: list[Diagnostic] = []
     layers: list[Layer] | None = None

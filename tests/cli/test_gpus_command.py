@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from modalflow.cli.main import main
-from modalflow.translation.gpus import CATALOGUE
+from modalflow.translation.gpus.catalogue import CATALOGUE
 
 
 def test_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from modal._function_variants import _FunctionOptions
 from modal._utils.async_utils import synchronizer
 
 from modalflow.modal_gateway.function_parameters import function_kwargs
-from modalflow.translation.function_plan import FunctionPlan
+from modalflow.translation.functions.plan import FunctionPlan
 from modalflow.translation.plan import ImagePlan, SecretPlan, VolumePlan
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from modalflow.executor import ModalExecutor
 from modalflow.executor.configuration import without_functions
 from modalflow.executor.launching import build_translate
 from modalflow.settings import read_settings
-from modalflow.translation.function_plan import FunctionPlan
+from modalflow.translation.functions.plan import FunctionPlan
 from tests.executor.recording import RecordingBackend, execute_task, queue
 
 SETTINGS = read_settings({"functions": '{"default": {"app": "modalflow", "function": "Runner.run"}}'})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.function_plan import FunctionPlan
+from modalflow.translation.functions.plan import FunctionPlan
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation

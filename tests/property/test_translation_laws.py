@@ -15,9 +15,9 @@ from modalflow.templates import TemplateFolders
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.keys import KEYS
-from modalflow.translation.pod_fields import PodReader
-from modalflow.translation.pod_merge import take_apart
-from modalflow.translation.pods import field_name, read_pod_form
+from modalflow.translation.pods.fields import PodReader
+from modalflow.translation.pods.form import field_name, read_pod_form
+from modalflow.translation.pods.merge import take_apart
 from modalflow.translation.report import Place, Root
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import check_executor_config, translate

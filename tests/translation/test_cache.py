@@ -18,7 +18,7 @@ from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.cache import Translator
 from modalflow.translation.fingerprints import fingerprint, likeness
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan
 from modalflow.translation.translate import translate

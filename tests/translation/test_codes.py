@@ -16,10 +16,10 @@ from modalflow.cli.main import main
 from modalflow.executor.refusal import INVALID_CONFIG, internal_error, not_a_sandbox, refused_config
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.codes import CODES, GROUPS
+from modalflow.translation.codes.table import CODES, GROUPS
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.function_plan import FunctionPlan
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.functions.plan import FunctionPlan
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import KubernetesDefaults, TaskContext
 from modalflow.translation.plan import ImagePlan
 from modalflow.translation.serialisable import check_serialisable

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalflow.translation.cel import Facts, Unreadable, parse
-from modalflow.translation.device_claims import read_claim
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.gpus import GpuChoice, GpuRequest
+from modalflow.translation.gpus.catalogue import GpuChoice, GpuRequest
+from modalflow.translation.pods.cel import Facts, Unreadable, parse
+from modalflow.translation.pods.device_claims import read_claim
 from modalflow.translation.report import Place, Root
 
 ROOT = Root(layer="file claims.yaml", prefix="", style="dotted")

@@ -8,9 +8,9 @@ import pytest
 
 from modalflow.settings import SettingsError, read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.function_lower import EXPRESSED
-from modalflow.translation.function_plan import FunctionPlan
-from modalflow.translation.function_pools import cpu_class, memory_class, timeout_class
+from modalflow.translation.functions.lower import EXPRESSED
+from modalflow.translation.functions.plan import FunctionPlan
+from modalflow.translation.functions.pools import cpu_class, memory_class, timeout_class
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan
 from modalflow.translation.spec import TaskSpec

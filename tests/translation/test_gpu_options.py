@@ -9,7 +9,7 @@ import pytest
 from modalflow.executor.summary import summary
 from modalflow.settings import SettingsError, read_settings
 from modalflow.templates import TemplateFolders
-from modalflow.translation.gpus import GpuChoice
+from modalflow.translation.gpus.catalogue import GpuChoice
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import translate

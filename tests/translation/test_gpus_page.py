@@ -1,4 +1,4 @@
-"""``docs/reference/gpus.md`` is what ``python -m modalflow.translation.gpus_page`` prints."""
+"""``docs/reference/gpus.md`` is what ``python -m modalflow.translation.gpus.page`` prints."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.translation.gpus import CATALOGUE
-from modalflow.translation.gpus_page import main, render
+from modalflow.translation.gpus.catalogue import CATALOGUE
+from modalflow.translation.gpus.page import main, render
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "gpus.md"
 

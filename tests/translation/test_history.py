@@ -16,7 +16,7 @@ from modalflow.provider.explanation import TAKEN_OUT, rows_with_history
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.history import history
-from modalflow.translation.hook_types import TaskFacts
+from modalflow.translation.hooks.types import TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.spec import TaskSpec
 from modalflow.translation.translate import translate

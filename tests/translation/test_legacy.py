@@ -9,7 +9,7 @@ from kubernetes.client import models as k8s
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, account
 from modalflow.translation.inputs import TaskContext, TranslationOptions
-from modalflow.translation.legacy import APART, KNOWN, LISTED, PLACES
+from modalflow.translation.pods.legacy import APART, KNOWN, LISTED, PLACES
 from modalflow.translation.translate import check_executor_config, translate
 
 CONTEXT, OPTIONS, TEMPLATES = TaskContext(), TranslationOptions(), TemplateFolders([])

@@ -14,7 +14,7 @@ from kubernetes.client import models as k8s
 from modalflow.settings import read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.cache import Translator
-from modalflow.translation.hook_types import PodHook, TaskFacts
+from modalflow.translation.hooks.types import PodHook, TaskFacts
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.result import Translation
 from modalflow.translation.translate import translate

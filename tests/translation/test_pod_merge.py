@@ -13,8 +13,8 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client import models as k8s
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.pod_merge import ContainerPieces, Fields, PodPieces, reconcile, take_apart
-from modalflow.translation.pods import read_pod_form
+from modalflow.translation.pods.form import read_pod_form
+from modalflow.translation.pods.merge import ContainerPieces, Fields, PodPieces, reconcile, take_apart
 from modalflow.translation.report import Place, Root
 
 CLIENT = ApiClient(configuration=Configuration())

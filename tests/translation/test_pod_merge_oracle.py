@@ -19,8 +19,8 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client import models as k8s
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.pod_merge import merge_pods
-from modalflow.translation.pods import FREE_MAPS, field_name, read_pod_form
+from modalflow.translation.pods.form import FREE_MAPS, field_name, read_pod_form
+from modalflow.translation.pods.merge import merge_pods
 from modalflow.translation.report import Place, Root
 
 LENIENT = Configuration()

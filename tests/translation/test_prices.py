@@ -1,12 +1,12 @@
-"""Prices of plans, by the list of ``gpus.PRICES_OF``."""
+"""Prices of plans, by the list of ``gpus.catalogue.PRICES_OF``."""
 
 from __future__ import annotations
 
 import pytest
 
 from modalflow.provider.explanation import price_text
-from modalflow.translation.function_plan import FunctionPlan
-from modalflow.translation.gpus import CATALOGUE
+from modalflow.translation.functions.plan import FunctionPlan
+from modalflow.translation.gpus.catalogue import CATALOGUE
 from modalflow.translation.plan import ImagePlan, SandboxPlan
 from modalflow.translation.prices import multiplier_of, prices_of
 

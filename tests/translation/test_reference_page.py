@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.translation import pod_verdicts
-from modalflow.translation.gpus import CATALOGUE
+from modalflow.translation.gpus.catalogue import CATALOGUE
 from modalflow.translation.keys import KEYS
+from modalflow.translation.pods import verdicts as pod_verdicts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "executor-config.md").read_text(encoding="utf-8")
 

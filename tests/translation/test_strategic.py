@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.pods import NULL, keep_nulls
+from modalflow.translation.pods.form import NULL, keep_nulls
+from modalflow.translation.pods.strategic import DIRECTIVES, KINDS, MergedRoot, merge_strategically
 from modalflow.translation.report import Root
-from modalflow.translation.strategic import DIRECTIVES, KINDS, MergedRoot, merge_strategically
 
 PAIRS = yaml.safe_load((Path(__file__).parent / "merges" / "strategic.yaml").read_text(encoding="utf-8"))
 Pod = dict[str, Any]

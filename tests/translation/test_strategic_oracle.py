@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from modalflow.translation.diagnostics import Diagnostic
-from modalflow.translation.pods import PlainPod, keep_nulls
+from modalflow.translation.pods.form import PlainPod, keep_nulls
+from modalflow.translation.pods.strategic import merge_strategically
 from modalflow.translation.report import Root
-from modalflow.translation.strategic import merge_strategically
 
 KUBECTL = shutil.which("kubectl")
 PAIRS = 60

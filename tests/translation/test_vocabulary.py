@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from modalflow.translation import gpu_labels_tables as tables
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.env import expand
-from modalflow.translation.gpu_labels import match_bound, match_label
-from modalflow.translation.gpus import BY_NAME, CATALOGUE
+from modalflow.translation.gpus import label_tables as tables
+from modalflow.translation.gpus.catalogue import BY_NAME, CATALOGUE
+from modalflow.translation.gpus.labels import match_bound, match_label
 from modalflow.translation.images import read_image
 from modalflow.translation.quantities import parse_duration, parse_quantity
 from modalflow.translation.regions import modal_region, modal_region_of_zone

@@ -1,0 +1,1 @@
+"""Every diagnostic code with its meaning, its mend and an input that gives it."""

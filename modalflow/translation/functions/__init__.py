@@ -1,0 +1,1 @@
+"""The other target: a task as a call of a deployed Function."""

@@ -1,8 +1,0 @@
-"""The two hooks of a site, as ``translate`` calls them: on the merged pod, and on the resolved task."""
-
-from __future__ import annotations
-
-from modalflow.translation.pod_hook import apply_pod_hook
-from modalflow.translation.task_hook import apply_task_hook
-
-__all__ = ["apply_pod_hook", "apply_task_hook"]
