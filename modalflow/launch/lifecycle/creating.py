@@ -1,0 +1,180 @@
+"""The sandbox of a launch is made: candidate by candidate, and by name where the outcome of a create is unknown.
+
+Comes from ``preparing``, goes on to ``running``.
+"""
+
+from __future__ import annotations
+
+from modalflow.launch import messages as m
+from modalflow.launch import outcomes
+from modalflow.launch.backoff import pause_before
+from modalflow.launch.candidates import Candidates, Try
+from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, RateLimited, Unavailable
+from modalflow.launch.identity import attempt_name
+from modalflow.launch.lifecycle.ending import ask_to_stop, clear, ended
+from modalflow.launch.lifecycle.record import (
+    Commands,
+    Launch,
+    answered,
+    end_doomed,
+    fail,
+    learn_grace,
+    notice,
+    on,
+    pause,
+    release_slot,
+    try_again,
+    while_unreachable,
+)
+from modalflow.launch.lifecycle.running import go_on_with
+from modalflow.launch.transitions import State
+
+SLOW_CREATE = 2.0
+"""Seconds after which a GPU create is reported as waiting: a candidate that is in stock is scheduled well within them."""
+
+
+@on(m.SlotGranted, State.QUEUED)
+def on_slot_granted(launch: Launch, _: m.SlotGranted, now: float) -> Commands:
+    """Its turn came."""
+    launch.holds_slot = True
+    return _create(launch, now)
+
+
+def next_candidate(launch: Launch, now: float) -> Commands:
+    """Create with the next GPU, or end when the wait is used up."""
+    return _try_gpu(launch, launch.the(launch.candidates).next(now), now)
+
+
+def _same_again(launch: Launch, now: float) -> Commands:
+    """Create again what failed for a reason other than capacity."""
+    return _create(launch, now) if launch.candidates is None else _try_gpu(launch, launch.candidates.again(now), now)
+
+
+def _try_gpu(launch: Launch, following: Try | None, now: float) -> Commands:
+    if following is None:
+        candidates = launch.the(launch.candidates)
+        return fail(launch, outcomes.no_capacity(candidates.names, candidates.waited(now)))
+    moved = launch.gpu_try is not None and launch.gpu_try.gpu != following.gpu
+    launch.gpu_try = following
+    told = notice(launch, "waiting-for-gpu", f"waiting for {following.gpu}") if moved else []
+    return told + _create(launch, now)
+
+
+def _create(launch: Launch, _now: float) -> Commands:
+    launch.state = State.LAUNCHING
+    launch.sandbox_id = None
+    launch.unknown = m.CreateTimedOut()  # until the call answers
+    gpu = launch.gpu_try
+    return [
+        m.Create(
+            plan=launch.the(launch.plan),
+            name=attempt_name(launch.launch_id, launch.attempt),
+            attempt=launch.attempt,
+            gpu=gpu.gpu if gpu else None,
+            bound=gpu.bound if gpu else launch.rules.create_timeout,
+            slow_after=SLOW_CREATE if gpu else None,
+        )
+    ]
+
+
+@on(m.CreateSlow, *State)
+def on_create_slow(launch: Launch, happening: m.CreateSlow, _now: float) -> Commands:
+    """Tell what is waited for; late word of an earlier attempt is ignored."""
+    current = launch.state is State.LAUNCHING and happening.attempt == launch.attempt
+    if not current or launch.gpu_try is None or launch.doom:
+        return []
+    return notice(launch, "waiting-for-gpu", f"waiting for {launch.gpu_try.gpu}")
+
+
+@on(m.Created, State.LAUNCHING)
+def on_created(launch: Launch, happening: m.Created, _now: float) -> Commands:
+    """The sandbox exists."""
+    launch.unknown = None
+    if launch.doom:
+        launch.sandbox_id = happening.sandbox_id
+        return clear(launch)
+    return go_on_with(launch, happening.sandbox_id)
+
+
+@on(m.CreateFailed, State.LAUNCHING)
+def on_create_failed(launch: Launch, happening: m.CreateFailed, now: float) -> Commands:
+    """No sandbox was made, or the answer was lost."""
+    error = happening.error
+    if isinstance(error, Unavailable | NameTaken):
+        launch.unknown = error
+        return resolve(launch)
+    launch.unknown = None
+    if launch.doom:
+        return end_doomed(launch, launch.doom)
+    if isinstance(error, CapacityExhausted) and launch.candidates is not None:
+        return _after_no_capacity(launch, launch.candidates, now)
+    if isinstance(error, RateLimited | CapacityExhausted):
+        return try_again(launch, error, _same_again)
+    return fail(launch, str(error))
+
+
+def _after_no_capacity(launch: Launch, candidates: Candidates, now: float) -> Commands:
+    """Go to the next candidate; from the second round on with a pause, so that refusals that come at once do not spin."""
+    launch.attempt += 1
+    launch.retries = 0
+    if candidates.rounds == 0:
+        return next_candidate(launch, now)
+    return pause(launch, pause_before(candidates.rounds, jitter=launch.rules.jitter()), next_candidate)
+
+
+@on(m.CreateTimedOut, State.LAUNCHING)
+def on_create_timed_out(launch: Launch, happening: m.CreateTimedOut, _now: float) -> Commands:
+    """The call was cut off: its sandbox may exist."""
+    launch.unknown = happening
+    return resolve(launch)
+
+
+# A create whose outcome is unknown
+
+
+def resolve(launch: Launch, _now: float = 0.0) -> Commands:
+    """Look for the sandbox of this attempt by its name."""
+    launch.state = State.RESOLVING
+    return [m.Find(name=attempt_name(launch.launch_id, launch.attempt))]
+
+
+@on(m.LookedUp, State.RESOLVING)
+def on_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> Commands:
+    """Whether the create made a sandbox is known now."""
+    answered(launch)
+    status, unknown = happening.status, launch.unknown
+    launch.unknown = None
+    if status is None or (status.end is not None and (launch.doom or not launch.has_workload)):
+        return _nothing_there(launch, unknown, now, ended=status is not None)
+    launch.sandbox_id = status.sandbox_id
+    if status.end is not None:
+        return release_slot(launch) + ended(launch, status.end)
+    if launch.doom and launch.adoption is not None:  # it may have run for long
+        learn_grace(launch, status)
+        if launch.grace is not None:
+            return ask_to_stop(launch, launch.grace, launch.doom.reason, now)
+    # The client terminates a GPU sandbox whose create it gave up, so one that is found is about to go: make sure, then create
+    # the next. Only a name that was taken already (by an earlier scheduler) stands for a sandbox that stays.
+    if launch.doom or (launch.candidates is not None and not isinstance(unknown, NameTaken)):
+        return clear(launch, _same_again)
+    return go_on_with(launch, status.sandbox_id)
+
+
+def _nothing_there(launch: Launch, unknown: GatewayError | m.CreateTimedOut | None, now: float, *, ended: bool) -> Commands:
+    if launch.doom:
+        return end_doomed(launch, launch.doom)
+    timed_out = not isinstance(unknown, GatewayError)
+    # The same name again unless that sandbox ended: should a lost create still arrive, its name is taken and nothing runs
+    # twice. A GPU's next candidate needs a name of its own; its workload comes on stdin, so a late twin has none.
+    if ended or (timed_out and launch.candidates is not None):
+        launch.attempt += 1
+    if timed_out and launch.candidates is not None:
+        return _same_again(launch, now)
+    error = unknown if isinstance(unknown, GatewayError) else Unavailable(outcomes.create_lost(launch.rules.create_timeout))
+    return try_again(launch, error, _same_again)
+
+
+@on(m.LookupFailed, State.RESOLVING)
+def on_lookup_failed(launch: Launch, happening: m.LookupFailed, now: float) -> Commands:
+    """Modal does not say: ask again."""
+    return while_unreachable(launch, happening.error, now, resolve)

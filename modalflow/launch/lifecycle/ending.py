@@ -1,0 +1,120 @@
+"""How the sandbox of a launch ends: by itself, asked to, or made to.
+
+Flows in: the end that Modal told, or the wish to be rid of a sandbox. Flows out: the launch's end with its reason, or whatever
+``Launch.after_clearing`` says. ``running``, ``creating`` and ``withdrawing`` come here.
+"""
+
+from __future__ import annotations
+
+from modalflow.launch import messages as m
+from modalflow.launch import outcomes
+from modalflow.launch.gateway import NotFound, SandboxEnd
+from modalflow.launch.lifecycle.record import Commands, Continuation, Launch, backoff, end_doomed, fail, finish, on, pause
+from modalflow.launch.transitions import State
+
+# A sandbox that is not wanted
+
+
+def clear(launch: Launch, then: Continuation | None = None) -> Commands:
+    """End the sandbox; ``then`` follows unless the launch is doomed, as it must be without a ``then``."""
+    launch.after_clearing = then
+    return _terminate(launch, 0.0)
+
+
+def _terminate(launch: Launch, _now: float) -> Commands:
+    launch.state = State.CLEARING
+    return [m.Terminate(sandbox_id=launch.the(launch.sandbox_id))]
+
+
+@on(m.Terminated, State.CLEARING)
+def on_terminated(launch: Launch, _: m.Terminated, now: float) -> Commands:
+    """The sandbox is gone: end the launch, or go on to the next attempt."""
+    launch.sandbox_id = None
+    if launch.doom:
+        return end_doomed(launch, launch.doom)
+    then, launch.after_clearing = launch.the(launch.after_clearing), None
+    launch.attempt += 1
+    return then(launch, now)
+
+
+@on(m.TerminateFailed, State.CLEARING)
+def on_terminate_failed(launch: Launch, happening: m.TerminateFailed, now: float) -> Commands:
+    """Try again: while it may live, nothing else may take its place."""
+    if isinstance(happening.error, NotFound):
+        return on_terminated(launch, m.Terminated(), now)
+    launch.retries += 1
+    if launch.retries <= launch.rules.retries:
+        return pause(launch, backoff(launch, launch.retries), _terminate)
+    if launch.doom:
+        return end_doomed(launch, launch.doom)
+    return fail(launch, f"could not end the sandbox {launch.sandbox_id} of an earlier attempt: {happening.error}")
+
+
+# A sandbox that has time to stop
+
+
+def ask_to_stop(launch: Launch, seconds: int, reason: str, now: float) -> Commands:
+    """Have the workload told to stop, and give it ``seconds`` for that."""
+    launch.state = State.STOPPING
+    launch.deadline = now + seconds
+    note = m.WriteLog(level="info", text=f"{reason}; the sandbox is asked to stop and has {seconds} s for it")
+    return [note, m.AskToStop(sandbox_id=launch.the(launch.sandbox_id))]
+
+
+@on(m.AskedToStop, State.STOPPING)
+def on_asked_to_stop(launch: Launch, _: m.AskedToStop, now: float) -> Commands:
+    """Wait for what is left of its time."""
+    return [m.AwaitEnd(sandbox_id=launch.the(launch.sandbox_id), seconds=max(0.0, launch.deadline - now))]
+
+
+@on(m.SandboxEnded, State.STOPPING)
+def on_stopped(launch: Launch, _: m.SandboxEnded, _now: float) -> Commands:
+    """It stopped in time."""
+    launch.sandbox_id = None
+    return end_doomed(launch, launch.the(launch.doom))
+
+
+@on(m.GraceOver, State.STOPPING)
+def on_grace_over(launch: Launch, _: m.GraceOver, _now: float) -> Commands:
+    """It did not: end it."""
+    return [m.WriteLog(level="warning", text="the sandbox did not stop in its time and is ended"), *clear(launch)]
+
+
+@on(m.AskFailed, State.STOPPING)
+def on_ask_failed(launch: Launch, _: m.AskFailed, _now: float) -> Commands:
+    """It cannot be asked: end it."""
+    return clear(launch)
+
+
+@on(m.WaitFailed, State.STOPPING)
+def on_wait_for_stop_failed(launch: Launch, _: m.WaitFailed, _now: float) -> Commands:
+    """Its end cannot be waited for: end it."""
+    return clear(launch)
+
+
+# A sandbox that ended by itself
+
+
+@on(m.SandboxEnded, State.RUNNING)
+def on_sandbox_ended(launch: Launch, happening: m.SandboxEnded, _now: float) -> Commands:
+    """The end that was waited for."""
+    return ended(launch, happening.end)
+
+
+def ended(launch: Launch, end: SandboxEnd) -> Commands:
+    """Report the end of the sandbox, after a look at its last output where that explains it."""
+    sandbox_id = launch.the(launch.sandbox_id)
+    if outcomes.succeeded(end):
+        return finish(launch, success=True, reason="")
+    if not outcomes.explained_by_output(end):
+        return fail(launch, outcomes.reason(end, sandbox_id=sandbox_id))
+    launch.state = State.EXPLAINING
+    launch.explaining = end
+    return [m.ReadTail(sandbox_id=sandbox_id)]
+
+
+@on(m.TailRead, State.EXPLAINING)
+def on_tail_read(launch: Launch, happening: m.TailRead, _now: float) -> Commands:
+    """The last output is known, or cannot be."""
+    end, sandbox_id = launch.the(launch.explaining), launch.the(launch.sandbox_id)
+    return fail(launch, outcomes.reason(end, sandbox_id=sandbox_id, tail=happening.text))

@@ -1,0 +1,216 @@
+"""What is known of one launch, the table of its transitions, and the small moves that all of them are made of.
+
+The other modules of this package fill the table: ``@on(happening, state, …)`` above a function says when it is taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from modalflow.launch import messages as m
+from modalflow.launch import outcomes
+from modalflow.launch.backoff import pause_before
+from modalflow.launch.candidates import Candidates, Try
+from modalflow.launch.events import LaunchEnded, LaunchNotice
+from modalflow.launch.gateway import GatewayError, RateLimited, SandboxEnd, SandboxStatus
+from modalflow.launch.transitions import InvalidTransition, State, Transitions
+from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.tags import GRACE_TAG
+
+UNREACHABLE_LIMIT = 600.0
+"""Seconds without any answer after which a launch ends. Tasks must not die because Modal is away for a while; but a slot cannot
+be held for ever, and Airflow gives a queued task up after [scheduler] task_queued_timeout (600 s) anyway."""
+STORY_LENGTH = 24
+"""Happenings kept for an error's text: more than a usual launch has."""
+
+T = TypeVar("T")
+
+Commands = list[m.Command]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """The settings that decide: seconds, how often a transient failure is tried again, and a source of jitter in [0, 1)."""
+
+    create_timeout: float
+    retries: int
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adoption:
+    """What is known of a launch that an earlier scheduler made."""
+
+    sandbox_id: str | None
+    can_relaunch: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doom:
+    """The launch is to end as soon as it holds no sandbox: ``silent`` after a revoke, else failed with ``reason``."""
+
+    reason: str
+    silent: bool
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Launch:
+    """One launch. Only the functions of this package change it."""
+
+    launch_id: str
+    key: Hashable
+    rules: Rules
+    state: State
+    adoption: Adoption | None
+    sandbox_id: str | None
+    plan: SandboxPlan | None = None
+    candidates: Candidates | None = None
+    gpu_try: Try | None = None
+    attempt: int = 1
+    retries: int = 0
+    holds_slot: bool = False
+    unknown: GatewayError | m.CreateTimedOut | None = None
+    """Why it is unknown whether the latest create made a sandbox; None while that is known."""
+    doom: Doom | None = None
+    grace: int | None = None
+    """Seconds that the sandbox may take to stop."""
+    deadline: float = 0.0
+    """When they are over, once it was asked to."""
+    resume: Continuation | None = None
+    """What follows a pause."""
+    after_clearing: Continuation | None = None
+    """What follows when a sandbox that is not wanted is gone, unless the launch is doomed."""
+    silences: int = 0
+    unreachable_since: float | None = None
+    explaining: SandboxEnd | None = None
+    story: deque[tuple[float, State, str]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
+
+    def told(self) -> str:
+        """What happened so far, oldest first, with seconds since the first of them."""
+        if not self.story:
+            return "nothing happened yet"
+        first = self.story[0][0]
+        return ", ".join(f"+{at - first:.1f}s {state}: {name}" for at, state, name in self.story)
+
+    def the(self, value: T | None) -> T:
+        """Return what must be known in this state."""
+        if value is None:
+            raise self.invalid("something is needed that is not known")
+        return value
+
+    def invalid(self, what: str) -> InvalidTransition:
+        """Return the exception for what cannot be."""
+        return InvalidTransition(f"launch {self.launch_id}: {what} while {self.state}; so far: {self.told()}")
+
+    @property
+    def has_workload(self) -> bool:
+        """Whether a sandbox of this launch has its workload from birth."""
+        return self.plan is None or self.plan.handover == "secret"
+
+
+Continuation = Callable[[Launch, float], Commands]
+
+TABLE: Transitions[Launch] = Transitions()
+"""Filled by the decorated functions of this package; a pair that is not in it raises ``InvalidTransition``."""
+on = TABLE.on
+
+
+def translate(launch: Launch) -> Commands:
+    """Have the launch translated: at its start, and whenever it starts again."""
+    launch.state = State.TRANSLATING
+    return [m.Translate()]
+
+
+def learn_grace(launch: Launch, status: SandboxStatus) -> None:
+    """Read the time to stop from a sandbox's tags, where it was not this scheduler that made the sandbox."""
+    seconds = status.tags.get(GRACE_TAG, "")
+    if launch.grace is None and seconds.isascii() and seconds.isdecimal():
+        launch.grace = int(seconds)
+
+
+def notice(launch: Launch, event: str, message: str) -> Commands:
+    """Say something in the task's log and in its events."""
+    told = LaunchNotice(launch_id=launch.launch_id, key=launch.key, event=event, message=message)
+    return [m.WriteLog(level="info", text=message), m.Emit(event=told)]
+
+
+# Ends
+
+
+def release_slot(launch: Launch) -> Commands:
+    """Give the slot back, if one is held."""
+    held, launch.holds_slot = launch.holds_slot, False
+    return [m.ReleaseSlot()] if held else []
+
+
+def finish(launch: Launch, *, success: bool, reason: str) -> Commands:
+    """End the launch with an event."""
+    launch.state = State.ENDED
+    ended = LaunchEnded(launch_id=launch.launch_id, key=launch.key, success=success, reason=reason)
+    return [*release_slot(launch), m.Emit(event=ended), m.Forget()]
+
+
+def fail(launch: Launch, reason: str) -> Commands:
+    """End the launch with a reason, in the task's log and the event."""
+    return [m.WriteLog(level="error", text=reason), *finish(launch, success=False, reason=reason)]
+
+
+def end_doomed(launch: Launch, doom: Doom) -> Commands:
+    """End a launch that was waiting for the end of its sandbox only."""
+    if not doom.silent:
+        return fail(launch, doom.reason)
+    launch.state = State.ENDED
+    return [*release_slot(launch), m.Forget()]
+
+
+# Pauses
+
+
+def pause(launch: Launch, seconds: float, resume: Continuation) -> Commands:
+    """Do nothing for a while, then ``resume``."""
+    launch.state = State.PAUSING
+    launch.resume = resume
+    return [m.Pause(seconds=seconds)]
+
+
+@on(m.PauseOver, State.PAUSING)
+def on_pause_over(launch: Launch, _: m.PauseOver, now: float) -> Commands:
+    """Go on with what was put off."""
+    resume, launch.resume = launch.the(launch.resume), None
+    return resume(launch, now)
+
+
+def backoff(launch: Launch, repetition: int, error: GatewayError | None = None) -> float:
+    """Return the seconds before the ``repetition``-th try again (from 1)."""
+    asked = error.retry_after if isinstance(error, RateLimited) else None
+    return pause_before(repetition, jitter=launch.rules.jitter(), retry_after=asked)
+
+
+def try_again(launch: Launch, error: GatewayError, step: Continuation) -> Commands:
+    """Repeat a step that changed nothing, a bounded number of times."""
+    launch.retries += 1
+    if launch.retries > launch.rules.retries:
+        return fail(launch, outcomes.gave_up(str(error), launch.rules.retries))
+    return pause(launch, backoff(launch, launch.retries, error), step)
+
+
+def while_unreachable(launch: Launch, error: GatewayError, now: float, step: Continuation) -> Commands:
+    """Repeat a question that only Modal can answer, until ``UNREACHABLE_LIMIT``."""
+    launch.unreachable_since = now if launch.unreachable_since is None else launch.unreachable_since
+    silence = now - launch.unreachable_since
+    if silence < UNREACHABLE_LIMIT:
+        launch.silences += 1
+        return pause(launch, backoff(launch, launch.silences, error), step)
+    if launch.doom:
+        return end_doomed(launch, launch.doom)
+    subject = f"the sandbox {launch.sandbox_id}" if launch.sandbox_id else f"launch {launch.launch_id}"
+    return fail(launch, outcomes.unreachable(subject, silence, str(error)))
+
+
+def answered(launch: Launch) -> None:
+    """Modal answered: a further silence counts anew."""
+    launch.unreachable_since = None
+    launch.silences = 0

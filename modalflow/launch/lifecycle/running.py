@@ -1,0 +1,122 @@
+"""A launch whose sandbox exists: the workload is handed over, the end waited for.
+
+Comes from ``creating`` and ``adopting``, goes on to ``ending``.
+"""
+
+from __future__ import annotations
+
+from modalflow.launch import messages as m
+from modalflow.launch import outcomes
+from modalflow.launch.events import LaunchStarted
+from modalflow.launch.gateway import GatewayError, NotFound, RateLimited, Unavailable
+from modalflow.launch.lifecycle.ending import clear, ended
+from modalflow.launch.lifecycle.record import (
+    Commands,
+    Doom,
+    Launch,
+    answered,
+    backoff,
+    fail,
+    learn_grace,
+    on,
+    pause,
+    release_slot,
+    translate,
+    while_unreachable,
+)
+from modalflow.launch.transitions import State
+
+
+def go_on_with(launch: Launch, sandbox_id: str) -> Commands:
+    """The sandbox of this launch is known: give it the workload if it lacks it."""
+    launch.sandbox_id = sandbox_id
+    launch.retries = 0
+    return release_slot(launch) + (run(launch) if launch.has_workload else _hand_over(launch, 0.0))
+
+
+def _hand_over(launch: Launch, _now: float) -> Commands:
+    launch.state = State.HANDING_OVER
+    return [m.HandOver(sandbox_id=launch.the(launch.sandbox_id))]
+
+
+@on(m.HandedOver, State.HANDING_OVER)
+def on_handed_over(launch: Launch, _: m.HandedOver, _now: float) -> Commands:
+    """The sandbox has all it needs."""
+    return run(launch)
+
+
+@on(m.HandOverFailed, State.HANDING_OVER)
+def on_hand_over_failed(launch: Launch, happening: m.HandOverFailed, _now: float) -> Commands:
+    """Try again; a sandbox that can never be given its workload is ended."""
+    if not isinstance(happening.error, Unavailable | RateLimited):
+        # The sandbox takes no input (any more): it ended, or has its workload already. Its end will tell.
+        return wait(launch)
+    launch.retries += 1
+    if launch.retries <= launch.rules.retries:
+        return pause(launch, backoff(launch, launch.retries, happening.error), _hand_over)
+    launch.retries = 0
+    reason = f"the workload could not be handed to the sandbox {launch.sandbox_id}: {happening.error}"
+    launch.doom = Doom(reason=reason, silent=False)
+    return clear(launch)
+
+
+def run(launch: Launch) -> Commands:
+    """Say that the sandbox has its workload, and wait for its end."""
+    started = LaunchStarted(launch_id=launch.launch_id, key=launch.key, sandbox_id=launch.the(launch.sandbox_id))
+    return [m.Emit(event=started), *wait(launch)]
+
+
+def wait(launch: Launch) -> Commands:
+    """Wait for the end of the sandbox."""
+    launch.state = State.RUNNING
+    launch.plan = launch.candidates = None  # a task may run for hours: keep the launch small
+    return [m.Wait(sandbox_id=launch.the(launch.sandbox_id))]
+
+
+@on(m.WaitFailed, State.RUNNING)
+def on_wait_failed(launch: Launch, happening: m.WaitFailed, now: float) -> Commands:
+    """Waiting broke off: look whether the sandbox runs."""
+    return _lost(launch) if isinstance(happening.error, NotFound) else _unsure(launch, happening.error, now)
+
+
+@on(m.CheckFailed, State.CHECKING)
+def on_check_failed(launch: Launch, happening: m.CheckFailed, now: float) -> Commands:
+    """Modal does not say whether the sandbox runs: ask again."""
+    return _lost(launch) if isinstance(happening.error, NotFound) else _unsure(launch, happening.error, now)
+
+
+def _unsure(launch: Launch, error: GatewayError, now: float) -> Commands:
+    return while_unreachable(launch, error, now, check)
+
+
+def check(launch: Launch, _now: float) -> Commands:
+    """Ask whether the sandbox runs."""
+    launch.state = State.CHECKING
+    return [m.Check(sandbox_id=launch.the(launch.sandbox_id))]
+
+
+@on(m.Checked, State.CHECKING)
+def on_checked(launch: Launch, happening: m.Checked, _now: float) -> Commands:
+    """It runs, has ended, or is not known any more."""
+    answered(launch)
+    if happening.status is None:
+        return _lost(launch)
+    launch.adoption = None
+    if happening.status.end is not None:
+        return ended(launch, happening.status.end)
+    learn_grace(launch, happening.status)
+    return wait(launch)
+
+
+def _lost(launch: Launch) -> Commands:
+    if launch.adoption and launch.adoption.can_relaunch:
+        launch.attempt += 1
+        return relaunch(launch)
+    return fail(launch, outcomes.gone(launch.the(launch.sandbox_id)))
+
+
+def relaunch(launch: Launch) -> Commands:
+    """Start again, under the attempt that is set."""
+    launch.adoption = None
+    launch.sandbox_id = None
+    return translate(launch)
