@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchRequest
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.gateway import Gateway, GatewayError
 from modalflow.launch.lifecycle import Lifecycle
 from modalflow.launch.outcomes import TAIL_BYTES, redact
@@ -135,7 +136,9 @@ class Driver:
         except Exception:
             self._report("cannot be wound down")
             reason = f"modalflow: internal error: {_sentence(error)}"
-            ended = LaunchEnded(launch_id=self.launch_id, key=self.key, success=False, reason=reason)
+            ended = LaunchEnded(
+                launch_id=self.launch_id, key=self.key, success=False, reason=reason, failure=FailureClass.INTERNAL
+            )
             return [m.Emit(event=ended), m.Forget()]
 
     def _perform(self, command: m.Command) -> None:

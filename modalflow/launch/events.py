@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from modalflow.launch.failures import FailureClass
 from modalflow.translation.result import Translation
 
 
@@ -56,12 +57,16 @@ class LaunchStarted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchEnded:
-    """The launch is over and its slot free. ``reason`` is one sentence, empty when nothing went wrong."""
+    """The launch is over and its slot free. ``reason`` is one sentence, empty when nothing went wrong.
+
+    ``failure`` is its class, ``None`` on success.
+    """
 
     launch_id: str
     key: Hashable
     success: bool
     reason: str
+    failure: FailureClass | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,6 @@
 """How a launch ended, in one sentence for the user.
 
 Flows in: a ``SandboxEnd`` and the last lines of output. Flows out: the reason that Airflow shows and the task's log keeps.
-The exit codes are the bootstrap's (``modalflow.worker``); a test holds the two lists equal.
 """
 
 from __future__ import annotations
@@ -10,61 +9,46 @@ import json
 import re
 from collections.abc import Mapping
 
+from modalflow.launch import exit_codes as code
 from modalflow.launch.gateway import EndKind, SandboxEnd
 
-EXIT_REPORTED = 0
-"""The supervisor told Airflow the task's state, whatever it was."""
-EXIT_CRASHED = 1
-EXIT_WORKLOAD_UNREADABLE = 64
-EXIT_NO_WORKLOAD = 65
-EXIT_AIRFLOW_UNUSABLE = 66
-EXIT_START_REFUSED = 67
-EXIT_API_UNREACHABLE = 68
-EXIT_NOT_SET_UP = 69
-EXIT_ROOT = 70
-EXIT_COMMAND_FAILED = 71
-EXIT_NOT_CLONED = 72
-EXIT_NOT_FOUND = 127
-EXIT_KILLED = 137
-EXIT_SIGTERM = 143
-
-_BY_EXIT_CODE: Mapping[int, str] = {
-    EXIT_CRASHED: "the task's process in the sandbox failed before it could report to Airflow (exit code 1)",
-    EXIT_WORKLOAD_UNREADABLE: (
+BY_EXIT_CODE: Mapping[int, str] = {
+    code.EXIT_CRASHED: "the task's process in the sandbox failed before it could report to Airflow (exit code 1)",
+    code.EXIT_WORKLOAD_UNREADABLE: (
         "the sandbox could not read its workload (exit code 64); the image's Airflow must be of the scheduler's minor version"
     ),
-    EXIT_NO_WORKLOAD: "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65)",
-    EXIT_AIRFLOW_UNUSABLE: (
+    code.EXIT_NO_WORKLOAD: "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65)",
+    code.EXIT_AIRFLOW_UNUSABLE: (
         "Airflow cannot be imported in the image, or is of another minor version than the scheduler's (exit code 66); "
         "use an image with the scheduler's Airflow, or image = auto"
     ),
-    EXIT_START_REFUSED: (
+    code.EXIT_START_REFUSED: (
         "Airflow's API refused to start the task in the sandbox (exit code 67): it was started elsewhere, cleared or removed "
         "meanwhile, or its token was not accepted; the task's log says which"
     ),
-    EXIT_API_UNREACHABLE: (
+    code.EXIT_API_UNREACHABLE: (
         "the sandbox could not reach Airflow's execution API (exit code 68); check [modal_executor] execution_api_url"
     ),
-    EXIT_NOT_SET_UP: (
+    code.EXIT_NOT_SET_UP: (
         "the files, variables or folders that the task's pod asks for could not be made in the sandbox (exit code 69)"
     ),
-    EXIT_ROOT: (
+    code.EXIT_ROOT: (
         "the task's pod says runAsNonRoot, and the image's user is root (exit code 70); set USER in the image or runAsUser"
     ),
-    EXIT_COMMAND_FAILED: (
+    code.EXIT_COMMAND_FAILED: (
         "a command that the task's pod has run before it failed, so the task did not start (exit code 71); its output is in the "
         "task's log"
     ),
-    EXIT_NOT_CLONED: (
+    code.EXIT_NOT_CLONED: (
         "a git repository that the task's pod asks for could not be cloned, so the task did not start (exit code 72); git's "
         "words are in the task's log"
     ),
-    EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
-    EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",
-    EXIT_SIGTERM: "the task's process was asked to stop in the sandbox (SIGTERM, exit code 143): the sandbox was being ended",
+    code.EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
+    code.EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",
+    code.EXIT_SIGTERM: "the task's process got SIGTERM in the sandbox (exit code 143): the sandbox was being ended",
 }
 
-_BY_KIND: Mapping[EndKind, str] = {
+BY_KIND: Mapping[EndKind, str] = {
     EndKind.TERMINATED: "the sandbox was terminated from outside",
     EndKind.TIMEOUT: "the sandbox reached its timeout and Modal ended it; raise `timeout` (at most 24h)",
     EndKind.INIT_FAILURE: "Modal could not start the sandbox",
@@ -74,10 +58,9 @@ _BY_KIND: Mapping[EndKind, str] = {
     EndKind.OUT_OF_MEMORY: "the sandbox ran out of memory; raise `memory`",
 }
 
-_SAYS_ALL = frozenset({EndKind.TERMINATED, EndKind.TIMEOUT, EndKind.IDLE_TIMEOUT})
-"""Ends for which Modal's own words only repeat the kind."""
-
-_EXPLAINED_BY_OUTPUT = frozenset({EndKind.FAILURE, EndKind.INIT_FAILURE, EndKind.INTERNAL_FAILURE})
+SAYS_ALL = frozenset({EndKind.TERMINATED, EndKind.TIMEOUT, EndKind.IDLE_TIMEOUT})
+"""Ends for which Modal's own words only repeat the kind. How Modal tells a preemption it does not document: a termination that
+says so counts as one."""
 
 TAIL_BYTES = 16_384
 """What is read of a failed sandbox's output; a line of a task's log is some 300 bytes of JSON."""
@@ -98,21 +81,22 @@ def redact(text: str) -> str:
 
 def succeeded(end: SandboxEnd) -> bool:
     """Whether Airflow already has the task's state from the supervisor."""
-    return end.kind is EndKind.SUCCESS and end.exit_code == EXIT_REPORTED
+    return end.kind is EndKind.SUCCESS and end.exit_code == code.EXIT_REPORTED
 
 
 def explained_by_output(end: SandboxEnd) -> bool:
     """Whether the last lines of output would tell more than the exit code does."""
-    return end.kind in _EXPLAINED_BY_OUTPUT and end.exit_code not in (EXIT_NO_WORKLOAD, EXIT_START_REFUSED)
+    return end.exit_code not in (code.EXIT_NO_WORKLOAD, code.EXIT_START_REFUSED)
 
 
 def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
     """One sentence on an end that is not a success, with Modal's own detail and the last lines of output if there are any."""
     if end.kind in (EndKind.FAILURE, EndKind.SUCCESS):
-        sentence = _BY_EXIT_CODE.get(end.exit_code, f"the task's process in the sandbox ended with exit code {end.exit_code}")
+        sentence = BY_EXIT_CODE.get(end.exit_code, f"the task's process in the sandbox ended with exit code {end.exit_code}")
     else:
-        sentence = _BY_KIND[end.kind]
-    told = "" if end.kind in _SAYS_ALL else redact(end.detail).strip()
+        preempted = end.kind is EndKind.TERMINATED and "preempt" in end.detail.lower()
+        sentence = "Modal preempted the sandbox" if preempted else BY_KIND[end.kind]
+    told = "" if end.kind in SAYS_ALL else redact(end.detail).strip()
     detail = f": {told}" if told else ""
     last = last_lines(tail)
     output = f"; its last output was: {last}" if last else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import modal
 import pytest
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchStarted
 from modalflow.launch.gateway import EndKind, SandboxEnd
@@ -167,7 +167,7 @@ def test_post_start_runs_before_the_task(modal_emulator: EmulatorThread) -> None
 def test_a_post_start_that_fails_fails_the_task(modal_emulator: EmulatorThread) -> None:
     pod = "spec: {containers: [{name: base, lifecycle: {postStart: {exec: {command: [sh, -c, exit 4]}}}}]}"
     code, _, stderr = run(plan_of(pod, {}, {}), program=bootstrap_source())
-    assert (code, stderr) == (outcomes.EXIT_COMMAND_FAILED, "modalflow: postStart: sh ended with exit code 4\n")
+    assert (code, stderr) == (exit_codes.EXIT_COMMAND_FAILED, "modalflow: postStart: sh ended with exit code 4\n")
 
 
 # -- the whole: backend, gateway and sandbox

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.worker import bootstrap_source
 from modalflow.worker.env_files import value_in
 from tests.contract.in_sandbox import plan_of, run, seen, task_log
@@ -80,7 +80,7 @@ def test_a_link_in_a_repository_gives_nothing_away(modal_emulator: EmulatorThrea
 @pytest.mark.parametrize("source", ["repository: '%s-not'", "repository: '%s', revision: v9"])
 def test_what_cannot_be_cloned_fails_the_task(modal_emulator: EmulatorThread, repository: str, source: str) -> None:
     code, _, stderr = run(plan_of(pod(source % repository), {}, {}), program=bootstrap_source())
-    assert code == outcomes.EXIT_NOT_CLONED == 72
+    assert code == exit_codes.EXIT_NOT_CLONED == 72
     address = repository + ("-not" if "-not" in source else "")
     assert stderr.startswith(f"modalflow: the repository {address} ended with exit code ")
     assert len(task_log()) > 1, "git's own words"
@@ -133,7 +133,7 @@ def test_a_variable_from_a_file_that_an_init_container_wrote(modal_emulator: Emu
 
 def test_a_variable_that_its_file_lacks_is_named(modal_emulator: EmulatorThread) -> None:
     code, _, stderr = run(plan_of(FILES % "DB_NAME", {}, {}), program=bootstrap_source())
-    assert code == outcomes.EXIT_NOT_SET_UP
+    assert code == exit_codes.EXIT_NOT_SET_UP
     assert stderr == (
         "modalflow: the pod's set-up failed: the variable HOST needs DB_NAME of /answers/db.env, which is not there\n"
     )

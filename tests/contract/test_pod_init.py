@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.worker import bootstrap_source
 from tests.contract.in_sandbox import CANARY, plan_of, run, seen, task_log
 
@@ -68,7 +68,7 @@ def test_init_containers_prepare_what_the_task_finds(modal_emulator: EmulatorThr
 def test_an_init_container_that_fails_fails_the_task(modal_emulator: EmulatorThread, command: str, told: str) -> None:
     plan = plan_of(f"spec: {{initContainers: [{{name: migrate, command: {command}}}], containers: [{{name: base}}]}}", {}, {})
     code, _, stderr = run(plan, program=bootstrap_source())
-    assert code == outcomes.EXIT_COMMAND_FAILED == 71
+    assert code == exit_codes.EXIT_COMMAND_FAILED == 71
     assert stderr == f"modalflow: {told}\n"
     assert task_log()[-1] == f"error: {told}"
     assert ('info: the init container "migrate": no such table' in task_log()) == ("table" in command)

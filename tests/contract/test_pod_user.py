@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.worker import bootstrap_source
 from tests.contract.in_sandbox import CANARY, plan_of, run, seen, task_log
 
@@ -69,7 +69,7 @@ def test_root_stays_root_unless_another_is_named(modal_emulator: EmulatorThread,
 def test_run_as_non_root_is_kept(modal_emulator: EmulatorThread) -> None:
     plan = plan_of("spec: {securityContext: {runAsNonRoot: true}, containers: [{name: base}]}", {}, LOOK_AT)
     code, _, stderr = run(plan, program=bootstrap_source())
-    assert code == outcomes.EXIT_ROOT == 70
+    assert code == exit_codes.EXIT_ROOT == 70
     text = "runAsNonRoot: the image's user is root; set USER in the image or runAsUser"
     assert stderr == f"modalflow: {text}\n"
     assert task_log() == [f"error: {text}"]

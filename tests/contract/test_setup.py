@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.launch.gateway import InvalidRequest
 from modalflow.translation.plan import ImagePlan, SandboxPlan
 from modalflow.worker import bootstrap_source
@@ -158,7 +158,7 @@ def test_what_cannot_be_set_up_ends_the_sandbox_with_a_sentence(modal_emulator: 
         env={"MODALFLOW_SETUP": json.dumps({"exports": {"P": {"parts": ["x", {"env": "K"}]}}}), "K_OTHER": CANARY},
     )
     code, _, stderr = run(plan, program=bootstrap_source())
-    assert code == outcomes.EXIT_NOT_SET_UP
+    assert code == exit_codes.EXIT_NOT_SET_UP
     assert stderr == "modalflow: the pod's set-up failed: the variable P needs K, which no Modal Secret of this sandbox gives\n"
 
 

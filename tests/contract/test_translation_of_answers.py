@@ -137,6 +137,8 @@ def read(handle: object) -> SandboxEnd | None:
         (RESULT.GENERIC_STATUS_INTERNAL_FAILURE, EndKind.INTERNAL_FAILURE),
         (RESULT.GENERIC_STATUS_IDLE_TIMEOUT, EndKind.IDLE_TIMEOUT),
         (RESULT.GENERIC_STATUS_MEMORY_MANAGER_EVICTION, EndKind.EVICTED),
+        (RESULT.GENERIC_STATUS_MEMORY_THRASHING_EVICTION, EndKind.EVICTED),
+        (RESULT.GENERIC_STATUS_KERNEL_OOM_KILL, EndKind.OUT_OF_MEMORY),
     ],
 )
 def test_each_of_modals_ends_is_one_of_ours(status: RESULT.GenericStatus.ValueType, kind: EndKind) -> None:

@@ -16,6 +16,7 @@ import pytest
 from modalflow.launch import messages as m
 from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchNotice, LaunchRequest, LaunchStarted
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.gateway import CapacityExhausted, EndKind, Gateway, SandboxEnd, SandboxStatus, Unauthenticated, Unavailable
 from modalflow.settings import LaunchSettings
 from modalflow.translation.result import Translation
@@ -126,6 +127,7 @@ class TestOneLaunch:
             key=("key", LAUNCH),
             success=False,
             reason="executor_config.modal.gpu: unknown GPU 'H1000' [x] (and 1 more error in the task's log)",
+            failure=FailureClass.REFUSED,
         )
         assert room.gateway.creates == []
         lines = [(path, line["level"], line["event"], line["logger"]) for path, line in room.journal]

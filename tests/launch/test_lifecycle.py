@@ -6,6 +6,7 @@ import pytest
 
 from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchNotice, LaunchStarted
+from modalflow.launch.failures import FailureClass as F
 from modalflow.launch.gateway import (
     CapacityExhausted,
     EndKind,
@@ -74,8 +75,8 @@ def started(sandbox_id: str = "sb-1") -> m.Emit:
     return m.Emit(event=LaunchStarted(launch_id=LAUNCH, key=KEY, sandbox_id=sandbox_id))
 
 
-def ended(reason: str = "", *, log: bool = True) -> list[m.Command]:
-    event: LaunchEvent = LaunchEnded(launch_id=LAUNCH, key=KEY, success=not reason, reason=reason)
+def ended(reason: str = "", failure: F | None = None, *, log: bool = True) -> list[m.Command]:
+    event: LaunchEvent = LaunchEnded(launch_id=LAUNCH, key=KEY, success=not reason, reason=reason, failure=failure)
     line: list[m.Command] = [m.WriteLog(level="error", text=reason)] if reason and log else []
     return [*line, m.Emit(event=event), m.Forget()]
 
@@ -130,7 +131,7 @@ class TestRefusal:
             "executor_config.modal.gpu: no [x]",
         ]
         reason = "executor_config.modal.gpu: unknown GPU 'H1000' [x] (and 2 more errors in the task's log)"
-        assert [emitted, forget] == ended(reason, log=False)
+        assert [emitted, forget] == ended(reason, F.REFUSED, log=False)
 
     def test_log_and_event_say_whose_configuration_it_is_and_the_log_points_at_the_mistake(self) -> None:
         launch = Launch()
@@ -140,22 +141,32 @@ class TestRefusal:
         assert launch.tell(m.Translated(translation=refusal)) == [
             m.WriteLog(level="error", text="executor_config of etl.train (etl.py) is refused:"),
             m.WriteLog(level="error", text='task.x: expected seconds, got "6 h" [x]\n    "6 h"\n      ^~'),
-            *ended('executor_config of etl.train (etl.py) is refused: task.x: expected seconds, got "6 h" [x]', log=False),
+            *ended(
+                'executor_config of etl.train (etl.py) is refused: task.x: expected seconds, got "6 h" [x]', F.REFUSED, log=False
+            ),
         ]
 
     @pytest.mark.parametrize(
-        "error",
+        ("error", "failure", "hint"),
         [
-            InvalidRequest("could not create the sandbox: Modal refused the parameters: memory"),
-            Unauthenticated("could not create the sandbox: Modal refused the credentials"),
-            NotFound("could not create the sandbox: Modal does not know it: Secret hf"),
+            (
+                InvalidRequest("could not create the sandbox: Modal refused the parameters: memory"),
+                F.REFUSED,
+                "; correct executor_config or the [modal_executor] options",
+            ),
+            (Unauthenticated("could not create the sandbox: Modal refused the credentials"), F.CREDENTIALS, ""),
+            (
+                NotFound("could not create the sandbox: Modal does not know it: Secret hf"),
+                F.REFUSED,
+                "; create it, or correct its name in executor_config or the [modal_executor] options",
+            ),
         ],
-        ids=lambda error: type(error).__name__,
+        ids=["parameters", "credentials", "missing"],
     )
-    def test_a_permanent_error_of_create_ends_at_once(self, error: GatewayError) -> None:
+    def test_a_permanent_error_of_create_ends_at_once_with_what_to_do(self, error: GatewayError, failure: F, hint: str) -> None:
         launch = Launch()
         launch.launching(CPU)
-        log, *rest = ended(str(error))
+        log, *rest = ended(f"{error}{hint}", failure)
         assert launch.tell(m.CreateFailed(error=error)) == [log, m.ReleaseSlot(), *rest]
 
     def test_an_image_that_does_not_build_ends_the_launch(self) -> None:
@@ -163,7 +174,9 @@ class TestRefusal:
         launch.tell(m.Taken())
         launch.tell(m.Translated(translation=Translation(plan=CPU)))
         error = ImageBuildFailed("could not make the image: no such package")
-        assert launch.tell(m.PrepareFailed(error=error)) == ended("could not make the image: no such package")
+        assert launch.tell(m.PrepareFailed(error=error)) == ended(
+            "could not make the image: no such package; mend the image or `requirements`, then clear the task", F.IMAGE_BUILD
+        )
 
 
 class TestTransientErrors:
@@ -184,7 +197,7 @@ class TestTransientErrors:
             pauses.append(pause.seconds)
             launch.tell(m.PauseOver(), after=pause.seconds)
         assert pauses == [0.25, 0.5]
-        log, *rest = ended("slow down; gave up after 3 tries ([modal_executor] launch_retries = 2)")
+        log, *rest = ended("slow down; gave up after 3 tries ([modal_executor] launch_retries = 2)", F.QUOTA)
         assert launch.tell(limited) == [log, m.ReleaseSlot(), *rest]
 
     def test_preparing_is_repeated_too(self) -> None:
@@ -244,7 +257,7 @@ class TestUnknownOutcomes:
             launch.tell(m.PauseOver())
         launch.tell(m.CreateTimedOut())
         sentence = "Modal made no sandbox within 120 s ([modal_executor] create_timeout)"
-        log, *rest = ended(f"{sentence}; gave up after 3 tries ([modal_executor] launch_retries = 2)")
+        log, *rest = ended(f"{sentence}; gave up after 3 tries ([modal_executor] launch_retries = 2)", F.NETWORK)
         assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
 
     def test_modal_away_while_resolving_is_asked_again_until_the_limit(self) -> None:
@@ -253,7 +266,7 @@ class TestUnknownOutcomes:
         launch.tell(m.CreateFailed(error=DOWN))
         assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
         assert launch.tell(m.PauseOver(), after=0.25) == [m.Find(name=LAUNCH)]
-        log, *rest = ended(f"Modal has not answered for 600 s, so the fate of launch {LAUNCH} is unknown: {DOWN}")
+        log, *rest = ended(f"Modal has not answered for 600 s, so the fate of launch {LAUNCH} is unknown: {DOWN}", F.NETWORK)
         assert launch.tell(m.LookupFailed(error=DOWN), after=UNREACHABLE_LIMIT - 0.25) == [log, m.ReleaseSlot(), *rest]
 
 
@@ -268,7 +281,8 @@ class TestGpuCandidates:
         assert launch.tell(m.CreateTimedOut(), after=48.0) == [m.Find(name=f"{LAUNCH}.2")]
         assert launch.tell(NOTHING) == ended(
             "Modal had no free H100:2, A100-80GB:2 within 100 s; add another GPU to executor_config "
-            '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later'
+            '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later',
+            F.CAPACITY,
         )
 
     def test_a_refusal_at_once_goes_on_at_once_and_round_again_with_a_pause(self) -> None:
@@ -330,7 +344,7 @@ class TestGpuCandidates:
             assert isinstance(pause, m.Pause)
             assert launch.tell(m.PauseOver()) == [m.Terminate(sandbox_id="sb-1")]
         assert launch.tell(m.TerminateFailed(error=DOWN)) == ended(
-            f"could not end the sandbox sb-1 of an earlier attempt: {DOWN}"
+            f"could not end the sandbox sb-1 of an earlier attempt: {DOWN}", F.NETWORK
         )
 
 
@@ -350,7 +364,7 @@ class TestHandOver:
             launch.tell(m.HandOverFailed(error=DOWN))
             launch.tell(m.PauseOver())
         assert launch.tell(m.HandOverFailed(error=DOWN)) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.Terminated()) == ended(f"the workload could not be handed to the sandbox sb-1: {DOWN}")
+        assert launch.tell(m.Terminated()) == ended(f"the workload could not be handed to the sandbox sb-1: {DOWN}", F.NETWORK)
 
     def test_a_sandbox_that_takes_no_input_is_waited_for(self) -> None:
         launch = Launch()
@@ -368,21 +382,59 @@ class TestEnds:
         assert launch.tell(m.TailRead(text="Traceback\nModuleNotFoundError: airflow\n")) == ended(
             "Airflow cannot be imported in the image, or is of another minor version than the scheduler's (exit code 66); use an "
             "image with the scheduler's Airflow, or image = auto (sandbox sb-1); its last output was: Traceback | "
-            "ModuleNotFoundError: airflow"
+            "ModuleNotFoundError: airflow",
+            F.IMAGE,
         )
 
     def test_an_end_that_output_does_not_explain_is_told_at_once(self) -> None:
         launch = Launch()
         launch.running()
-        end = SandboxEnd(kind=EndKind.TIMEOUT, exit_code=124)
-        reason = "the sandbox reached its timeout and Modal ended it; raise `timeout` (at most 24h) (sandbox sb-1)"
-        assert launch.tell(m.SandboxEnded(end=end)) == ended(reason)
+        end = SandboxEnd(kind=EndKind.FAILURE, exit_code=67)
+        reason = (
+            "Airflow's API refused to start the task in the sandbox (exit code 67): it was started elsewhere, cleared or removed "
+            "meanwhile, or its token was not accepted; the task's log says which (sandbox sb-1)"
+        )
+        assert launch.tell(m.SandboxEnded(end=end)) == ended(reason, F.AIRFLOW)
+
+    @pytest.mark.parametrize(
+        ("end", "sentence", "failure"),
+        [
+            (
+                SandboxEnd(kind=EndKind.TIMEOUT, exit_code=124, detail="Sandbox timed out"),
+                "the sandbox reached its timeout and Modal ended it; raise `timeout` (at most 24h)",
+                F.TIMEOUT,
+            ),
+            (
+                SandboxEnd(kind=EndKind.EVICTED, exit_code=137, detail="host pressure"),
+                "Modal evicted the sandbox because its host ran short of memory; raise the `memory` request: host pressure",
+                F.PREEMPTED,
+            ),
+            (
+                SandboxEnd(kind=EndKind.TERMINATED, exit_code=137, detail="Sandbox was preempted"),
+                "Modal preempted the sandbox",
+                F.PREEMPTED,
+            ),
+            (
+                SandboxEnd(kind=EndKind.OUT_OF_MEMORY, exit_code=137),
+                "the sandbox ran out of memory; raise `memory`",
+                F.OUT_OF_MEMORY,
+            ),
+        ],
+        ids=["timeout", "evicted", "preempted", "out of memory"],
+    )
+    def test_whatever_ended_it_its_last_output_is_told(self, end: SandboxEnd, sentence: str, failure: F) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.SandboxEnded(end=end)) == [m.ReadTail(sandbox_id="sb-1")]
+        reason = f"{sentence} (sandbox sb-1); its last output was: epoch 3"
+        assert launch.tell(m.TailRead(text="epoch 3\n")) == ended(reason, failure)
 
     def test_a_sandbox_that_modal_does_not_know_is_lost(self) -> None:
         launch = Launch()
         launch.running()
         assert launch.tell(m.WaitFailed(error=NotFound("no"))) == ended(
-            "the sandbox sb-1 is gone: Modal does not know it any more; whether the task finished is unknown"
+            "the sandbox sb-1 is gone: Modal does not know it any more; whether the task finished is unknown",
+            F.LOST,
         )
 
     def test_modal_away_does_not_lose_a_task(self) -> None:
@@ -402,7 +454,7 @@ class TestEnds:
         launch.tell(m.WaitFailed(error=DOWN))
         launch.tell(m.PauseOver())
         assert launch.tell(m.CheckFailed(error=DOWN), after=UNREACHABLE_LIMIT) == ended(
-            f"Modal has not answered for 600 s, so the fate of the sandbox sb-1 is unknown: {DOWN}"
+            f"Modal has not answered for 600 s, so the fate of the sandbox sb-1 is unknown: {DOWN}", F.NETWORK
         )
 
     def test_the_end_met_while_checking_counts(self) -> None:
@@ -465,19 +517,19 @@ class TestDefects:
     def test_a_defect_before_a_sandbox_exists_ends_the_launch(self) -> None:
         launch = Launch()
         launch.tell(m.Taken())
-        assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended("modalflow: internal error: KeyError: 'x'")
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
 
     def test_a_defect_while_running_ends_the_sandbox_first(self) -> None:
         launch = Launch()
         launch.running()
         assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.Broke(message="again")) == ended("modalflow: internal error: KeyError: 'x'")
+        assert launch.tell(m.Broke(message="again")) == ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
 
     def test_a_defect_in_create_looks_for_the_sandbox(self) -> None:
         launch = Launch()
         launch.launching(CPU)
         assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Find(name=LAUNCH)]
-        log, *rest = ended("modalflow: internal error: KeyError: 'x'")
+        log, *rest = ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
         assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
 
     def test_the_impossible_is_refused_with_the_story(self) -> None:
@@ -545,7 +597,8 @@ class TestAdoption:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=False))
         launch.tell(m.Listed(status=None))
         assert launch.tell(NOTHING) == ended(
-            f"the sandbox is gone: Modal knows none called {LAUNCH}; whether the task finished is unknown"
+            f"the sandbox is gone: Modal knows none called {LAUNCH}; whether the task finished is unknown",
+            F.LOST,
         )
 
     def test_modal_away_is_asked_again(self) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from modalflow.launch import outcomes
+from modalflow.launch import exit_codes
 from modalflow.worker import bootstrap, bootstrap_source, errors
 
 KIB = 1024
@@ -57,6 +57,6 @@ def test_its_exit_codes_are_those_that_launch_explains() -> None:
         for name, value in {**vars(errors), **vars(bootstrap)}.items()
         if name.startswith("EXIT_") and name != "EXIT_SIGTERM"
     }
-    theirs = {name: value for name, value in vars(outcomes).items() if name in ours}
+    theirs = {name: value for name, value in vars(exit_codes).items() if name in ours}
     assert ours == theirs
     assert sorted(ours.values()) == [0, 1, 64, 65, 66, 67, 68, 69, 70, 71, 72]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.identity import attempt_name
 from modalflow.launch.lifecycle.ending import ended
 from modalflow.launch.lifecycle.record import Commands, Launch, answered, fail, learn_grace, on, translate, while_unreachable
@@ -41,7 +42,7 @@ def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, _now: float) -> 
         return _adopt(launch, status.sandbox_id)
     if launch.the(launch.adoption).can_relaunch:
         return relaunch(launch)
-    return fail(launch, outcomes.never_found(launch.launch_id))
+    return fail(launch, FailureClass.LOST, outcomes.never_found(launch.launch_id))
 
 
 @on(m.LookupFailed, State.ADOPTING)

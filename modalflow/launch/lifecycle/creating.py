@@ -9,6 +9,7 @@ from modalflow.launch import messages as m
 from modalflow.launch import outcomes
 from modalflow.launch.backoff import pause_before
 from modalflow.launch.candidates import Candidates, Try
+from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, RateLimited, Unavailable
 from modalflow.launch.identity import attempt_name
 from modalflow.launch.lifecycle.ending import ask_to_stop, clear, ended
@@ -53,7 +54,7 @@ def _same_again(launch: Launch, now: float) -> Commands:
 def _try_gpu(launch: Launch, following: Try | None, now: float) -> Commands:
     if following is None:
         candidates = launch.the(launch.candidates)
-        return fail(launch, outcomes.no_capacity(candidates.names, candidates.waited(now)))
+        return fail(launch, FailureClass.CAPACITY, outcomes.no_capacity(candidates.names, candidates.waited(now)))
     moved = launch.gpu_try is not None and launch.gpu_try.gpu != following.gpu
     launch.gpu_try = following
     told = notice(launch, "waiting-for-gpu", f"waiting for {following.gpu}") if moved else []
@@ -110,7 +111,7 @@ def on_create_failed(launch: Launch, happening: m.CreateFailed, now: float) -> C
         return _after_no_capacity(launch, launch.candidates, now)
     if isinstance(error, RateLimited | CapacityExhausted):
         return try_again(launch, error, _same_again)
-    return fail(launch, str(error))
+    return fail(launch, of_error(error), with_hint(error))
 
 
 def _after_no_capacity(launch: Launch, candidates: Candidates, now: float) -> Commands:

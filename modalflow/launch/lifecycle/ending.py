@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
+from modalflow.launch.failures import of_end, of_error
 from modalflow.launch.gateway import NotFound, SandboxEnd
 from modalflow.launch.lifecycle.record import Commands, Continuation, Launch, backoff, end_doomed, fail, finish, on, pause
 from modalflow.launch.transitions import State
@@ -47,7 +48,11 @@ def on_terminate_failed(launch: Launch, happening: m.TerminateFailed, now: float
         return pause(launch, backoff(launch, launch.retries), _terminate)
     if launch.doom:
         return end_doomed(launch, launch.doom)
-    return fail(launch, f"could not end the sandbox {launch.sandbox_id} of an earlier attempt: {happening.error}")
+    return fail(
+        launch,
+        of_error(happening.error),
+        f"could not end the sandbox {launch.sandbox_id} of an earlier attempt: {happening.error}",
+    )
 
 
 # A sandbox that has time to stop
@@ -105,9 +110,9 @@ def ended(launch: Launch, end: SandboxEnd) -> Commands:
     """Report the end of the sandbox, after a look at its last output where that explains it."""
     sandbox_id = launch.the(launch.sandbox_id)
     if outcomes.succeeded(end):
-        return finish(launch, success=True, reason="")
+        return finish(launch)
     if not outcomes.explained_by_output(end):
-        return fail(launch, outcomes.reason(end, sandbox_id=sandbox_id))
+        return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id))
     launch.state = State.EXPLAINING
     launch.explaining = end
     return [m.ReadTail(sandbox_id=sandbox_id)]
@@ -117,4 +122,4 @@ def ended(launch: Launch, end: SandboxEnd) -> Commands:
 def on_tail_read(launch: Launch, happening: m.TailRead, _now: float) -> Commands:
     """The last output is known, or cannot be."""
     end, sandbox_id = launch.the(launch.explaining), launch.the(launch.sandbox_id)
-    return fail(launch, outcomes.reason(end, sandbox_id=sandbox_id, tail=happening.text))
+    return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=happening.text))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
 from modalflow.launch.candidates import Candidates
+from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import RateLimited, Unavailable
 from modalflow.launch.lifecycle.creating import next_candidate
 from modalflow.launch.lifecycle.record import Commands, Launch, fail, finish, on, translate, try_again
@@ -40,7 +41,7 @@ def on_translated(launch: Launch, happening: m.Translated, now: float) -> Comman
         if translation.subject:
             notes = [m.WriteLog(level="error", text=f"{translation.subject} is refused:"), *notes]
         reason = outcomes.refusal([e.coded() for e in translation.errors], translation.subject)
-        return notes + finish(launch, success=False, reason=reason)
+        return notes + finish(launch, FailureClass.REFUSED, reason)
     launch.plan = translation.sandbox
     if launch.plan.gpu_candidates:
         launch.candidates = Candidates(launch.plan.gpu_candidates, launch.plan.gpu_wait)
@@ -67,7 +68,7 @@ def on_prepare_failed(launch: Launch, happening: m.PrepareFailed, _now: float) -
     """Try again what may pass; the rest ends the launch."""
     if isinstance(happening.error, Unavailable | RateLimited):
         return try_again(launch, happening.error, _prepare)
-    return fail(launch, str(happening.error))
+    return fail(launch, of_error(happening.error), with_hint(happening.error))
 
 
 def _grace_of(translation: Translation) -> int | None:

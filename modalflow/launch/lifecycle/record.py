@@ -15,6 +15,7 @@ from modalflow.launch import outcomes
 from modalflow.launch.backoff import pause_before
 from modalflow.launch.candidates import Candidates, Try
 from modalflow.launch.events import LaunchEnded, LaunchNotice
+from modalflow.launch.failures import FailureClass, of_error
 from modalflow.launch.gateway import GatewayError, RateLimited, SandboxEnd, SandboxStatus
 from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.plan import SandboxPlan
@@ -54,6 +55,7 @@ class Doom:
 
     reason: str
     silent: bool
+    failure: FailureClass = FailureClass.INTERNAL
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -146,22 +148,22 @@ def release_slot(launch: Launch) -> Commands:
     return [m.ReleaseSlot()] if held else []
 
 
-def finish(launch: Launch, *, success: bool, reason: str) -> Commands:
-    """End the launch with an event."""
+def finish(launch: Launch, failure: FailureClass | None = None, reason: str = "") -> Commands:
+    """End the launch with an event: a success unless there is a ``failure``."""
     launch.state = State.ENDED
-    ended = LaunchEnded(launch_id=launch.launch_id, key=launch.key, success=success, reason=reason)
+    ended = LaunchEnded(launch_id=launch.launch_id, key=launch.key, success=failure is None, reason=reason, failure=failure)
     return [*release_slot(launch), m.Emit(event=ended), m.Forget()]
 
 
-def fail(launch: Launch, reason: str) -> Commands:
+def fail(launch: Launch, failure: FailureClass, reason: str) -> Commands:
     """End the launch with a reason, in the task's log and the event."""
-    return [m.WriteLog(level="error", text=reason), *finish(launch, success=False, reason=reason)]
+    return [m.WriteLog(level="error", text=reason), *finish(launch, failure, reason)]
 
 
 def end_doomed(launch: Launch, doom: Doom) -> Commands:
     """End a launch that was waiting for the end of its sandbox only."""
     if not doom.silent:
-        return fail(launch, doom.reason)
+        return fail(launch, doom.failure, doom.reason)
     launch.state = State.ENDED
     return [*release_slot(launch), m.Forget()]
 
@@ -193,7 +195,7 @@ def try_again(launch: Launch, error: GatewayError, step: Continuation) -> Comman
     """Repeat a step that changed nothing, a bounded number of times."""
     launch.retries += 1
     if launch.retries > launch.rules.retries:
-        return fail(launch, outcomes.gave_up(str(error), launch.rules.retries))
+        return fail(launch, of_error(error), outcomes.gave_up(str(error), launch.rules.retries))
     return pause(launch, backoff(launch, launch.retries, error), step)
 
 
@@ -207,7 +209,7 @@ def while_unreachable(launch: Launch, error: GatewayError, now: float, step: Con
     if launch.doom:
         return end_doomed(launch, launch.doom)
     subject = f"the sandbox {launch.sandbox_id}" if launch.sandbox_id else f"launch {launch.launch_id}"
-    return fail(launch, outcomes.unreachable(subject, silence, str(error)))
+    return fail(launch, FailureClass.NETWORK, outcomes.unreachable(subject, silence, str(error)))
 
 
 def answered(launch: Launch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
 from modalflow.launch.events import LaunchStarted
+from modalflow.launch.failures import FailureClass, of_error
 from modalflow.launch.gateway import GatewayError, NotFound, RateLimited, Unavailable
 from modalflow.launch.lifecycle.ending import clear, ended
 from modalflow.launch.lifecycle.record import (
@@ -56,7 +57,7 @@ def on_hand_over_failed(launch: Launch, happening: m.HandOverFailed, _now: float
         return pause(launch, backoff(launch, launch.retries, happening.error), _hand_over)
     launch.retries = 0
     reason = f"the workload could not be handed to the sandbox {launch.sandbox_id}: {happening.error}"
-    launch.doom = Doom(reason=reason, silent=False)
+    launch.doom = Doom(reason=reason, silent=False, failure=of_error(happening.error))
     return clear(launch)
 
 
@@ -112,7 +113,7 @@ def _lost(launch: Launch) -> Commands:
     if launch.adoption and launch.adoption.can_relaunch:
         launch.attempt += 1
         return relaunch(launch)
-    return fail(launch, outcomes.gone(launch.the(launch.sandbox_id)))
+    return fail(launch, FailureClass.LOST, outcomes.gone(launch.the(launch.sandbox_id)))
 
 
 def relaunch(launch: Launch) -> Commands:
