@@ -28,7 +28,9 @@ from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
+from modalflow.executor.routing import answer_to_class_name, ids_are_new
 from modalflow.executor.summary import summary
+from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, workload_json
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
@@ -77,12 +79,16 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Launching:
-    """The running half of the executor: backend, worker environment, translation, tokens."""
+    """The running half of the executor: backend, worker environment, translation, tokens.
+
+    ``ids_are_new`` is whether the id that a task carries was made when it was queued this time (``routing``).
+    """
 
     backend: Backend
     environment: WorkerEnvironment
     translate: Translate
     jwt_generator: JWTGenerator | None
+    ids_are_new: bool = True
 
     def request(self, launch_id: str, key: Hashable, workload: Any, facts: WorkloadFacts) -> LaunchRequest:
         """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
@@ -125,6 +131,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
     from airflow import __version__ as airflow_version  # noqa: PLC0415 - Airflow is imported where it is needed
     from airflow.configuration import conf  # noqa: PLC0415
 
+    check_airflow_version(airflow_version)
+    answer_to_class_name(executor)
     view = ConfigurationView(conf=conf, team=executor.team_name, environ=os.environ)
     settings = load_settings(view, auto_image=describe_auto_image())
     queued_timeout = conf.getfloat("scheduler", "task_queued_timeout")
@@ -145,6 +153,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
         environment=environment,
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
+        ids_are_new=ids_are_new(executor),
     )
     launching.backend.start()
     return launching

@@ -18,7 +18,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy.exc import DBAPIError
 
 from modalflow.executor.launch_table import LaunchTable
-from modalflow.executor.version_compat import is_queued, remove_queued, task_key, task_of, workload_key
+from modalflow.executor.version_compat import by_priority, is_queued, remove_queued, task_key, task_of, workload_key
 from modalflow.executor.workloads import facts_of
 from modalflow.launch.events import LaunchEnded, LaunchRequest, LaunchStarted
 from modalflow.launch.identity import ExternalId, is_launch_id
@@ -106,6 +106,10 @@ class ModalExecutor(BaseExecutor):
         """Keep the workload for the next heartbeat. Called before Airflow commits and under its row locks."""
         super().queue_workload(workload, session)
 
+    def order_queued_tasks_by_priority(self) -> list[Any]:
+        """Highest ``priority_weight`` first, which Airflow 3.3.0 has the wrong way round."""
+        return by_priority(super().order_queued_tasks_by_priority())
+
     def _process_workloads(self, workload_items: Sequence[ExecutorWorkload]) -> None:
         for workload in workload_items:
             self._prepare(workload)
@@ -125,12 +129,13 @@ class ModalExecutor(BaseExecutor):
             self._refuse(key, "modalflow is not running: the executor was not started or has been stopped")
             return
         facts = facts_of(workload)
-        assigned = facts.assigned_id
+        is_task = hasattr(workload, "ti")
+        assigned = facts.assigned_id if self._launching.ids_are_new or not is_task else None
         fresh = assigned is not None and is_launch_id(assigned) and not self._table.was_used(assigned)
         launch_id = assigned if fresh and assigned else str(uuid.uuid4())
         request = self._launching.request(launch_id, key, workload, facts)
         self._table.add(launch_id, key=key, task=task_of(key))
-        if fresh or not hasattr(workload, "ti"):
+        if fresh or not is_task:
             self._ready[key] = request
         else:
             # A launch that a restarted scheduler could not find by its id must not exist: have the id committed first.

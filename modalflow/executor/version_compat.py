@@ -1,4 +1,4 @@
-"""The two places where Airflow 3.3 and 3.4 differ for an executor: keys, and the queues of waiting workloads.
+"""Which Airflow this is for, and where 3.3 and 3.4 differ for an executor: keys, and the queues of waiting workloads.
 
 Airflow 3.4 puts the queues into ``executor_queues[WorkloadType.…]`` and can key tasks by ``TaskInstanceUuid`` (read from
 cncf-kubernetes 10.25.0, which already branches on both, 2026-07). ``modal_executor`` asks here and nowhere else.
@@ -6,12 +6,31 @@ cncf-kubernetes 10.25.0, which already branches on both, 2026-07). ``modal_execu
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
+
+from modalflow.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow.executors.base_executor import BaseExecutor
+
+
+OLDEST = (3, 3)
+"""The first Airflow that writes an id of its own together with QUEUED (``pre_assigns_external_executor_id``)."""
+
+
+def check_airflow_version(version: str) -> None:
+    """Refuse an Airflow that this cannot be safe with. Raises ``SettingsError`` naming both versions and the reason."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) >= OLDEST:
+        return
+    raise SettingsError(
+        f"ModalExecutor needs Airflow 3.3 or later, and this is Airflow {version}. Before 3.3 Airflow does not commit a launch "
+        "id together with the QUEUED state, so a scheduler that restarts could not tell which sandboxes run its tasks, and tasks "
+        "would be lost or run twice. Upgrade apache-airflow to 3.3 or later, or name another executor in [core] executor"
+    )
 
 
 def workload_key(executor: BaseExecutor, workload: Any) -> Hashable:
@@ -42,6 +61,11 @@ def remove_queued(executor: BaseExecutor, key: Hashable) -> None:
 def is_queued(executor: BaseExecutor, key: Hashable) -> bool:
     """Whether a workload of ``key`` waits for a slot."""
     return any(key in queue for queue in _queues(executor))
+
+
+def by_priority(queued: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Pairs of key and task workload, highest ``priority_weight`` first, in the order given among equals."""
+    return sorted(queued, key=lambda pair: -pair[1].ti.priority_weight)
 
 
 def _queues(executor: BaseExecutor) -> list[Any]:
