@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.launch import messages as m
-from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchRequest
-from modalflow.launch.failures import FailureClass
-from modalflow.launch.gateway import Gateway, GatewayError
+from modalflow.launch.events import LaunchEvent, LaunchRequest
+from modalflow.launch.gateway import Gateway, GatewayError, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
 from modalflow.launch.outcomes import TAIL_BYTES, redact
 from modalflow.launch.task_log import TaskLog
@@ -135,11 +134,7 @@ class Driver:
             return self.lifecycle.handle(m.Broke(message=_sentence(error)), self._around.clock())
         except Exception:
             self._report("cannot be wound down")
-            reason = f"modalflow: internal error: {_sentence(error)}"
-            ended = LaunchEnded(
-                launch_id=self.launch_id, key=self.key, success=False, reason=reason, failure=FailureClass.INTERNAL
-            )
-            return [m.Emit(event=ended), m.Forget()]
+            return self.lifecycle.give_up(f"modalflow: internal error: {_sentence(error)}")
 
     def _perform(self, command: m.Command) -> None:
         match command:
@@ -207,7 +202,9 @@ class Driver:
             return _FAILURES[type(step)](error)
         except Exception as error:
             self._report(f"failed at {type(step).__name__}")
-            return m.Broke(message=_sentence(error))
+            if type(step) in _BREAKS:
+                return m.Broke(message=_sentence(error))
+            return _FAILURES[type(step)](Unavailable(f"modalflow: internal error: {_sentence(error)}"))
 
     async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911  one case per step
         match step:
@@ -282,6 +279,10 @@ _FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {
     m.Pause: lambda _: m.PauseOver(),
 }
 """What a step's failure is called."""
+
+_BREAKS = frozenset({m.Translate, m.Prepare, m.Create, m.HandOver})
+"""Steps that a defect ends the launch at. At the others a sandbox may live: they fail as if Modal had not answered, and are
+repeated."""
 
 
 def _sentence(error: Exception) -> str:

@@ -142,6 +142,16 @@ def unreachable(subject: str, silence: float, error: str) -> str:
     return f"Modal has not answered for {silence:.0f} s, so the fate of {subject} is unknown: {error}"
 
 
+def silent(silence: float, error: str) -> str:
+    """Return what the log says while Modal does not answer."""
+    return f"Modal has not answered for {silence:.0f} s and is asked again: {error}"
+
+
+def not_ended(sandbox_id: str, error: str) -> str:
+    """Return what is said of a sandbox that is to be ended and is not."""
+    return f"the sandbox {sandbox_id} could not be ended yet, which is tried until it is: {error}"
+
+
 def gave_up(error: str, retries: int) -> str:
     """Return the reason of a launch whose transient failure stayed."""
     return f"{error}; gave up after {retries + 1} tries ([modal_executor] launch_retries = {retries})"

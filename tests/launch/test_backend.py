@@ -139,6 +139,25 @@ class TestOneLaunch:
         until(lambda: sum(text.count("\n") for _, _, text in room.gateway.logged) == 2, "both lines on the Volume")
         assert {(volume, where) for volume, where, _ in room.gateway.logged} == {("modalflow-logs", f"{path}.modalflow.log")}
 
+    def test_an_unexpected_exception_while_waiting_does_not_end_the_sandbox(
+        self, room: Room, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        waits: list[str] = []
+
+        def breaks_once(sandbox_id: str) -> SandboxEnd:
+            waits.append(sandbox_id)
+            if len(waits) == 1:
+                raise KeyError("x")
+            return _success()
+
+        room.gateway.on_wait = breaks_once
+        room.gateway.known["sb-1"] = SandboxStatus(sandbox_id="sb-1", name=LAUNCH, tags={})
+        room.run(request())
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert (ended.success, waits, room.gateway.terminated) == (True, ["sb-1", "sb-1"], [])
+        assert "failed at Wait" in caplog.text
+
     def test_a_failed_sandbox_is_explained(self, room: Room) -> None:
         room.gateway.tail = "ModuleNotFoundError: No module named 'airflow'\n"
         room.run(request())

@@ -21,7 +21,8 @@ from modalflow.launch.gateway import (
     Unauthenticated,
     Unavailable,
 )
-from modalflow.launch.lifecycle import SLOW_CREATE, UNREACHABLE_LIMIT, Adoption, Lifecycle, Rules
+from modalflow.launch.lifecycle import SANDBOX_LIFE, SLOW_CREATE, UNREACHABLE_LIMIT, Adoption, Lifecycle, Rules, running
+from modalflow.launch.lifecycle.withdrawing import BREAKS
 from modalflow.launch.transitions import InvalidTransition, State
 from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.origins import Origin
@@ -266,8 +267,33 @@ class TestUnknownOutcomes:
         launch.tell(m.CreateFailed(error=DOWN))
         assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
         assert launch.tell(m.PauseOver(), after=0.25) == [m.Find(name=LAUNCH)]
-        log, *rest = ended(f"Modal has not answered for 600 s, so the fate of launch {LAUNCH} is unknown: {DOWN}", F.NETWORK)
-        assert launch.tell(m.LookupFailed(error=DOWN), after=UNREACHABLE_LIMIT - 0.25) == [log, m.ReleaseSlot(), *rest]
+        log, event, _ = ended(f"Modal has not answered for 600 s, so the fate of launch {LAUNCH} is unknown: {DOWN}", F.NETWORK)
+        told = launch.tell(m.LookupFailed(error=DOWN), after=UNREACHABLE_LIMIT - 0.25)
+        assert told == [log, event, m.Pause(seconds=0.5)]
+
+    def test_a_sandbox_that_turns_up_after_its_launch_was_given_up_is_ended(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(m.LookupFailed(error=DOWN))
+        launch.tell(m.PauseOver())
+        launch.tell(m.LookupFailed(error=DOWN), after=UNREACHABLE_LIMIT)
+        assert launch.tell(m.PauseOver()) == [m.Find(name=LAUNCH)]
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.ReleaseSlot(), m.Forget()]
+
+    def test_the_log_says_once_that_modal_is_away(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.WaitFailed(error=DOWN))
+        launch.tell(m.PauseOver())
+        text = f"Modal has not answered for 60 s and is asked again: {DOWN}"
+        notice = LaunchNotice(launch_id=LAUNCH, key=KEY, event="modal-unreachable", message=text)
+        assert launch.tell(m.CheckFailed(error=DOWN), after=60.0) == [
+            m.WriteLog(level="info", text=text), m.Emit(event=notice), m.Pause(seconds=0.5),
+        ]  # fmt: skip
+        launch.tell(m.PauseOver())
+        assert launch.tell(m.CheckFailed(error=DOWN), after=60.0) == [m.Pause(seconds=1.0)]
 
 
 class TestGpuCandidates:
@@ -334,7 +360,7 @@ class TestGpuCandidates:
         launch.tell(m.CreateFailed(error=NameTaken("taken")))
         assert launch.tell(found()) == [m.HandOver(sandbox_id="sb-1")]
 
-    def test_a_sandbox_that_cannot_be_ended_forbids_the_next(self) -> None:
+    def test_a_sandbox_that_cannot_be_ended_forbids_the_next_and_is_ended_when_modal_lets_it(self) -> None:
         launch = Launch()
         launch.launching(GPU)
         launch.tell(m.CreateFailed(error=DOWN))
@@ -343,9 +369,25 @@ class TestGpuCandidates:
             (pause,) = launch.tell(m.TerminateFailed(error=DOWN))
             assert isinstance(pause, m.Pause)
             assert launch.tell(m.PauseOver()) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.TerminateFailed(error=DOWN)) == ended(
-            f"could not end the sandbox sb-1 of an earlier attempt: {DOWN}", F.NETWORK
-        )
+        reason = f"the sandbox sb-1 could not be ended yet, which is tried until it is: {DOWN}"
+        assert launch.tell(m.TerminateFailed(error=DOWN)) == [m.WriteLog(level="warning", text=reason), m.Pause(seconds=30.0)]
+        launch.tell(m.PauseOver())
+        log, event, forget = ended(reason, F.NETWORK)
+        assert launch.tell(m.TerminateFailed(error=DOWN), after=UNREACHABLE_LIMIT) == [log, event, m.Pause(seconds=30.0)]
+        assert launch.tell(m.PauseOver()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.TerminateFailed(error=DOWN), after=3600.0) == [m.Pause(seconds=30.0)]
+        launch.tell(m.PauseOver())
+        assert launch.tell(m.Terminated()) == [forget]
+
+    def test_a_sandbox_that_was_ended_late_makes_way_for_the_next(self) -> None:
+        launch = Launch()
+        launch.launching(GPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(found())
+        for _ in range(RULES.retries + 1):
+            launch.tell(m.TerminateFailed(error=DOWN))
+            launch.tell(m.PauseOver())
+        assert launch.tell(m.Terminated(), after=30.0) == [create(GPU, attempt=2, gpu="A10G", bound=450.0)]
 
 
 class TestHandOver:
@@ -442,19 +484,19 @@ class TestEnds:
         launch.running()
         assert launch.tell(m.WaitFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
         assert launch.tell(m.PauseOver()) == [m.Check(sandbox_id="sb-1")]
-        assert launch.tell(m.CheckFailed(error=DOWN), after=300.0) == [m.Pause(seconds=0.5)]
-        launch.tell(m.PauseOver(), after=299.0)
+        launch.tell(m.CheckFailed(error=DOWN), after=300.0)
+        launch.tell(m.PauseOver(), after=SANDBOX_LIFE - 301.0)
         alive = SandboxStatus(sandbox_id="sb-1", name="", tags={})
         assert launch.tell(m.Checked(status=alive)) == [m.Wait(sandbox_id="sb-1")]
         assert launch.tell(m.WaitFailed(error=DOWN), after=300.0) == [m.Pause(seconds=0.25)]  # a new silence, counted anew
 
-    def test_modal_away_for_too_long_ends_the_launch(self) -> None:
+    def test_when_no_sandbox_can_live_any_more_the_launch_ends(self) -> None:
         launch = Launch()
         launch.running()
         launch.tell(m.WaitFailed(error=DOWN))
         launch.tell(m.PauseOver())
-        assert launch.tell(m.CheckFailed(error=DOWN), after=UNREACHABLE_LIMIT) == ended(
-            f"Modal has not answered for 600 s, so the fate of the sandbox sb-1 is unknown: {DOWN}", F.NETWORK
+        assert launch.tell(m.CheckFailed(error=DOWN), after=SANDBOX_LIFE) == ended(
+            f"Modal has not answered for 86400 s, so the fate of the sandbox sb-1 is unknown: {DOWN}", F.NETWORK
         )
 
     def test_the_end_met_while_checking_counts(self) -> None:
@@ -519,11 +561,42 @@ class TestDefects:
         launch.tell(m.Taken())
         assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
 
-    def test_a_defect_while_running_ends_the_sandbox_first(self) -> None:
+    def test_a_defect_while_running_does_not_end_the_sandbox(self) -> None:
         launch = Launch()
         launch.running()
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.Check(sandbox_id="sb-1")]
+        alive = SandboxStatus(sandbox_id="sb-1", name="", tags={})
+        assert launch.tell(m.Checked(status=alive)) == [m.Wait(sandbox_id="sb-1")]
+
+    def test_a_defect_that_comes_again_and_again_ends_the_sandbox_first(self) -> None:
+        launch = Launch()
+        launch.running()
+        for _ in range(BREAKS):
+            launch.tell(m.Broke(message="KeyError: 'x'"))
+            launch.tell(m.PauseOver())
         assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.Broke(message="again")) == ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
+        assert launch.tell(m.Terminated()) == ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
+
+    def test_a_defect_while_the_end_is_explained_loses_the_output_only(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.SandboxEnded(end=SandboxEnd(kind=EndKind.OUT_OF_MEMORY, exit_code=137)))
+        reason = "the sandbox ran out of memory; raise `memory` (sandbox sb-1)"
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended(reason, F.OUT_OF_MEMORY)
+
+    def test_a_slot_outlives_a_defect_that_lost_the_command_to_give_it_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+
+        def breaks(*_: object) -> None:
+            raise KeyError("x")
+
+        monkeypatch.setattr(running, "run", breaks)
+        with pytest.raises(KeyError):
+            launch.tell(m.Created(sandbox_id="sb-1"))
+        log, *rest = ended("modalflow: internal error: KeyError", F.INTERNAL)
+        assert launch.life.give_up("modalflow: internal error: KeyError") == [log, m.ReleaseSlot(), *rest]
 
     def test_a_defect_in_create_looks_for_the_sandbox(self) -> None:
         launch = Launch()

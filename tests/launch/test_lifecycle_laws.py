@@ -142,7 +142,7 @@ class World:
         self.now += self.data.draw(st.sampled_from([0.0, 1.0, 1.0, 60.0, 3600.0]), label="seconds")
         side = self.data.draw(st.sampled_from(["answer"] * 8 + ["revoke", "break", "slow"]), label="what")
         if side == "revoke":
-            self.revoked = True
+            self.revoked = not self.ended
             self.wants_slot = False
             self.tell(m.Revoked(reason="cleared"))
         elif side == "slow":

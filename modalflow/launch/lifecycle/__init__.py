@@ -9,11 +9,12 @@ Two rules keep a task from running twice. A workload inside the create call ("se
 sandbox that is found is gone on with. A workload on stdin is given to one sandbox only, after its create is known.
 
 ``record`` holds what is known of a launch, ``machine`` is the way in; the modules between hold the transitions, each of which may
-use those before it: ``ending``, ``running``, ``creating``, ``preparing``, ``adopting``, ``withdrawing``.
+use those before it: ``patience``, ``ending``, ``running``, ``creating``, ``preparing``, ``adopting``, ``withdrawing``.
 """
 
 from modalflow.launch.lifecycle.creating import SLOW_CREATE
 from modalflow.launch.lifecycle.machine import Lifecycle
-from modalflow.launch.lifecycle.record import UNREACHABLE_LIMIT, Adoption, Rules
+from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT
+from modalflow.launch.lifecycle.record import Adoption, Rules
 
-__all__ = ["SLOW_CREATE", "UNREACHABLE_LIMIT", "Adoption", "Lifecycle", "Rules"]
+__all__ = ["SANDBOX_LIFE", "SLOW_CREATE", "UNREACHABLE_LIMIT", "Adoption", "Lifecycle", "Rules"]

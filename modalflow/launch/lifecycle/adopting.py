@@ -9,8 +9,10 @@ from modalflow.launch import messages as m
 from modalflow.launch import outcomes
 from modalflow.launch.failures import FailureClass
 from modalflow.launch.identity import attempt_name
+from modalflow.launch.lifecycle.creating import resolve
 from modalflow.launch.lifecycle.ending import ended
-from modalflow.launch.lifecycle.record import Commands, Launch, answered, fail, learn_grace, on, translate, while_unreachable
+from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT, answered, while_unreachable
+from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_grace, on, translate
 from modalflow.launch.lifecycle.running import check, relaunch, run, wait
 from modalflow.launch.transitions import State
 
@@ -25,6 +27,8 @@ def on_listed(launch: Launch, happening: m.Listed, now: float) -> Commands:
 
 
 def _find_adopted(launch: Launch, _now: float) -> Commands:
+    if launch.doom:
+        return resolve(launch)
     launch.state = State.ADOPTING
     return [m.Find(name=attempt_name(launch.launch_id, 1))]
 
@@ -48,7 +52,9 @@ def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, _now: float) -> 
 @on(m.LookupFailed, State.ADOPTING)
 def on_adopted_lookup_failed(launch: Launch, happening: m.LookupFailed, now: float) -> Commands:
     """Modal does not say: ask again."""
-    return while_unreachable(launch, happening.error, now, _find_adopted)
+    # A task that runs, as far as Airflow knows, is not given up while its sandbox may live.
+    limit = UNREACHABLE_LIMIT if launch.the(launch.adoption).can_relaunch else SANDBOX_LIFE
+    return while_unreachable(launch, happening.error, now, _find_adopted, limit=limit)
 
 
 def _adopt(launch: Launch, sandbox_id: str) -> Commands:

@@ -13,10 +13,10 @@ from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, RateLimited, Unavailable
 from modalflow.launch.identity import attempt_name
 from modalflow.launch.lifecycle.ending import ask_to_stop, clear, ended
+from modalflow.launch.lifecycle.patience import answered, while_unreachable
 from modalflow.launch.lifecycle.record import (
     Commands,
     Launch,
-    answered,
     end_doomed,
     fail,
     learn_grace,
@@ -25,7 +25,6 @@ from modalflow.launch.lifecycle.record import (
     pause,
     release_slot,
     try_again,
-    while_unreachable,
 )
 from modalflow.launch.lifecycle.running import go_on_with
 from modalflow.launch.transitions import State

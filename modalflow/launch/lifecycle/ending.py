@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
-from modalflow.launch.failures import of_end, of_error
+from modalflow.launch.failures import of_end
 from modalflow.launch.gateway import NotFound, SandboxEnd
-from modalflow.launch.lifecycle.record import Commands, Continuation, Launch, backoff, end_doomed, fail, finish, on, pause
+from modalflow.launch.lifecycle.patience import not_ended
+from modalflow.launch.lifecycle.record import Commands, Continuation, Launch, end_doomed, fail, finish, on
 from modalflow.launch.transitions import State
 
 # A sandbox that is not wanted
@@ -30,7 +31,8 @@ def _terminate(launch: Launch, _now: float) -> Commands:
 @on(m.Terminated, State.CLEARING)
 def on_terminated(launch: Launch, _: m.Terminated, now: float) -> Commands:
     """The sandbox is gone: end the launch, or go on to the next attempt."""
-    launch.sandbox_id = None
+    launch.sandbox_id = launch.clearing_since = None
+    launch.retries = 0
     if launch.doom:
         return end_doomed(launch, launch.doom)
     then, launch.after_clearing = launch.the(launch.after_clearing), None
@@ -40,19 +42,10 @@ def on_terminated(launch: Launch, _: m.Terminated, now: float) -> Commands:
 
 @on(m.TerminateFailed, State.CLEARING)
 def on_terminate_failed(launch: Launch, happening: m.TerminateFailed, now: float) -> Commands:
-    """Try again: while it may live, nothing else may take its place."""
+    """Try again, for as long as it may live."""
     if isinstance(happening.error, NotFound):
         return on_terminated(launch, m.Terminated(), now)
-    launch.retries += 1
-    if launch.retries <= launch.rules.retries:
-        return pause(launch, backoff(launch, launch.retries), _terminate)
-    if launch.doom:
-        return end_doomed(launch, launch.doom)
-    return fail(
-        launch,
-        of_error(happening.error),
-        f"could not end the sandbox {launch.sandbox_id} of an earlier attempt: {happening.error}",
-    )
+    return not_ended(launch, happening.error, now, _terminate)
 
 
 # A sandbox that has time to stop
@@ -121,5 +114,10 @@ def ended(launch: Launch, end: SandboxEnd) -> Commands:
 @on(m.TailRead, State.EXPLAINING)
 def on_tail_read(launch: Launch, happening: m.TailRead, _now: float) -> Commands:
     """The last output is known, or cannot be."""
+    return tell_end(launch, tail=happening.text)
+
+
+def tell_end(launch: Launch, *, tail: str) -> Commands:
+    """Report the end that was to be explained, with what is known of its output."""
     end, sandbox_id = launch.the(launch.explaining), launch.the(launch.sandbox_id)
-    return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=happening.text))
+    return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=tail))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from modalflow.launch import messages as m
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.lifecycle import adopting, creating, ending, preparing, running, withdrawing
-from modalflow.launch.lifecycle.record import TABLE, Adoption, Commands, Launch, Rules
+from modalflow.launch.lifecycle.record import TABLE, Adoption, Commands, Launch, Rules, fail, quit_with
 from modalflow.launch.transitions import State
 
 PARTS = (preparing, creating, running, adopting, ending, withdrawing)
@@ -63,4 +64,15 @@ class Lifecycle:
         if transition is None:
             raise launch.invalid(f"{type(happening).__name__} cannot happen")
         launch.story.append((now, launch.state, type(happening).__name__))
-        return transition(launch, happening, now)
+        holds_slot = launch.holds_slot or isinstance(happening, m.SlotGranted)
+        try:
+            return transition(launch, happening, now)
+        except Exception:
+            launch.holds_slot = holds_slot  # a command to give it back would be lost
+            raise
+
+    def give_up(self, reason: str) -> Commands:
+        """End the launch at once, by a defect that even the transitions for defects met. Cannot fail."""
+        launch = self._launch
+        silent = launch.doom is not None and launch.doom.silent
+        return quit_with(launch) if silent else fail(launch, FailureClass.INTERNAL, reason)

@@ -21,9 +21,6 @@ from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.tags import GRACE_TAG
 
-UNREACHABLE_LIMIT = 600.0
-"""Seconds without any answer after which a launch ends. Tasks must not die because Modal is away for a while; but a slot cannot
-be held for ever, and Airflow gives a queued task up after [scheduler] task_queued_timeout (600 s) anyway."""
 STORY_LENGTH = 24
 """Happenings kept for an error's text: more than a usual launch has."""
 
@@ -87,6 +84,11 @@ class Launch:
     """What follows when a sandbox that is not wanted is gone, unless the launch is doomed."""
     silences: int = 0
     unreachable_since: float | None = None
+    silence_told: bool = False
+    clearing_since: float | None = None
+    """When its sandbox was first to be ended and was not."""
+    breaks: int = 0
+    """Defects met since Modal last answered."""
     explaining: SandboxEnd | None = None
     story: deque[tuple[float, State, str]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
 
@@ -106,6 +108,10 @@ class Launch:
     def invalid(self, what: str) -> InvalidTransition:
         """Return the exception for what cannot be."""
         return InvalidTransition(f"launch {self.launch_id}: {what} while {self.state}; so far: {self.told()}")
+
+    def failed(self, failure: FailureClass, reason: str) -> LaunchEnded:
+        """Return the event of its failure."""
+        return LaunchEnded(launch_id=self.launch_id, key=self.key, success=False, reason=reason, failure=failure)
 
     @property
     def has_workload(self) -> bool:
@@ -162,8 +168,11 @@ def fail(launch: Launch, failure: FailureClass, reason: str) -> Commands:
 
 def end_doomed(launch: Launch, doom: Doom) -> Commands:
     """End a launch that was waiting for the end of its sandbox only."""
-    if not doom.silent:
-        return fail(launch, doom.failure, doom.reason)
+    return quit_with(launch) if doom.silent else fail(launch, doom.failure, doom.reason)
+
+
+def quit_with(launch: Launch) -> Commands:
+    """End the launch without a word."""
     launch.state = State.ENDED
     return [*release_slot(launch), m.Forget()]
 
@@ -197,22 +206,3 @@ def try_again(launch: Launch, error: GatewayError, step: Continuation) -> Comman
     if launch.retries > launch.rules.retries:
         return fail(launch, of_error(error), outcomes.gave_up(str(error), launch.rules.retries))
     return pause(launch, backoff(launch, launch.retries, error), step)
-
-
-def while_unreachable(launch: Launch, error: GatewayError, now: float, step: Continuation) -> Commands:
-    """Repeat a question that only Modal can answer, until ``UNREACHABLE_LIMIT``."""
-    launch.unreachable_since = now if launch.unreachable_since is None else launch.unreachable_since
-    silence = now - launch.unreachable_since
-    if silence < UNREACHABLE_LIMIT:
-        launch.silences += 1
-        return pause(launch, backoff(launch, launch.silences, error), step)
-    if launch.doom:
-        return end_doomed(launch, launch.doom)
-    subject = f"the sandbox {launch.sandbox_id}" if launch.sandbox_id else f"launch {launch.launch_id}"
-    return fail(launch, FailureClass.NETWORK, outcomes.unreachable(subject, silence, str(error)))
-
-
-def answered(launch: Launch) -> None:
-    """Modal answered: a further silence counts anew."""
-    launch.unreachable_since = None
-    launch.silences = 0

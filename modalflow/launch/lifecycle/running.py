@@ -11,11 +11,11 @@ from modalflow.launch.events import LaunchStarted
 from modalflow.launch.failures import FailureClass, of_error
 from modalflow.launch.gateway import GatewayError, NotFound, RateLimited, Unavailable
 from modalflow.launch.lifecycle.ending import clear, ended
+from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, answered, while_unreachable
 from modalflow.launch.lifecycle.record import (
     Commands,
     Doom,
     Launch,
-    answered,
     backoff,
     fail,
     learn_grace,
@@ -23,7 +23,6 @@ from modalflow.launch.lifecycle.record import (
     pause,
     release_slot,
     translate,
-    while_unreachable,
 )
 from modalflow.launch.transitions import State
 
@@ -87,7 +86,8 @@ def on_check_failed(launch: Launch, happening: m.CheckFailed, now: float) -> Com
 
 
 def _unsure(launch: Launch, error: GatewayError, now: float) -> Commands:
-    return while_unreachable(launch, error, now, check)
+    # Airflow hears of the task from the task itself: a running sandbox is not given up while it may live.
+    return while_unreachable(launch, error, now, check, limit=SANDBOX_LIFE)
 
 
 def check(launch: Launch, _now: float) -> Commands:

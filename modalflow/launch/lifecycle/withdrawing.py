@@ -6,11 +6,16 @@ Its sandbox, if it has one or may have, goes first: by ``ending``, or by ``creat
 from __future__ import annotations
 
 from modalflow.launch import messages as m
+from modalflow.launch.gateway import Unavailable
 from modalflow.launch.lifecycle.creating import resolve
-from modalflow.launch.lifecycle.ending import ask_to_stop, clear
+from modalflow.launch.lifecycle.ending import ask_to_stop, clear, on_terminate_failed, tell_end
+from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, while_unreachable
 from modalflow.launch.lifecycle.record import Commands, Doom, Launch, end_doomed, on
 from modalflow.launch.lifecycle.running import check
 from modalflow.launch.transitions import State
+
+BREAKS = 3
+"""Defects in a row that a launch with a sandbox survives."""
 
 _ALIVE = tuple(state for state in State if state is not State.ENDED)
 
@@ -22,9 +27,7 @@ def on_revoked(launch: Launch, happening: m.Revoked, now: float) -> Commands:
     launch.doom = Doom(reason=happening.reason, silent=True)
     if already:
         return []  # its sandbox is being ended; only nobody wants to hear of it any more
-    # Between two looks at a running sandbox there is a pause.
-    runs = launch.state in (State.RUNNING, State.CHECKING) or (launch.state is State.PAUSING and launch.resume is check)
-    if launch.grace is not None and runs:
+    if launch.grace is not None and _is_watched(launch):
         return ask_to_stop(launch, launch.grace, happening.reason, now)
     if launch.state is State.LAUNCHING and launch.gpu_try is None:
         # A cancelled V2 create may be carried out after we looked for it. It is bounded: let it return.
@@ -39,13 +42,29 @@ def on_revoked_late(_launch: Launch, _: m.Revoked, _now: float) -> Commands:
 
 
 @on(m.Broke, *_ALIVE)
-def on_broke(launch: Launch, happening: m.Broke, _now: float) -> Commands:
-    """Fail, once no sandbox is left."""
+def on_broke(launch: Launch, happening: m.Broke, now: float) -> Commands:
+    """Fail, once no sandbox is left; a defect met while a task runs is no reason to end it, unless it comes again and again."""
+    launch.breaks += 1
+    patient = launch.breaks <= BREAKS
+    error = Unavailable(f"modalflow: internal error: {happening.message}")
+    if _is_watched(launch) and patient:
+        return while_unreachable(launch, error, now, check, limit=SANDBOX_LIFE)
+    if launch.state is State.EXPLAINING:
+        return tell_end(launch, tail="")
     if launch.state is State.STOPPING:
         return clear(launch)
-    again = launch.doom is not None or launch.state in (State.CLEARING, State.RESOLVING, State.EXPLAINING)
-    launch.doom = launch.doom or Doom(reason=f"modalflow: internal error: {happening.message}", silent=False)
+    launch.doom = launch.doom or Doom(reason=str(error), silent=False)
+    if launch.state is State.CLEARING and patient:
+        return on_terminate_failed(launch, m.TerminateFailed(error=error), now)
+    if launch.state is State.RESOLVING and patient:
+        return while_unreachable(launch, error, now, resolve)
+    again = launch.state in (State.CLEARING, State.RESOLVING)
     return end_doomed(launch, launch.doom) if again else _wind_down(launch, launch.doom)
+
+
+def _is_watched(launch: Launch) -> bool:
+    """Whether all that is done is to wait for the end of a running sandbox; between two looks at it there is a pause."""
+    return launch.state in (State.RUNNING, State.CHECKING) or (launch.state is State.PAUSING and launch.resume is check)
 
 
 def _wind_down(launch: Launch, doom: Doom) -> Commands:
