@@ -17,7 +17,7 @@ import tempfile
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -163,6 +163,10 @@ class EndlessGateway:
         from modalflow.launch.gateway import SandboxStatus
 
         return [SandboxStatus(sandbox_id=found, name=name, tags={"launch": name}) for found, name in self._names.items()]
+
+    async def running_ids(self, _: object) -> AsyncGenerator[list[str], None]:
+        """All of them run."""
+        yield list(self._names)
 
     async def close(self) -> None:
         """Nothing to close."""

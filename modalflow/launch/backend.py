@@ -25,6 +25,7 @@ from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.portal import LoopThread
 from modalflow.launch.task_log import Journal, TaskLog
 from modalflow.launch.transitions import State
+from modalflow.launch.watch import Watch
 from modalflow.settings import LaunchSettings
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class LaunchBackend:
         self._intake_filled = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._stop_grace = 0.0
+        self._watch = Watch(self._the_gateway, {"deployment": settings.deployment}, clock=clock, sleep=sleep)
         self._around = Surroundings(
             gateway=self._the_gateway,
             argv=tuple(argv),
@@ -87,6 +89,7 @@ class LaunchBackend:
             forget=self._forget,
             keep=self._keep,
             calm=self._calm,
+            ended=self._watch.end,
             clock=clock,
             sleep=sleep,
         )
@@ -169,6 +172,7 @@ class LaunchBackend:
         for task in self._background:
             task.cancel()
         await _settle([*steps, *self._background], self._stop_grace / 2)
+        await self._watch.stop()
         if self._gateway is not None:
             try:
                 async with asyncio.timeout(self._stop_grace / 2):

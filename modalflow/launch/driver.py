@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEvent, LaunchRequest
-from modalflow.launch.gateway import Gateway, GatewayError, Unavailable
+from modalflow.launch.gateway import Gateway, GatewayError, SandboxEnd, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
 from modalflow.launch.outcomes import TAIL_BYTES, redact
 from modalflow.launch.task_log import TaskLog
@@ -40,6 +40,7 @@ class Surroundings:
     forget: Callable[[Driver], None]
     keep: Callable[[asyncio.Task[None]], None]
     calm: Callable[[], Awaitable[None]]
+    ended: Callable[[str], Awaitable[SandboxEnd]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
 
@@ -225,7 +226,7 @@ class Driver:
                 return m.HandedOver()
             case m.Wait(sandbox_id=sandbox_id):
                 await self._around.calm()
-                return m.SandboxEnded(end=await gateway.wait(sandbox_id))
+                return m.SandboxEnded(end=await self._around.ended(sandbox_id))
             case m.AskToStop(sandbox_id=sandbox_id):
                 await gateway.start_in(sandbox_id, self._around.stop_argv)
                 return m.AskedToStop()

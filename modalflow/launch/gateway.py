@@ -6,7 +6,7 @@ coroutine that may be cancelled, and raises only ``GatewayError`` subclasses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -139,6 +139,10 @@ class Gateway(Protocol):
 
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         """All running sandboxes of the app that carry all these tags."""
+        ...
+
+    def running_ids(self, tags: Mapping[str, str]) -> AsyncGenerator[list[str], None]:
+        """Yield the ids of all running sandboxes that carry all these tags, a page a call of Modal's."""
         ...
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:

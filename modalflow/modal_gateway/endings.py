@@ -6,6 +6,7 @@ Flows in: a ``modal.Sandbox`` whose end the client has seen. Flows out: ``Sandbo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from modal import Sandbox
 from modal_proto import api_pb2
@@ -43,10 +44,19 @@ def end_of(sandbox: Sandbox) -> SandboxEnd | None:
     if returncode is None:
         return None
     result = _result_of(sandbox)
-    kind = _KINDS.get(result.status) if result is not None else None
-    if result is None or kind is None:
+    found = end_of_result(result) if result is not None else None
+    if found is None:
         return SandboxEnd(kind=_by_exit_code(returncode), exit_code=returncode)
-    return SandboxEnd(kind=kind, exit_code=returncode, detail=result.exception)
+    return replace(found, exit_code=returncode)
+
+
+def end_of_result(result: api_pb2.GenericResult) -> SandboxEnd | None:
+    """Return the end that a result on the wire tells of, ``None`` while there is none (or one that we do not know)."""
+    kind = _KINDS.get(result.status)
+    if kind is None:
+        return None
+    exit_code = {EndKind.TIMEOUT: EXIT_TIMEOUT, EndKind.TERMINATED: EXIT_TERMINATED}.get(kind, result.exitcode)
+    return SandboxEnd(kind=kind, exit_code=exit_code, detail=result.exception)
 
 
 def _result_of(sandbox: object) -> api_pb2.GenericResult | None:

@@ -10,7 +10,7 @@ import asyncio
 import io
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -23,9 +23,10 @@ from modalflow.modal_gateway.connection import open_client
 from modalflow.modal_gateway.endings import end_of
 from modalflow.modal_gateway.errors import bounded
 from modalflow.modal_gateway.kept import KeptObjects
+from modalflow.modal_gateway.listing import Infos, pages, status_of
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
 from modalflow.settings import LaunchSettings
-from modalflow.translation.plan import MODALFLOWS, SandboxPlan
+from modalflow.translation.plan import MODALFLOWS, Home, SandboxPlan
 
 BUILD_LIMIT = 3600.0
 """Seconds that building one image may take: Modal's own builds end within an hour."""
@@ -33,8 +34,9 @@ TAIL_LIMIT = 10.0
 """Seconds spent on reading a failed sandbox's last output: worth waiting for, but the launch's end waits with it."""
 LOG_VOLUME_VERSION = 2
 """Version 1 is not made for hundreds of writers."""
-TAG_READS = 16
-"""``get_tags`` calls at the same time while listing."""
+
+HANDLES = 256
+"""Sandbox handles kept from one call to the next, about 10 KiB each: more than are waited for at the same time."""
 
 
 class ModalGateway:
@@ -95,7 +97,7 @@ class ModalGateway:
                 client=self._client,
                 **sandbox_kwargs(plan, gpu, name=name),
             )
-        self._sandboxes[sandbox.object_id] = sandbox
+        self._keep_handle(sandbox.object_id, sandbox)
         return sandbox.object_id
 
     async def hand_over(self, sandbox_id: str, payload: bytes) -> None:
@@ -112,7 +114,7 @@ class ModalGateway:
             finally:
                 # V2 writes through a connection of its own per sandbox; waiting needs none.
                 await sandbox.detach.aio()  # type: ignore[no-untyped-call]
-        self._sandboxes[sandbox_id] = sandbox
+        self._keep_handle(sandbox_id, sandbox)
 
     async def find(self, name: str) -> SandboxStatus | None:
         """See ``Gateway.find``, in all Apps of the settings.
@@ -177,35 +179,40 @@ class ModalGateway:
                 await sandbox.detach.aio()  # type: ignore[no-untyped-call]
 
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
-        """All running sandboxes with these tags, in all Apps of the settings: a call a page, and a call a sandbox for its tags.
+        """All running sandboxes with these tags, in all Apps of the settings: a call a page."""
+        return [status_of(info) async for page in self._pages(tags, with_tags=True) for info in page]
 
-        Without names. An App whose environment is gone has none; if another cannot be listed, the whole listing fails.
-        """
-        kept = await self._objects()
-        async with bounded("list the running sandboxes", None):
-            found: list[Sandbox] = []
-            for home in self._settings.homes:
+    async def running_ids(self, tags: Mapping[str, str]) -> AsyncGenerator[list[str], None]:
+        """See ``Gateway.running_ids``."""
+        async for page in self._pages(tags, with_tags=False):
+            yield [info.id for info in page]
+
+    async def _pages(self, tags: Mapping[str, str], *, with_tags: bool) -> AsyncIterator[Infos]:
+        """Yield the pages of all Apps. One whose environment is gone has none; if another cannot be listed, all fails."""
+        for home in self._settings.homes:
+            listing = self._pages_of(home, tags, with_tags=with_tags)
+            while True:
                 try:
-                    async with asyncio.timeout(self._settings.rpc_timeout):
-                        app = await kept.app(home)
-                except modal_errors.NotFoundError:
+                    async with bounded("list the running sandboxes", None):  # each page has its own bound
+                        page = await anext(listing)
+                except StopAsyncIteration:
+                    break
+                except NotFound:
                     if home == MODALFLOWS:
                         raise
-                    continue
-                listing = Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=self._client)
-                found += [sandbox async for sandbox in _each_within(listing, self._settings.rpc_timeout)]
-            at_a_time = asyncio.Semaphore(TAG_READS)
+                    break
+                yield page
 
-            async def read(sandbox: Sandbox) -> SandboxStatus | None:
-                async with at_a_time, asyncio.timeout(self._settings.rpc_timeout):
-                    try:
-                        own = await sandbox.get_tags.aio()
-                    except modal_errors.NotFoundError:
-                        return None  # ended meanwhile
-                return SandboxStatus(sandbox_id=sandbox.object_id, name="", tags=own)
-
-            read_all = await asyncio.gather(*(read(sandbox) for sandbox in found))
-        return [status for status in read_all if status is not None]
+    async def _pages_of(self, home: Home, tags: Mapping[str, str], *, with_tags: bool) -> AsyncIterator[Infos]:
+        kept, seconds = await self._objects(), self._settings.rpc_timeout
+        async with asyncio.timeout(seconds):
+            app = await kept.app(home)
+        try:
+            async for page in pages(kept.client, app.app_id or "", tags, seconds=seconds, with_tags=with_tags):
+                yield page
+        except modal_errors.NotFoundError:
+            kept.forget()  # the App is not the one of before: the next listing looks it up again
+            raise
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:
         """The last ``max_bytes`` of stdout, then of stderr. Empty when Modal has none or does not answer soon."""
@@ -269,6 +276,8 @@ class ModalGateway:
         Everybody who comes meanwhile shares one attempt and its failure. One after the other, each with an attempt of its own,
         the last of a hundred launches would hear after fifty minutes that Modal is away.
         """
+        if self._kept is not None and self._kept.client.is_closed():
+            self._kept = None  # somebody else in this process closed it
         if self._kept is None:
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.create_task(self._open(), name="modalflow-connect")
@@ -280,6 +289,12 @@ class ModalGateway:
             self._client = self._given_client or await open_client()
         self._kept = KeptObjects(self._client, self._settings)
         return self._kept
+
+    def _keep_handle(self, sandbox_id: str, sandbox: Sandbox) -> None:
+        """Keep a handle for the next call, which saves it a look-up; of many sandboxes only the latest ``HANDLES``."""
+        self._sandboxes[sandbox_id] = sandbox
+        if len(self._sandboxes) > HANDLES:
+            del self._sandboxes[next(iter(self._sandboxes))]
 
     async def _look_up(self, sandbox_id: str, doing: str) -> Sandbox:
         await self._objects()
@@ -305,17 +320,6 @@ async def _mounts(kept: KeptObjects, plan: SandboxPlan) -> dict[str | os.PathLik
     for bucket in plan.buckets:
         mounts[bucket.mount_path] = await kept.bucket(bucket.bucket, plan.home)
     return mounts
-
-
-async def _each_within(listing: AsyncIterator[Sandbox], seconds: float) -> AsyncIterator[Sandbox]:
-    """Yield what comes, each (so each page) within ``seconds``: the client itself waits for a page without a bound."""
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                sandbox = await anext(listing)
-        except StopAsyncIteration:
-            return
-        yield sandbox
 
 
 async def _keep_last(stream: AsyncIterator[str], kept: deque[str], max_bytes: int) -> None:

@@ -39,7 +39,7 @@ class KeptObjects:
 
     def __init__(self, client: Client, settings: LaunchSettings) -> None:
         """Load with ``client`` in the App and environment of ``settings``."""
-        self._client = client
+        self.client = client
         self._settings = settings
         self._kept: dict[Hashable, App | Image | Secret | Volume] = {}
         self._locks: dict[Hashable, asyncio.Lock] = {}
@@ -59,7 +59,7 @@ class KeptObjects:
         async def load() -> App:
             with _told(f"create it with `modal environment create {at.environment}`, or correct [modal_executor] namespaces"):
                 return await App.lookup.aio(
-                    at.app or "", client=self._client, environment_name=at.environment, create_if_missing=True
+                    at.app or "", client=self.client, environment_name=at.environment, create_if_missing=True
                 )
 
         return await self._keep(("app", at), load, App)
@@ -96,7 +96,7 @@ class KeptObjects:
         async def load() -> Secret:
             secret = Secret.from_name(plan.name, environment_name=environment, required_keys=list(plan.required_keys))
             with _told(f"create it with `modal secret create {plan.name} KEY=VALUE{_in(home)}`, or correct the name"):
-                await secret.hydrate.aio(self._client)
+                await secret.hydrate.aio(self.client)
             return secret
 
         return await self._keep(("secret", plan, environment), load, Secret)
@@ -133,7 +133,7 @@ class KeptObjects:
         async def load() -> Volume:
             volume = Volume.from_name(name, environment_name=environment, create_if_missing=create_if_missing, version=version)
             with _told(f"create it with `modal volume create {name}{_in(home)}`, or correct the name"):
-                await volume.hydrate.aio(self._client)
+                await volume.hydrate.aio(self.client)
             return volume
 
         return await self._keep(("volume", name, environment), load, Volume)

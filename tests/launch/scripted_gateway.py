@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modalflow.launch.gateway import EndKind, SandboxEnd, SandboxStatus
@@ -14,6 +14,9 @@ from modalflow.translation.plan import SandboxPlan
 
 BOUND = 10.0
 """Seconds after which a condition that does not come true fails the test."""
+
+PAGE = 2
+"""Ids a page of ``running_ids``."""
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -76,6 +79,7 @@ class ScriptedGateway:
     on_start_in: Callable[[str], None] | None = None
     looked_for: list[str] = field(default_factory=list)
     listed: list[Mapping[str, str]] = field(default_factory=list)
+    on_list: Callable[[], None] | None = None
     logged: list[tuple[str, str, str]] = field(default_factory=list)
     prepared: list[SandboxPlan] = field(default_factory=list)
     on_prepare: Callable[[SandboxPlan], None] | None = None
@@ -130,6 +134,14 @@ class ScriptedGateway:
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         self.listed.append(tags)
         return self.running
+
+    async def running_ids(self, tags: Mapping[str, str]) -> AsyncGenerator[list[str], None]:
+        self.listed.append(tags)
+        if self.on_list is not None:
+            self.on_list()
+        ids = [status.sandbox_id for status in self.running]
+        for start in range(0, len(ids), PAGE):
+            yield ids[start : start + PAGE]
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:
         return self.tail[-max_bytes:]

@@ -350,6 +350,24 @@ class TestTrouble:
         assert "is under way already" in caplog.text
 
 
+class TestMany:
+    def test_beyond_the_long_polls_one_listing_tells_of_all_ends(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("modalflow.launch.watch.LONG_POLLS", 2)
+        monkeypatch.setattr("modalflow.launch.watch.FEW_AGAIN", 1)
+        names = [f"sb-{number}" for number in range(1, 6)]
+        room.gateway.running = [SandboxStatus(sandbox_id=name, name="", tags={}) for name in names]
+        room.backend.start()
+        for number in range(5):
+            room.backend.submit(request(launch_id(number)))
+        room.take(LaunchStarted, 5)
+        until(lambda: bool(room.gateway.listed), "a listing")
+        assert room.gateway.listed[0] == {"deployment": "airflow"}
+        for name in names:
+            room.gateway.known[name] = SandboxStatus(sandbox_id=name, name="", tags={}, end=_success())
+        room.gateway.running = []
+        assert all(ended.success for ended in room.take(LaunchEnded, 5) if isinstance(ended, LaunchEnded))
+
+
 class TestRevoke:
     def test_a_running_sandbox_is_terminated_and_nothing_more_is_heard(self, room: Room) -> None:
         room.run(request())
