@@ -1,0 +1,145 @@
+"""Carries out the strikes of a plan, and keeps the record of which sandboxes they killed.
+
+Flows in: strikes whose time has come. Flows out: signals to processes, rules and commands to the emulator, ``killed``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.plan import GPUS, Strike
+
+
+class Faults:
+    """The strikes under way. ``killed``: sandbox id to what killed it."""
+
+    def __init__(self, deployment: Deployment, say: Callable[[str], None]) -> None:
+        self._deployment = deployment
+        self._say = say
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.killed: dict[str, str] = {}
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        """Do something later."""
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._order), do))
+
+    def strike(self, one: Strike) -> None:
+        """Have a strike happen when its ``wait`` is over."""
+        self.after(one.wait, lambda: self._strike(one))
+
+    def work(self) -> None:
+        """Do what is due. A fault that finds nobody to strike has struck nobody."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            heapq.heappop(self._later)[2]()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is to come."""
+        return not self._later
+
+    def _strike(self, one: Strike) -> None:
+        try:
+            told = _DEEDS[one.what](self, dict(one.details))
+        except (LookupError, OSError) as error:
+            told = f"struck nobody: {error}"
+        self._say(f"{one}{f' -> {told}' if told else ''}")
+
+    # -- deeds
+
+    def kill_scheduler(self, details: dict[str, Any]) -> str | None:
+        if not self._deployment.kill_scheduler():
+            return "it was dead already"
+        self.after(details.get("down", 0.0), self._deployment.start_scheduler)
+        return None
+
+    def kill_emulator(self, details: dict[str, Any]) -> str:
+        alive = self._deployment.emulator.running()
+        self._deployment.emulator.kill()
+        born = {str(line["sandbox"]) for line in self._deployment.ledger()}
+        for sandbox_id in {*alive, *born} - self._ended():
+            self.killed.setdefault(sandbox_id, "the death of the emulator")
+        time.sleep(details.get("down", 0.0))
+        self._deployment.emulator.start()
+        return f"{len(alive)} sandboxes died with it"
+
+    def _ended(self) -> set[str]:
+        """Sandboxes whose program has told its last word."""
+        return {str(line["sandbox"]) for line in self._deployment.ledger() if line["kind"] in ("told", "refused")}
+
+    def preempt(self, details: dict[str, Any]) -> str:
+        sandbox_id = self._pick(details["pick"])
+        self.killed[sandbox_id] = "preemption"
+        self._deployment.emulator.ask("POST", f"/sandboxes/{sandbox_id}/preempt", {"grace": details["grace"]})
+        return sandbox_id
+
+    def out_of_memory(self, details: dict[str, Any]) -> str:
+        sandbox_id = self._pick(details["pick"])
+        self.killed[sandbox_id] = "want of memory"
+        self._deployment.emulator.ask("POST", f"/sandboxes/{sandbox_id}/end", {"status": "MEMORY_MANAGER_EVICTION"})
+        return sandbox_id
+
+    def _pick(self, place: float) -> str:
+        running = self._deployment.emulator.running()
+        if not running:
+            raise LookupError("no sandbox runs")
+        return running[int(place * len(running))]
+
+    def rule(self, details: dict[str, Any]) -> None:
+        self._deployment.emulator.ask("POST", "/faults", details)
+
+    def latency(self, details: dict[str, Any]) -> None:
+        self._deployment.emulator.ask("POST", "/faults", {"method": "*", **details})
+
+    def rates(self, details: dict[str, Any]) -> None:
+        seconds = details.pop("seconds")
+        self._set_rates(details)
+        self.after(seconds, lambda: self._set_rates(dict.fromkeys(details)))
+
+    def _set_rates(self, rates: dict[str, Any]) -> None:
+        self._command("/capacity", rates)
+
+    def close_connections(self, _details: dict[str, Any]) -> None:
+        self._command("/connections", {"do": "close"})
+
+    def freeze(self, details: dict[str, Any]) -> None:
+        self._command("/connections", {"do": "freeze"})
+        self.after(details["seconds"], lambda: self._command("/connections", {"do": "thaw"}))
+
+    def refuse(self, details: dict[str, Any]) -> None:
+        self._command("/connections", {"do": "refuse"})
+        self.after(details["seconds"], lambda: self._command("/connections", {"do": "accept"}))
+
+    def _command(self, path: str, body: dict[str, Any]) -> None:
+        try:
+            self._deployment.emulator.ask("POST", path, body)
+        except LookupError as error:  # a new life of the emulator never heard of it
+            self._say(f"{path} {body}: {error}")
+
+    def calm(self) -> None:
+        """Take every fault away, so that a run can come to its end."""
+        for _, _, do in sorted(self._later):
+            do()
+        self._later.clear()
+        self._deployment.emulator.ask("DELETE", "/faults")
+
+
+_DEEDS: dict[str, Callable[[Faults, dict[str, Any]], str | None]] = {
+    "kill scheduler": Faults.kill_scheduler,
+    "kill emulator": Faults.kill_emulator,
+    "preempt": Faults.preempt,
+    "out of memory": Faults.out_of_memory,
+    "lost replies": Faults.rule,  # type: ignore[dict-item]
+    "lost creates": Faults.rule,  # type: ignore[dict-item]
+    "refusals": Faults.rule,  # type: ignore[dict-item]
+    "rate limit": Faults.rates,  # type: ignore[dict-item]
+    "latency": Faults.latency,  # type: ignore[dict-item]
+    "connections close": Faults.close_connections,  # type: ignore[dict-item]
+    "freeze": Faults.freeze,  # type: ignore[dict-item]
+    "refuse connections": Faults.refuse,  # type: ignore[dict-item]
+}

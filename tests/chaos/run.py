@@ -1,0 +1,96 @@
+"""One seed from start to verdict.
+
+Flows in: a plan and a new folder. Flows out: a ``Verdict``, and in the folder the story, the ledger and all logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.faults import Faults
+from tests.chaos.plan import Plan, Strike
+from tests.chaos.verdict import FINAL, Verdict, judge
+
+STALL = 6.0
+"""Seconds without an entry after which the next fault strikes all the same."""
+LAST_STALL = 150.0
+"""Seconds without any change, all faults over, after which the rest is lost. Longer than any bound that modalflow waits for here."""
+SWEEP = 45.0
+"""Seconds for the last sandboxes to end after the last task has."""
+LOOK_EVERY = 0.25
+
+
+def run_plan(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> Verdict:
+    """Carry the plan out in ``folder`` (made) and judge it. What ``say`` is told is kept in ``story.txt`` too."""
+    deployment = Deployment(folder, plan)
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        line = f"{time.monotonic() - began:7.2f} s  {text}"
+        with (folder / "story.txt").open("a") as story:
+            story.write(line + "\n")
+        say(line)
+
+    with deployment.up():
+        faults = Faults(deployment, tell)
+        tell("up")
+        deployment.start_scheduler()
+        deployment.airflow.ask("run")
+        _strike_and_wait(deployment, faults, deque(plan.strikes), tell)
+        left = _left(deployment)
+        tries, log = deployment.airflow.ask("tries"), deployment.airflow.ask("log")
+    ledger = deployment.ledger()
+    for name, found in (("tries", tries), ("log", log), ("killed", faults.killed)):
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1))
+    return judge(plan, ledger, tries, faults.killed, [*left, *deployment.deaths])
+
+
+def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Strike], tell: Callable[[str], None]) -> None:
+    seen: tuple[object, ...] = ()
+    changed = time.monotonic()
+    calm = False
+    while True:
+        faults.work()
+        deployment.look_after_scheduler()
+        entries = sum(line["kind"] == "enter" for line in deployment.ledger())
+        states = deployment.airflow.ask("states")
+        if sum(count for state, count in states.items() if state not in FINAL) == 0:
+            tell(f"all tasks have ended: {states}; {len(strikes)} faults unused")
+            break
+        now = time.monotonic()
+        if (entries, states) != seen:
+            seen, changed = (entries, states), now
+        while strikes and (strikes[0].at <= entries or (now - changed > STALL and faults.quiet)):
+            faults.strike(strikes.popleft())
+            changed = now
+        if not strikes and faults.quiet and not calm:
+            calm = True
+            deployment.emulator.ask("DELETE", "/faults")
+            deployment.start_scheduler()
+            tell(f"the last fault is over: {states}")
+        if now - changed > LAST_STALL:
+            tell(f"nothing has changed for {LAST_STALL:g} s: {states}")
+            break
+        time.sleep(LOOK_EVERY)
+    faults.calm()
+    deployment.start_scheduler()
+
+
+def _left(deployment: Deployment) -> list[str]:
+    """Sandboxes that live on after the last task."""
+    deadline = time.monotonic() + SWEEP
+    while deployment.emulator.alive() and time.monotonic() < deadline:
+        deployment.look_after_scheduler()
+        time.sleep(LOOK_EVERY)
+    with contextlib.suppress(LookupError):
+        running = deployment.emulator.running()
+        alive = deployment.emulator.alive()
+        if alive:
+            return [f"{alive} sandboxes live {SWEEP:g} s after the last task: {', '.join(running) or 'none of them runs'}"]
+    return []

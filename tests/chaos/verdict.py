@@ -1,0 +1,90 @@
+"""What came of a run, held against its plan: lost, run twice, left over, and tries that nothing explains. Pure.
+
+Flows in: the plan, the ledger's lines, Airflow's rows, the record of what was killed. Flows out: a ``Verdict``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.plan import Plan
+
+Row = Mapping[str, Any]
+
+FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Sentences about each thing that must not be. ``spent`` are tries that failed though neither the task's script nor a killed
+    sandbox says so: Airflow retried them, so they are not lost, but a user's retry was used up."""
+
+    lost: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    spent: tuple[str, ...] = ()
+    figures: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is lost, run twice or left."""
+        return not (self.lost or self.twice or self.left)
+
+
+def judge(plan: Plan, ledger: Sequence[Row], tries: Sequence[Row], killed: Mapping[str, str], left: Sequence[str]) -> Verdict:
+    """Judge a run. ``killed``: sandbox id to what killed it; ``left``: what was found after the end."""
+    return Verdict(
+        lost=tuple(_lost(plan, tries)),
+        twice=tuple(_twice(ledger)),
+        left=tuple(left),
+        spent=tuple(_spent(plan, ledger, tries, killed)),
+        figures={
+            "tasks": len(plan.scripts),
+            "tries": len(tries),
+            "sandboxes": len({line["sandbox"] for line in ledger if line["kind"] == "born"}),
+            "entries": sum(line["kind"] == "enter" for line in ledger),
+            "killed sandboxes": len(killed),
+        },
+    )
+
+
+def _lost(plan: Plan, tries: Sequence[Row]) -> Iterable[str]:
+    last = {row["task"]: row for row in tries if not row["past"]}
+    for script in plan.scripts:
+        row = last.get(script.task_id)
+        if row is None:
+            yield f"{script.task_id} ({script.kind}): Airflow has no such task instance"
+        elif row["state"] != script.expected:
+            yield f"{script.task_id} ({script.kind}) try {row['try']}: {row['state']}, expected {script.expected} ({row['external']})"
+
+
+def _twice(ledger: Sequence[Row]) -> Iterable[str]:
+    entered: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for line in ledger:
+        if line["kind"] == "enter":
+            entered[line["ti"], line["try"], line["leg"]].append(line)
+    for (_, number, leg), lines in entered.items():
+        if len(lines) > 1:
+            where = ", ".join(f"{line['launch']} in {line['sandbox']}" for line in lines)
+            yield f"{lines[0]['task']} try {number} leg {leg} was entered {len(lines)} times: {where}"
+
+
+def _spent(plan: Plan, ledger: Sequence[Row], tries: Sequence[Row], killed: Mapping[str, str]) -> Iterable[str]:
+    scripts = {script.task_id: script for script in plan.scripts}
+    sandboxes: dict[str, set[str]] = defaultdict(set)
+    told: dict[str, set[str]] = defaultdict(set)
+    for line in ledger:
+        sandboxes[line["ti"]].add(line["sandbox"])
+        if line["kind"] == "leave":
+            told[line["ti"]].add(line["state"])
+    for row in tries:
+        script = scripts.get(row["task"])
+        failed = row["past"] or row["state"] == "failed"
+        if script is None or not failed or told[row["ti"]] & {"failed", "up_for_retry"}:
+            continue
+        if not any(sandbox in killed for sandbox in sandboxes[row["ti"]]):
+            seen = ", ".join(sorted(map(str, sandboxes[row["ti"]]))) or "none was born"
+            yield f"{row['task']} ({script.kind}) try {row['try']} {row['ti']}: {row['external']}; sandboxes: {seen}"
