@@ -1,8 +1,8 @@
 """One process that is Airflow's side of a light run: the database, the real execution API, and the firing of triggers.
 
-Run as ``python -m tests.chaos.airflow_side FOLDER`` with ``AIRFLOW__*`` set. It migrates, stores the DAG of ``FOLDER/dags``, serves
-the execution API on the port of ``AIRFLOW__API__PORT`` and says ``{"ready": true}``; then it answers a JSON line for each on stdin:
-``"run"`` starts the run, ``"states"`` tells how many task instances are in which state, ``"tries"`` and ``"log"`` all rows. It
+Run as ``python -m tests.chaos.airflow_side FOLDER serve`` with ``AIRFLOW__*`` set. It migrates, stores the DAG of ``FOLDER/dags``,
+serves the execution API on the port of ``AIRFLOW__API__PORT`` (in full runs, ``watch``, Airflow's own commands do both) and says ``{"ready": true}``; then it answers a JSON line for each on stdin:
+``"run"`` starts the run (null as long as the DAG is not stored), ``"states"`` tells how many task instances are in which state, ``"tries"`` and ``"log"`` all rows. It
 resumes deferred tasks itself, in the triggerer's place (``Trigger.submit_event``). It ends with its stdin.
 """
 
@@ -26,16 +26,17 @@ _ANSWERS = os.fdopen(os.dup(1), "w")
 """What the answers go to; Airflow writes to stdout too."""
 
 
-def main(folder: Path) -> None:
-    """Prepare, serve, answer."""
+def main(folder: Path, side: str) -> None:
+    """Prepare, serve if that is wanted, answer."""
     os.dup2(2, 1)
     from airflow.configuration import conf
     from airflow.utils.db import initdb
 
     initdb()
-    _store_dags(folder / "dags")
-    _serve(conf.getint("api", "port"))
-    threading.Thread(target=_fire_triggers, daemon=True, name="triggers").start()
+    if side == "serve":
+        _store_dags(folder / "dags")
+        _serve(conf.getint("api", "port"))
+        threading.Thread(target=_fire_triggers, daemon=True, name="triggers").start()
     answers = {"run": _start_run, "states": _states, "tries": _tries, "log": _log}
     _say({"ready": True})
     for line in sys.stdin:
@@ -68,7 +69,7 @@ def _store_dags(folder: Path) -> None:
     sync_bag_to_db(bag, "dags-folder", bundle_version=None)
 
 
-def _start_run() -> str:
+def _start_run() -> str | None:
     from airflow._shared.timezones import timezone
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
@@ -78,7 +79,7 @@ def _start_run() -> str:
     with create_session() as session:
         dag = SerializedDagModel.get_dag(DAG_ID, session=session)
         if dag is None:
-            raise SystemExit(f"{DAG_ID} is not in the database")
+            return None
         dag.create_dagrun(
             run_id=RUN_ID,
             logical_date=None,
@@ -154,4 +155,4 @@ def _log() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

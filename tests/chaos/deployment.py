@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,37 +18,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from modalflow.demo.deployment import free_ports
+from tests.chaos.dag_file import scripts_of, text_of
 from tests.chaos.emulator_side import EmulatorSide
 from tests.chaos.plan import GPUS, Plan
 
 ROOT = Path(__file__).parents[2]
 LIGHT = Path(__file__).parent / "light_client.py"
-RETRIES = 30
-"""More tries than faults can kill: what is lost is lost for another reason."""
-
-DAG = '''
-"""The tasks of a chaos run; what they do is in the light client."""
-import datetime
-from airflow.sdk import DAG, BaseOperator
-
-SCRIPTS = {scripts!r}
-
-class Chaos(BaseOperator):
-    def execute(self, context):
-        raise RuntimeError("the light client runs this")
-
-with DAG("chaos", schedule=None, max_active_tasks=4096, catchup=False):
-    tasks = {{
-        name: Chaos(task_id=name, retries={retries}, retry_delay=datetime.timedelta(seconds=0.2),
-                    executor_config={{"modal": {{"gpu": ["A10G", "L4"]}}}} if one["gpu"] else {{}})
-        for name, one in SCRIPTS.items()
-    }}
-    for name, one in SCRIPTS.items():
-        if one["after"]:
-            tasks[one["after"]] >> tasks[name]
-'''
-
-
+WORKER = ROOT / ".venv-worker"
+"""Airflow, and nothing of ours nor of Modal's (``make setup``): the image of full runs."""
+PARTS = ("api-server", "dag-processor", "triggerer")
+"""Airflow's commands of a full run, beside the scheduler."""
 class Talk:
     """A process that answers a line with a line."""
 
@@ -85,41 +65,57 @@ class Talk:
 class Deployment:
     """What runs. ``folder`` holds the logs of all of it."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: Plan, *, full: bool) -> None:
         self.folder = folder
         self.plan = plan
+        self.full = full
         folder.mkdir(parents=True)
         (folder / "dags").mkdir()
-        scripts = {one.task_id: {"kind": one.kind, "seconds": one.seconds, "gpu": one.gpu, "after": one.after} for one in plan.scripts}
-        (folder / "scripts.json").write_text(json.dumps(scripts))
+        (folder / "scripts.json").write_text(json.dumps(scripts_of(plan)))
         (folder / "ledger.jsonl").touch()
-        (folder / "dags" / "chaos.py").write_text(DAG.format(scripts=scripts, retries=RETRIES))
+        (folder / "dags" / "chaos.py").write_text(text_of(plan))
         modal_port, self._api_port = free_ports(2)
-        self.emulator = EmulatorSide(folder, modal_port, _light_environment(folder), GPUS)
+        self.emulator = EmulatorSide(folder, modal_port, WORKER if full else _light_environment(folder), GPUS)
         self.scheduler: int | None = None
+        self._command: subprocess.Popen[bytes] | None = None
         self.deaths: list[str] = []
 
     @contextlib.contextmanager
     def up(self) -> Iterator[None]:
-        """Start everything; end everything."""
+        """Start everything but a scheduler; end everything."""
         with contextlib.ExitStack() as stack:
             stack.callback(self.emulator.stop)
             self.emulator.start()
-            env = environment(self.folder, self._api_port, self.emulator.environment)
+            self._env = environment(self.folder, self._api_port, self.emulator.environment, full=self.full)
             log = stack.enter_context((self.folder / "airflow.log").open("ab"))
-            self.airflow = Talk("tests.chaos.airflow_side", [str(self.folder)], env, log)
-            stack.callback(self.airflow.end)
-            schedulers = stack.enter_context((self.folder / "scheduler.log").open("ab"))
-            self._nursery = Talk("tests.chaos.scheduler_nursery", [], env, schedulers)
-            stack.callback(self._nursery.end)
+            self._scheduler_log = stack.enter_context((self.folder / "scheduler.log").open("ab"))
             stack.callback(self.kill_scheduler)
+            side = "watch" if self.full else "serve"
+            self.airflow = Talk("tests.chaos.airflow_side", [str(self.folder), side], self._env, log)
+            stack.callback(self.airflow.end)
+            if not self.full:
+                self._nursery = Talk("tests.chaos.scheduler_nursery", [], self._env, self._scheduler_log)
+                stack.callback(self._nursery.end)
+                self._nursery.hear()
             self.airflow.hear()
-            self._nursery.hear()
+            for part in PARTS if self.full else ():
+                stack.callback(_end_group, self._airflow_command(part, log))
             yield
+
+    def _airflow_command(self, name: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "airflow", name]
+        return subprocess.Popen(
+            command, env=self._env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
 
     def start_scheduler(self) -> None:
         """Start one, unless it lives."""
-        if self.scheduler is None:
+        if self.scheduler is not None:
+            return
+        if self.full:
+            self._command = self._airflow_command("scheduler", self._scheduler_log)
+            self.scheduler = self._command.pid
+        else:
             self.scheduler = int(self._nursery.ask(None))
 
     def kill_scheduler(self) -> bool:
@@ -131,18 +127,35 @@ class Deployment:
             os.kill(pid, signal.SIGKILL)
         while _lives(pid):
             time.sleep(0.01)
+        if self._command is not None:
+            self._command.wait()
         return True
 
     def look_after_scheduler(self) -> None:
         """Note and replace a scheduler that ended without having been killed, as a supervisor of services would."""
         if self.scheduler is not None and not _lives(self.scheduler):
-            self.deaths.append(f"the scheduler {self.scheduler} ended by itself")
+            self.deaths.append(f"a scheduler ended by itself: {_last_line(self.folder / 'scheduler.log')}")
             self.scheduler = None
             self.start_scheduler()
 
     def ledger(self) -> list[dict[str, Any]]:
         """All lines so far."""
         return [json.loads(line) for line in (self.folder / "ledger.jsonl").read_text().splitlines()]
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a command of Airflow with what it started."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+
+
+def _last_line(path: Path) -> str:
+    """The exception of the newest traceback in a log."""
+    errors = [line for line in path.read_text(errors="replace").splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return errors[-1][:300] if errors else "it said nothing"
 
 
 def _lives(pid: int) -> bool:
@@ -162,20 +175,21 @@ def _light_environment(folder: Path) -> Path:
     return folder / "image"
 
 
-def environment(folder: Path, api_port: int, modal_environment: dict[str, str]) -> dict[str, str]:
+def environment(folder: Path, api_port: int, modal_environment: dict[str, str], *, full: bool) -> dict[str, str]:
     """Airflow's environment: nothing of the caller's own Airflow or Modal."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MODAL"))}
     modal = {name: value for name, value in modal_environment.items() if name.startswith(("MODAL_", "NO_PROXY", "no_proxy", "SSL", "REQ"))}
+    own = _full_options(api_port) if full else _light_options()
     return {
         **inherited,
         **modal,
+        **own,
         "PYTHONPATH": str(ROOT),
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.ModalExecutor",
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__PARALLELISM": "48",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "4096",
         "AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT": "4096",
         "AIRFLOW__CORE__FERNET_KEY": "",
@@ -192,8 +206,29 @@ def environment(folder: Path, api_port: int, modal_environment: dict[str, str]) 
         "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "48",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({"CHAOS_FOLDER": str(folder)}),
-        "AIRFLOW__MODAL_EXECUTOR__LOGS_VOLUME": "",
         "AIRFLOW__MODAL_EXECUTOR__HANDOVER_TIMEOUT": "20",
         "AIRFLOW__MODAL_EXECUTOR__CREATE_TIMEOUT": "20",
         "AIRFLOW__MODAL_EXECUTOR__RPC_TIMEOUT": "10",
+    }
+
+
+def _light_options() -> dict[str, str]:
+    return {"AIRFLOW__CORE__PARALLELISM": "48", "AIRFLOW__MODAL_EXECUTOR__LOGS_VOLUME": ""}
+
+
+def _full_options(api_port: int) -> dict[str, str]:
+    """What only a whole Airflow needs. Each sandbox begins with seconds of imports, hence few at a time."""
+    trigger_port, worker_port = free_ports(2)
+    return {
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.provider.logging_config.LOGGING_CONFIG",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_port),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_port),
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api_port}",
+        "AIRFLOW__API__WORKERS": "1",
+        # Two cores serve all of it: Airflow's own five seconds for an answer are for a network.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     }

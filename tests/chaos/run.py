@@ -17,6 +17,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.plan import Plan, Strike
 from tests.chaos.verdict import FINAL, Verdict, judge
 
+START = 180.0
 STALL = 6.0
 """Seconds without an entry after which the next fault strikes all the same."""
 LAST_STALL = 150.0
@@ -26,9 +27,9 @@ SWEEP = 45.0
 LOOK_EVERY = 0.25
 
 
-def run_plan(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> Verdict:
+def run_plan(plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None]) -> Verdict:
     """Carry the plan out in ``folder`` (made) and judge it. What ``say`` is told is kept in ``story.txt`` too."""
-    deployment = Deployment(folder, plan)
+    deployment = Deployment(folder, plan, full=full)
     began = time.monotonic()
 
     def tell(text: str) -> None:
@@ -41,14 +42,23 @@ def run_plan(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> Verdict
         faults = Faults(deployment, tell)
         tell("up")
         deployment.start_scheduler()
-        deployment.airflow.ask("run")
+        _begin(deployment)
         _strike_and_wait(deployment, faults, deque(plan.strikes), tell)
         left = _left(deployment)
         tries, log = deployment.airflow.ask("tries"), deployment.airflow.ask("log")
     ledger = deployment.ledger()
     for name, found in (("tries", tries), ("log", log), ("killed", faults.killed)):
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1))
-    return judge(plan, ledger, tries, faults.killed, [*left, *deployment.deaths])
+    return judge(plan, ledger, tries, faults.killed, left, deployment.deaths)
+
+
+def _begin(deployment: Deployment) -> None:
+    """Start the run as soon as its DAG is stored."""
+    deadline = time.monotonic() + START
+    while deployment.airflow.ask("run") is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the DAG was not stored within {START:g} s; see {deployment.folder / 'airflow.log'}")
+        time.sleep(LOOK_EVERY)
 
 
 def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Strike], tell: Callable[[str], None]) -> None:
