@@ -13,6 +13,13 @@ from tests.chaos.plan import draw
 from tests.chaos.run import run_plan
 from tests.chaos.verdict import Verdict
 
+LIGHT = (
+    "light: Airflow's scheduler (forked from a process that has imported it), its execution API and its database are real, and "
+    "so are the executor, Modal's client and the emulator; a small client of the execution API stands for Airflow's supervisor and "
+    "the user's code, and deferred tasks are resumed without a triggerer"
+)
+FULL = "full: Airflow's own api-server, dag-processor, triggerer and scheduler, and its supervisor in every sandbox"
+
 
 def main() -> int:
     """Read the arguments and run."""
@@ -20,28 +27,30 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on (default: 3)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--tasks", type=int, default=200, help="tasks of each (default: 200)")
-    parser.add_argument("--full", action="store_true", help="all of Airflow: its own commands, and its supervisor in each sandbox")
+    parser.add_argument(
+        "--full", action="store_true", help="all of Airflow: its own commands, and its supervisor in each sandbox"
+    )
     parser.add_argument("--folder", type=Path, help="keep everything here (default: a temporary folder, kept for failed seeds)")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="modalflow-chaos-"))
-    failed = []
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        if not run_seed(seed, arguments.tasks, folder / f"seed-{seed}", full=arguments.full, keep=arguments.folder is not None):
-            failed.append(seed)
-    print(f"{arguments.seeds - len(failed)} of {arguments.seeds} seeds good" + (f"; failed: {failed}; see {folder}" if failed else ""))
+    print(FULL if arguments.full else LIGHT)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    failed = [seed for seed in seeds if not run_seed(seed, arguments, folder / f"seed-{seed}")]
+    print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds good" + (f"; failed: {failed}; see {folder}" if failed else ""))
     return 1 if failed else 0
 
 
-def run_seed(seed: int, tasks: int, folder: Path, *, full: bool, keep: bool) -> bool:
+def run_seed(seed: int, arguments: argparse.Namespace, folder: Path) -> bool:
     """Run one; tell how it went."""
-    plan = draw(seed, tasks)
-    print(f"seed {seed}: {tasks} tasks, {len(plan.strikes)} faults (replay: python -m tests.chaos --first {seed} --seeds 1 --tasks {tasks})")
+    plan = draw(seed, arguments.tasks)
+    again = f"--first {seed} --seeds 1 --tasks {arguments.tasks}{' --full' if arguments.full else ''}"
+    print(f"seed {seed}: {arguments.tasks} tasks, {len(plan.strikes)} faults (again: python -m tests.chaos {again})")
     for strike in plan.strikes:
         print(f"    {strike}")
     began = time.monotonic()
-    verdict = run_plan(plan, folder, full=full, say=lambda line: print(f"  {line}", flush=True))
+    verdict = run_plan(plan, folder, full=arguments.full, say=lambda line: print(f"  {line}", flush=True))
     told(seed, verdict, time.monotonic() - began)
-    if verdict.good and not keep:
+    if verdict.good and arguments.folder is None:
         shutil.rmtree(folder, ignore_errors=True)
     return verdict.good
 
@@ -49,8 +58,8 @@ def run_seed(seed: int, tasks: int, folder: Path, *, full: bool, keep: bool) -> 
 def told(seed: int, verdict: Verdict, seconds: float) -> None:
     """Print a verdict."""
     figures = ", ".join(f"{count} {name}" for name, count in verdict.figures.items())
-    print(f"seed {seed}: {len(verdict.lost)} lost, {len(verdict.twice)} run twice, {len(verdict.left)} left, "
-          f"{len(verdict.spent)} tries spent for nothing; {figures}; {seconds:.0f} s", flush=True)  # fmt: skip
+    counts = f"{len(verdict.lost)} lost, {len(verdict.twice)} run twice, {len(verdict.left)} left"
+    print(f"seed {seed}: {counts}, {len(verdict.spent)} tries spent for nothing; {figures}; {seconds:.0f} s", flush=True)
     for name in ("lost", "twice", "left", "spent", "deaths"):
         for sentence in getattr(verdict, name):
             print(f"    {name}: {sentence}", flush=True)

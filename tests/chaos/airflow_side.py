@@ -1,9 +1,10 @@
 """One process that is Airflow's side of a light run: the database, the real execution API, and the firing of triggers.
 
-Run as ``python -m tests.chaos.airflow_side FOLDER serve`` with ``AIRFLOW__*`` set. It migrates, stores the DAG of ``FOLDER/dags``,
-serves the execution API on the port of ``AIRFLOW__API__PORT`` (in full runs, ``watch``, Airflow's own commands do both) and says ``{"ready": true}``; then it answers a JSON line for each on stdin:
-``"run"`` starts the run (null as long as the DAG is not stored), ``"states"`` tells how many task instances are in which state, ``"tries"`` and ``"log"`` all rows. It
-resumes deferred tasks itself, in the triggerer's place (``Trigger.submit_event``). It ends with its stdin.
+Run as ``python -m tests.chaos.airflow_side FOLDER serve`` with ``AIRFLOW__*`` set. It migrates, stores the DAG of
+``FOLDER/dags``, serves the execution API on the port of ``AIRFLOW__API__PORT``, resumes deferred tasks itself
+(``Trigger.submit_event``) and says ``{"ready": true}``. In full runs (``watch``) Airflow's own commands do all that but the
+migration. Then it answers a JSON line for each on stdin: ``"run"`` starts the run (null as long as the DAG is not stored),
+``"states"`` counts task instances by state, ``"tries"`` and ``"log"`` tell all rows. It ends with its stdin.
 """
 
 from __future__ import annotations
@@ -101,12 +102,14 @@ def _fire_triggers() -> None:
     from sqlalchemy import select
     from sqlalchemy.exc import OperationalError
 
+    fired: Any = TriggerEvent  # has no annotations
+    event = fired("fired")
     while True:
         time.sleep(TRIGGERS_EVERY)
         try:
             with create_session() as session:
                 for trigger_id in session.scalars(select(TaskInstance.trigger_id).where(TaskInstance.state == "deferred")).all():
-                    Trigger.submit_event(trigger_id, TriggerEvent("fired"), session=session)
+                    Trigger.submit_event(trigger_id, event, session=session)
         except OperationalError as error:
             print(f"triggers wait: {error}", file=sys.stderr)
 
@@ -130,12 +133,20 @@ def _tries() -> list[dict[str, Any]]:
 
     found = []
     with create_session() as session:
-        for model, past in ((TaskInstanceHistory, True), (TaskInstance, False)):
+        models: tuple[tuple[Any, bool], ...] = ((TaskInstanceHistory, True), (TaskInstance, False))
+        for model, past in models:
             key = model.task_instance_id if past else model.id
             columns = (key, model.task_id, model.try_number, model.state, model.external_executor_id)
             for ti_id, task_id, number, state, external in session.execute(select(*columns)):
                 found.append(
-                    {"ti": str(ti_id), "task": task_id, "try": number, "state": state and str(state), "external": external, "past": past}
+                    {
+                        "ti": str(ti_id),
+                        "task": task_id,
+                        "try": number,
+                        "state": state and str(state),
+                        "external": external,
+                        "past": past,
+                    }
                 )
     return found
 
@@ -149,7 +160,7 @@ def _log() -> list[dict[str, Any]]:
     with create_session() as session:
         rows = session.execute(select(Log.dttm, Log.task_id, Log.try_number, Log.event, Log.extra).order_by(Log.id))
         return [
-            {"at": at.timestamp(), "task": task, "try": number, "event": event, "extra": extra}
+            {"at": at and at.timestamp(), "task": task, "try": number, "event": event, "extra": extra}
             for at, task, number, event, extra in rows
         ]
 

@@ -28,12 +28,19 @@ WORKER = ROOT / ".venv-worker"
 """Airflow, and nothing of ours nor of Modal's (``make setup``): the image of full runs."""
 PARTS = ("api-server", "dag-processor", "triggerer")
 """Airflow's commands of a full run, beside the scheduler."""
+
+
 class Talk:
     """A process that answers a line with a line."""
 
     def __init__(self, module: str, arguments: Sequence[str], env: dict[str, str], log: IO[bytes]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], env=env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            [sys.executable, "-m", module, *arguments],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
 
     def hear(self) -> Any:
@@ -178,7 +185,11 @@ def _light_environment(folder: Path) -> Path:
 def environment(folder: Path, api_port: int, modal_environment: dict[str, str], *, full: bool) -> dict[str, str]:
     """Airflow's environment: nothing of the caller's own Airflow or Modal."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MODAL"))}
-    modal = {name: value for name, value in modal_environment.items() if name.startswith(("MODAL_", "NO_PROXY", "no_proxy", "SSL", "REQ"))}
+    modal = {
+        name: value
+        for name, value in modal_environment.items()
+        if name.startswith(("MODAL_", "NO_PROXY", "no_proxy", "SSL", "REQ"))
+    }
     own = _full_options(api_port) if full else _light_options()
     return {
         **inherited,

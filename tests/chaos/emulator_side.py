@@ -49,7 +49,12 @@ class EmulatorSide:
         command += ["--state-dir", str(self._folder / "emulator-state"), "--env-file", str(env_file)]
         with (self._folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+                command,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
         while not (env_file.exists() and env_file.read_text().endswith("\n")):
@@ -82,7 +87,7 @@ class EmulatorSide:
         return self._process.pid
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """One command to the control endpoint. ``LookupError`` if it knows nothing of what is named, ``OSError`` if it is down."""
+        """One command to the control endpoint. ``LookupError`` if it refuses, ``OSError`` if it is down."""
         address = urllib.parse.urlsplit(self.environment[VARIABLE])
         headers = {"Authorization": f"Bearer {address.username}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()

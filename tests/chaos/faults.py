@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.plan import GPUS, Strike
+from tests.chaos.plan import Strike
 
 
 class Faults:
@@ -45,7 +45,7 @@ class Faults:
 
     def _strike(self, one: Strike) -> None:
         try:
-            told = _DEEDS[one.what](self, dict(one.details))
+            told = DEEDS[one.what](self, dict(one.details))
         except (LookupError, OSError) as error:
             told = f"struck nobody: {error}"
         self._say(f"{one}{f' -> {told}' if told else ''}")
@@ -56,6 +56,13 @@ class Faults:
         if not self._deployment.kill_scheduler():
             return "it was dead already"
         self.after(details.get("down", 0.0), self._deployment.start_scheduler)
+        return None
+
+    def kill_scheduler_amid_a_call(self, details: dict[str, Any]) -> str | None:
+        """Kill it while it waits for the answers to a call: before the server did its work (``late``), or after that."""
+        rule = {"method": details["method"], "times": 30, "delay": details["delay"]}
+        self.rule(rule if details["late"] else {"method": details["method"], "times": 30, "after_handler": True})
+        self.after(details["delay"] * 0.7, lambda: self._say(f"killed: {self.kill_scheduler(details) or 'yes'}"))
         return None
 
     def kill_emulator(self, details: dict[str, Any]) -> str:
@@ -90,30 +97,32 @@ class Faults:
             raise LookupError("no sandbox runs")
         return running[int(place * len(running))]
 
-    def rule(self, details: dict[str, Any]) -> None:
+    def rule(self, details: dict[str, Any]) -> str | None:
         self._deployment.emulator.ask("POST", "/faults", details)
+        return None
 
-    def latency(self, details: dict[str, Any]) -> None:
-        self._deployment.emulator.ask("POST", "/faults", {"method": "*", **details})
+    def latency(self, details: dict[str, Any]) -> str | None:
+        return self.rule({"method": "*", **details})
 
-    def rates(self, details: dict[str, Any]) -> None:
-        seconds = details.pop("seconds")
-        self._set_rates(details)
-        self.after(seconds, lambda: self._set_rates(dict.fromkeys(details)))
-
-    def _set_rates(self, rates: dict[str, Any]) -> None:
+    def rates(self, details: dict[str, Any]) -> str | None:
+        rates = {name: rate for name, rate in details.items() if name != "seconds"}
         self._command("/capacity", rates)
+        self.after(details["seconds"], lambda: self._command("/capacity", dict.fromkeys(rates)))
+        return None
 
-    def close_connections(self, _details: dict[str, Any]) -> None:
+    def close_connections(self, _details: dict[str, Any]) -> str | None:
         self._command("/connections", {"do": "close"})
+        return None
 
-    def freeze(self, details: dict[str, Any]) -> None:
+    def freeze(self, details: dict[str, Any]) -> str | None:
         self._command("/connections", {"do": "freeze"})
         self.after(details["seconds"], lambda: self._command("/connections", {"do": "thaw"}))
+        return None
 
-    def refuse(self, details: dict[str, Any]) -> None:
+    def refuse(self, details: dict[str, Any]) -> str | None:
         self._command("/connections", {"do": "refuse"})
         self.after(details["seconds"], lambda: self._command("/connections", {"do": "accept"}))
+        return None
 
     def _command(self, path: str, body: dict[str, Any]) -> None:
         try:
@@ -129,17 +138,18 @@ class Faults:
         self._deployment.emulator.ask("DELETE", "/faults")
 
 
-_DEEDS: dict[str, Callable[[Faults, dict[str, Any]], str | None]] = {
+DEEDS: dict[str, Callable[[Faults, dict[str, Any]], str | None]] = {
     "kill scheduler": Faults.kill_scheduler,
+    "kill scheduler amid a call": Faults.kill_scheduler_amid_a_call,
     "kill emulator": Faults.kill_emulator,
     "preempt": Faults.preempt,
     "out of memory": Faults.out_of_memory,
-    "lost replies": Faults.rule,  # type: ignore[dict-item]
-    "lost creates": Faults.rule,  # type: ignore[dict-item]
-    "refusals": Faults.rule,  # type: ignore[dict-item]
-    "rate limit": Faults.rates,  # type: ignore[dict-item]
-    "latency": Faults.latency,  # type: ignore[dict-item]
-    "connections close": Faults.close_connections,  # type: ignore[dict-item]
-    "freeze": Faults.freeze,  # type: ignore[dict-item]
-    "refuse connections": Faults.refuse,  # type: ignore[dict-item]
+    "lost replies": Faults.rule,
+    "lost creates": Faults.rule,
+    "refusals": Faults.rule,
+    "rate limit": Faults.rates,
+    "latency": Faults.latency,
+    "connections close": Faults.close_connections,
+    "freeze": Faults.freeze,
+    "refuse connections": Faults.refuse,
 }

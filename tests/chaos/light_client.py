@@ -17,28 +17,33 @@ import socket
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 FOLDER = os.environ.get("CHAOS_FOLDER", "")
 STARTED = time.monotonic()
 TRIES = 12
 SERVER_ERROR = 500
 
 
-class End(Exception):  # noqa: N818 - it is how the program ends, not an error
+class End(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-def note(kind: str, ti: dict[str, object], **more: object) -> None:
+def note(kind: str, ti: Any, **more: object) -> None:
     """Append one line to the ledger; a short write with O_APPEND is whole."""
     line = {"kind": kind, "ti": ti["id"], "task": ti["task_id"], "try": ti["try_number"], "at": time.time()}
-    line |= {"launch": os.environ.get("MODALFLOW_LAUNCH_ID"), "sandbox": os.environ.get("MODAL_SANDBOX_ID"), "pid": os.getpid(), **more}
+    line |= {"launch": os.environ.get("MODALFLOW_LAUNCH_ID"), "sandbox": os.environ.get("MODAL_SANDBOX_ID")}
+    line |= {"pid": os.getpid(), **more}
     fd = os.open(f"{FOLDER}/ledger.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(fd, json.dumps(line).encode() + b"\n")
     os.close(fd)
 
 
-def workload() -> dict[str, object]:
+def workload() -> dict[str, Any]:
     """Take the workload: from the environment, or on stdin within the hand-over timeout."""
     text = os.environ.pop("MODALFLOW_WORKLOAD", None)
     if text is None:
@@ -54,7 +59,7 @@ def workload() -> dict[str, object]:
         if not received:
             raise End(65, "stdin was closed without a workload")
         text = received.decode()
-    found: dict[str, object] = json.loads(text)
+    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -68,7 +73,7 @@ class Api:
         self.port = int(port)
         self.token = token
 
-    def call(self, method: str, path: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
+    def call(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         last = ""
         for attempt in range(TRIES):
             try:
@@ -82,7 +87,7 @@ class Api:
             time.sleep(min(2.0, 0.1 * 2**attempt))
         raise End(68, f"the execution API failed: {last}")
 
-    def _once(self, method: str, path: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
+    def _once(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         data = json.dumps(body).encode()
         head = f"{method} /{self.path}{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAuthorization: Bearer {self.token}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
@@ -123,7 +128,7 @@ def run() -> None:
     if status != 200:
         note("refused", ti, status=status, said=str(context)[:200])
         raise End(67, f"Airflow did not let the task start ({status}: {context})")
-    with open(f"{FOLDER}/scripts.json", encoding="utf-8") as file:
+    with open(f"{FOLDER}/scripts.json", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would be half of the imports
         script = json.load(file)[ti["task_id"]]
     leg = 1 if context.get("next_method") else int(context.get("task_reschedule_count") or 0)
     note("enter", ti, leg=leg)
@@ -136,7 +141,7 @@ def run() -> None:
         raise End(1, f"the execution API refused a report about the task ({status}: {said})")
 
 
-def report_of(kind: str, leg: int, ti: dict[str, object]) -> dict[str, object]:
+def report_of(kind: str, leg: int, ti: dict[str, Any]) -> dict[str, Any]:
     """What the script says is told now."""
     if kind == "fail":
         return {"state": "failed", "end_date": now()}

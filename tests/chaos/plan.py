@@ -64,8 +64,8 @@ class Plan:
 
 
 def draw(seed: int, tasks: int, *, longest: float = 1.5, strikes: int | None = None) -> Plan:
-    """Draw the plan of ``seed``. ``longest``: seconds of user code; ``strikes``: how many faults, one for eight tasks if not said."""
-    rng = random.Random(f"{seed}/{tasks}")  # noqa: S311 - repeatable is what it must be
+    """Draw the plan of ``seed``. ``longest``: seconds of user code; ``strikes``: how many faults, else one for eight tasks."""
+    rng = random.Random(f"{seed}/{tasks}")
     scripts = tuple(_script(rng, number, tasks, longest) for number in range(tasks))
     count = strikes if strikes is not None else max(6, tasks // 8)
     return Plan(seed=seed, scripts=scripts, strikes=_strikes(rng, tasks, count))
@@ -87,33 +87,56 @@ def _script(rng: random.Random, number: int, tasks: int, longest: float) -> Scri
 
 def _strikes(rng: random.Random, tasks: int, count: int) -> tuple[Strike, ...]:
     """Draw the faults: each of the deadly kinds at least once, then any, spread over the run."""
-    names = ["kill scheduler", "kill scheduler", "kill emulator", "preempt", "out of memory"]
-    names += rng.choices(list(_DRAW), weights=[weight for weight, _ in _DRAW.values()], k=max(0, count - len(names)))
+    names = ["kill scheduler", "kill scheduler amid a call", "kill emulator", "preempt", "out of memory"]
+    names += rng.choices(list(FAULTS), weights=[weight for weight, _ in FAULTS.values()], k=max(0, count - len(names)))
     last = max(1, int(tasks * 0.85))
     drawn = [
-        Strike(at=rng.randrange(last), wait=round(rng.uniform(0, 1.5), 2), what=name, details=_DRAW[name][1](rng))
+        Strike(at=rng.randrange(last), wait=round(rng.uniform(0, 1.5), 2), what=name, details=FAULTS[name][1](rng))
         for name in names
     ]
     return tuple(sorted(drawn, key=lambda strike: (strike.at, strike.wait)))
 
 
 CREATES = ("SandboxCreateV2", "SandboxCreate", "SandboxGetTaskId")
-OTHERS = ("SandboxWait*", "SandboxTerminate*", "SandboxList*", "SandboxGetFromName*", "SandboxTagsGet*", "SandboxStdin*", "AppGetOrCreate")
+OTHERS = (
+    "SandboxWait*",
+    "SandboxTerminate*",
+    "SandboxList*",
+    "SandboxGetFromName*",
+    "SandboxTagsGet*",
+    "SandboxStdin*",
+    "AppGetOrCreate",
+)
 
 
 def _rule(rng: random.Random, methods: tuple[str, ...], **what: Any) -> dict[str, Any]:
     return {"method": rng.choice(methods), "times": rng.randint(1, 4), **what}
 
 
-_DRAW: Mapping[str, tuple[int, Any]] = {
+FAULTS: Mapping[str, tuple[int, Any]] = {
     "kill scheduler": (5, lambda rng: {"down": round(rng.uniform(0, 2.5), 2)}),
+    "kill scheduler amid a call": (
+        5,
+        lambda rng: {
+            "method": rng.choice(["SandboxCreate*", "SandboxCreateV2", "SandboxGetTaskId", "SandboxStdinWrite*", "SandboxWait*"]),
+            "delay": round(rng.uniform(0.2, 1.5), 2),
+            "late": rng.random() < 0.5,
+            "down": round(rng.uniform(0, 2), 2),
+        },
+    ),
     "kill emulator": (1, lambda rng: {"down": round(rng.uniform(0, 3), 2)}),
     "preempt": (4, lambda rng: {"pick": rng.random(), "grace": rng.choice([0, 0.2, 1])}),
     "out of memory": (3, lambda rng: {"pick": rng.random()}),
     "lost replies": (5, lambda rng: _rule(rng, CREATES + OTHERS, after_handler=True)),
     "lost creates": (5, lambda rng: _rule(rng, ("SandboxCreateV2",), after_handler=True, status="UNAVAILABLE")),
-    "refusals": (3, lambda rng: _rule(rng, CREATES + OTHERS, status=rng.choice(["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"]))),
-    "rate limit": (3, lambda rng: {"create_rate_v2": rng.choice([2, 5]), "create_rate_v1": 2, "seconds": round(rng.uniform(2, 6), 1)}),
+    "refusals": (
+        3,
+        lambda rng: _rule(rng, CREATES + OTHERS, status=rng.choice(["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"])),
+    ),
+    "rate limit": (
+        3,
+        lambda rng: {"create_rate_v2": rng.choice([2, 5]), "create_rate_v1": 2, "seconds": round(rng.uniform(2, 6), 1)},
+    ),
     "latency": (3, lambda rng: {"delay": [0.05, round(rng.uniform(0.3, 3), 1)], "times": rng.randint(20, 60)}),
     "connections close": (3, lambda _: {}),
     "freeze": (2, lambda rng: {"seconds": round(rng.uniform(1, 6), 1)}),

@@ -21,7 +21,7 @@ START = 180.0
 STALL = 6.0
 """Seconds without an entry after which the next fault strikes all the same."""
 LAST_STALL = 150.0
-"""Seconds without any change, all faults over, after which the rest is lost. Longer than any bound that modalflow waits for here."""
+"""Seconds without any change, all faults over, after which the rest is lost: longer than any bound of modalflow's here."""
 SWEEP = 45.0
 """Seconds for the last sandboxes to end after the last task has."""
 LOOK_EVERY = 0.25

@@ -47,7 +47,7 @@ def _schedule() -> None:
 
     code = 1
     try:
-        settings.reconfigure_orm()
+        settings.reconfigure_orm()  # type: ignore[no-untyped-call]
         runner = SchedulerJobRunner(job=Job())  # type: ignore[no-untyped-call]
         run_job(job=runner.job, execute_callable=runner._execute)
         code = 0

@@ -14,9 +14,12 @@ from tests.chaos.plan import Plan
 
 Row = Mapping[str, Any]
 
-AIRFLOWS_OWN = ("sqlalchemy.orm.exc.StaleDataError", "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked")
-"""How Airflow 3.3.2's scheduler ends on SQLite, which has no row locks, when the execution API changes a row under it. A supervisor
-starts it again, as after any death: one more fault, and no failure of the executor's."""
+AIRFLOWS_OWN = (
+    "sqlalchemy.orm.exc.StaleDataError",
+    "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked",
+)
+"""How Airflow 3.3.2's scheduler ends on SQLite, which has no row locks, when the execution API changes a row under it. It is
+started again, as after any death: one more fault, and no failure of the executor's."""
 
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -46,7 +49,12 @@ def is_airflows_own(death: str) -> bool:
 
 
 def judge(
-    plan: Plan, ledger: Sequence[Row], tries: Sequence[Row], killed: Mapping[str, str], left: Sequence[str], deaths: Sequence[str] = ()
+    plan: Plan,
+    ledger: Sequence[Row],
+    tries: Sequence[Row],
+    killed: Mapping[str, str],
+    left: Sequence[str],
+    deaths: Sequence[str] = (),
 ) -> Verdict:
     """Judge a run. ``killed``: sandbox id to what killed it; ``left``: what was found after the end."""
     return Verdict(
@@ -72,7 +80,8 @@ def _lost(plan: Plan, tries: Sequence[Row]) -> Iterable[str]:
         if row is None:
             yield f"{script.task_id} ({script.kind}): Airflow has no such task instance"
         elif row["state"] != script.expected:
-            yield f"{script.task_id} ({script.kind}) try {row['try']}: {row['state']}, expected {script.expected} ({row['external']})"
+            what = f"{row['state']}, expected {script.expected} ({row['external']})"
+            yield f"{script.task_id} ({script.kind}) try {row['try']}: {what}"
 
 
 def _twice(ledger: Sequence[Row]) -> Iterable[str]:
