@@ -15,8 +15,8 @@ from tests.chaos.verdict import Verdict
 
 LIGHT = (
     "light: Airflow's scheduler (forked from a process that has imported it), its execution API and its database are real, and "
-    "so are the executor, Modal's client and the emulator; a small client of the execution API stands for Airflow's supervisor and "
-    "the user's code, and deferred tasks are resumed without a triggerer"
+    "so are the executor, Modal's client and the emulator; a small client of the execution API stands for Airflow's supervisor "
+    "and the user's code, and deferred tasks are resumed without a triggerer"
 )
 FULL = "full: Airflow's own api-server, dag-processor, triggerer and scheduler, and its supervisor in every sandbox"
 
