@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check lint types contracts bench chaos docs constraints wheel clean
+.PHONY: help setup demo up down test check lint types contracts bench chaos soak docs constraints wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ SEEDS ?= 3
 TASKS ?= 200
 chaos: setup ## kill schedulers and emulators under SEEDS=3 x TASKS=200 tasks; CHAOS=--full for all of Airflow
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --tasks $(TASKS) $(CHAOS)
+
+soak: setup ## 5,000 short tasks through one executor: memory, threads and descriptors stay flat
+	$(BIN)/python -m tests.chaos.soak
 
 docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.provider.options_page > docs/reference/options.md
