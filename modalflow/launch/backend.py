@@ -20,9 +20,10 @@ from functools import partial
 from modalflow.launch import messages as m
 from modalflow.launch.driver import Driver, Surroundings
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
-from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
+from modalflow.launch.gateway import Gateway, GatewayError
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.portal import LoopThread
+from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import Journal, TaskLog
 from modalflow.launch.transitions import State
 from modalflow.launch.watch import Watch
@@ -79,8 +80,10 @@ class LaunchBackend:
         self._stop_asked = asyncio.Event()
         self._stop_grace = 0.0
         self._watch = Watch(self._the_gateway, {"deployment": settings.deployment}, clock=clock, sleep=sleep)
+        self._survey = Survey(self._the_gateway, settings.deployment, self._keep)
         self._around = Surroundings(
             gateway=self._the_gateway,
+            survey=self._survey,
             argv=tuple(argv),
             stop_argv=tuple(stop_argv),
             emit=self._events.append,
@@ -230,17 +233,11 @@ class LaunchBackend:
 
     async def _hand_listing(self, drivers: list[Driver]) -> None:
         """One listing for all; where it fails, each launch asks for itself and goes on asking."""
-        running: dict[str, SandboxStatus] = {}
-        try:
-            for status in await self._the_gateway().list_running({"deployment": self._settings.deployment}):
-                running[status.tags.get("launch", status.name)] = status
-        except GatewayError as error:
-            log.warning("modalflow: cannot list running sandboxes, asking for each of %d launches: %s", len(drivers), error)
-        except Exception:
-            log.exception("modalflow: cannot list running sandboxes, asking for each of %d launches", len(drivers))
+        running = await self._survey.running({driver.launch_id: driver.lifecycle.sandbox_id for driver in drivers})
         for driver in drivers:
             if driver.lifecycle.state is State.ADOPTING:  # not revoked meanwhile
-                driver.feed(m.Listed(status=running.get(driver.launch_id)))
+                choice = running.get(driver.launch_id)
+                driver.feed(m.Listed(status=choice.status, attempt=choice.attempt) if choice else m.Listed(status=None))
 
     def _revoke(self, launch_id: str, reason: str) -> None:
         driver = self._drivers.get(launch_id)

@@ -18,6 +18,7 @@ from modalflow.launch.events import LaunchEvent, LaunchRequest
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxEnd, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
 from modalflow.launch.outcomes import TAIL_BYTES, redact
+from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import TaskLog
 from modalflow.launch.transitions import State
 
@@ -32,6 +33,7 @@ class Surroundings:
     """What the drivers share. All of it is used on the loop's thread only."""
 
     gateway: Callable[[], Gateway]
+    survey: Survey
     argv: Sequence[str]
     stop_argv: Sequence[str]
     emit: Callable[[LaunchEvent], None]
@@ -215,9 +217,12 @@ class Driver:
             case m.Create():
                 return await self._create(step, gateway)
             case m.Find(name=name):
-                return m.LookedUp(status=await gateway.find(name))
+                return m.LookedUp(status=self._around.survey.owns(self.launch_id, await gateway.find(name)))
+            case m.FindAttempts(sandbox_id=committed):
+                choice = await self._around.survey.one(self.launch_id, committed)
+                return m.LookedUp(status=choice.status, attempt=choice.attempt) if choice else m.LookedUp(status=None)
             case m.Check(sandbox_id=sandbox_id):
-                return m.Checked(status=await gateway.status(sandbox_id))
+                return m.Checked(status=self._around.survey.owns(self.launch_id, await gateway.status(sandbox_id)))
             case m.Terminate(sandbox_id=sandbox_id):
                 await gateway.terminate(sandbox_id)
                 return m.Terminated()
@@ -270,6 +275,7 @@ _FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {
     m.Prepare: lambda error: m.PrepareFailed(error=error),
     m.Create: lambda error: m.CreateFailed(error=error),
     m.Find: lambda error: m.LookupFailed(error=error),
+    m.FindAttempts: lambda error: m.LookupFailed(error=error),
     m.Check: lambda error: m.CheckFailed(error=error),
     m.Terminate: lambda error: m.TerminateFailed(error=error),
     m.HandOver: lambda error: m.HandOverFailed(error=error),

@@ -39,12 +39,13 @@ class SandboxEnd:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxStatus:
-    """One sandbox as Modal lists it; ``end`` is ``None`` while it runs."""
+    """One sandbox as Modal lists it; ``end`` is ``None`` while it runs, ``waits`` true while it has no machine yet."""
 
     sandbox_id: str
     name: str
     tags: Mapping[str, str]
     end: SandboxEnd | None = None
+    waits: bool = False
 
 
 class GatewayError(Exception):
@@ -143,6 +144,10 @@ class Gateway(Protocol):
 
     def running_ids(self, tags: Mapping[str, str]) -> AsyncGenerator[list[str], None]:
         """Yield the ids of all running sandboxes that carry all these tags, a page a call of Modal's."""
+        ...
+
+    async def list_launch(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
+        """All sandboxes that carry all these tags, one of which is ``launch``; ended ones too, as far as Modal can tell."""
         ...
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:

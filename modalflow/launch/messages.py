@@ -74,9 +74,10 @@ class CreateSlow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookedUp:
-    """Modal answered for a name."""
+    """Modal answered for a name, or for all attempts of a launch: ``attempt`` is then the number of the latest."""
 
     status: SandboxStatus | None
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,9 +153,10 @@ class TailRead:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """Adoption's one listing is done; ``status`` is this launch's running sandbox, if it has one."""
+    """Adoption's one listing is done; ``status`` is this launch's running sandbox, if it has one, and ``attempt`` its latest."""
 
     status: SandboxStatus | None
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,6 +239,13 @@ class Find:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FindAttempts:
+    """Look for all sandboxes of a launch of an earlier scheduler; ``sandbox_id`` is the one that Airflow keeps, if any."""
+
+    sandbox_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
     """Look a sandbox up by id."""
 
@@ -313,7 +322,7 @@ class Forget:
     """The launch is over; nothing follows."""
 
 
-Step = Translate | Prepare | Create | Find | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail | Pause
+Step = Translate | Prepare | Create | Find | FindAttempts | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail | Pause
 """Commands that take time. A launch has at most one under way: a new one supersedes the one before (which is cancelled)."""
 
 Command = Step | RequestSlot | ReleaseSlot | Emit | WriteLog | Forget

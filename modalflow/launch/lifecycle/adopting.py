@@ -1,14 +1,16 @@
 """A launch of an earlier scheduler is taken over: its sandbox is watched, given its workload, explained, or made anew.
 
-Goes on to ``running``, ``ending`` or, by translation, to ``preparing``.
+``survey`` tells what Modal has of it, among all of its attempts. Goes on to ``running``, ``ending`` or, by translation, to
+``preparing``. What Airflow said of the task when it handed it over decides the rest: a task that was still QUEUED can be rebuilt
+(``can_relaunch``), and its user code cannot have run before.
 """
 
 from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
-from modalflow.launch.failures import FailureClass
-from modalflow.launch.identity import attempt_name
+from modalflow.launch.failures import FailureClass, of_end
+from modalflow.launch.gateway import SandboxEnd
 from modalflow.launch.lifecycle.creating import resolve
 from modalflow.launch.lifecycle.ending import ended
 from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT, answered, while_unreachable
@@ -16,35 +18,46 @@ from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_grac
 from modalflow.launch.lifecycle.running import check, relaunch, run, wait
 from modalflow.launch.transitions import State
 
+MAY_PASS = frozenset({FailureClass.PREEMPTED, FailureClass.INIT, FailureClass.MODAL, FailureClass.NETWORK})
+"""Failures of a sandbox whose task had not started that a further attempt need not meet."""
+
 
 @on(m.Listed, State.ADOPTING)
 def on_listed(launch: Launch, happening: m.Listed, now: float) -> Commands:
     """What runs is known; what does not may have ended, or never have been made."""
-    if happening.status is not None:
-        learn_grace(launch, happening.status)
-        return _adopt(launch, happening.status.sandbox_id)
-    return check(launch, now) if launch.sandbox_id is not None else _find_adopted(launch, now)
+    launch.attempt = happening.attempt or launch.attempt
+    status = happening.status
+    if status is not None:
+        learn_grace(launch, status)
+        return _adopt(launch, status.sandbox_id, waits=status.waits)
+    if launch.sandbox_id is not None and not launch.the(launch.adoption).can_relaunch:
+        return check(launch, now)
+    return find_adopted(launch, now)
 
 
-def _find_adopted(launch: Launch, _now: float) -> Commands:
+def find_adopted(launch: Launch, _now: float) -> Commands:
+    """Ask for everything that Modal has of this launch."""
     if launch.doom:
         return resolve(launch)
     launch.state = State.ADOPTING
-    return [m.Find(name=attempt_name(launch.launch_id, 1))]
+    return [m.FindAttempts(sandbox_id=launch.the(launch.adoption).sandbox_id)]
 
 
 @on(m.LookedUp, State.ADOPTING)
-def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, _now: float) -> Commands:
+def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> Commands:
     """Whether the earlier scheduler made a sandbox is known now."""
     answered(launch)
-    status = happening.status
-    if status is not None and status.end is not None:
-        launch.sandbox_id = status.sandbox_id
-        return ended(launch, status.end)
-    if status is not None:
+    launch.attempt = happening.attempt or launch.attempt
+    status, adoption = happening.status, launch.the(launch.adoption)
+    if status is not None and status.end is None:
         learn_grace(launch, status)
-        return _adopt(launch, status.sandbox_id)
-    if launch.the(launch.adoption).can_relaunch:
+        return _adopt(launch, status.sandbox_id, waits=status.waits)
+    if status is not None:
+        launch.sandbox_id = status.sandbox_id
+        return _after_end(launch, status.end)
+    if launch.sandbox_id is not None:
+        return check(launch, now)
+    if adoption.can_relaunch:
         return relaunch(launch)
     return fail(launch, FailureClass.LOST, outcomes.never_found(launch.launch_id))
 
@@ -54,16 +67,31 @@ def on_adopted_lookup_failed(launch: Launch, happening: m.LookupFailed, now: flo
     """Modal does not say: ask again."""
     # A task that runs, as far as Airflow knows, is not given up while its sandbox may live.
     limit = UNREACHABLE_LIMIT if launch.the(launch.adoption).can_relaunch else SANDBOX_LIFE
-    return while_unreachable(launch, happening.error, now, _find_adopted, limit=limit)
+    return while_unreachable(launch, happening.error, now, find_adopted, limit=limit)
 
 
-def _adopt(launch: Launch, sandbox_id: str) -> Commands:
-    """Take a running sandbox over. That it has its workload is certain only if its id was committed."""
+def _after_end(launch: Launch, end: SandboxEnd) -> Commands:
+    """Report the end of the latest attempt, or make the next one: a task that was QUEUED had not run in it.
+
+    An end without failure is of the part of the task that deferred, under an id that Airflow had not yet replaced.
+    """
+    adoption = launch.the(launch.adoption)
+    before_it_ran = adoption.can_relaunch and (outcomes.succeeded(end) or of_end(end) in MAY_PASS)
+    if not before_it_ran or launch.attempt > launch.rules.retries:
+        launch.adoption = None
+        return ended(launch, end)
+    launch.attempt += 1
+    return relaunch(launch)
+
+
+def _adopt(launch: Launch, sandbox_id: str, *, waits: bool) -> Commands:
+    """Take a sandbox over. That it has its workload is certain only if its id was committed."""
     adoption = launch.the(launch.adoption)
     launch.adoption = None
     launch.sandbox_id = sandbox_id
-    if adoption.sandbox_id is not None:
+    if adoption.sandbox_id == sandbox_id:
         return wait(launch)
     if not adoption.can_relaunch:
         return run(launch)
+    launch.in_line = waits
     return translate(launch)  # the plan says how the workload gets there

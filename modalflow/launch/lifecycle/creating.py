@@ -133,8 +133,10 @@ def on_create_timed_out(launch: Launch, happening: m.CreateTimedOut, _now: float
 
 
 def resolve(launch: Launch, _now: float = 0.0) -> Commands:
-    """Look for the sandbox of this attempt by its name."""
+    """Look for the sandbox of this attempt by its name; of an earlier scheduler's launch, whose attempts are unknown, for all."""
     launch.state = State.RESOLVING
+    if launch.adoption is not None:
+        return [m.FindAttempts(sandbox_id=launch.adoption.sandbox_id)]
     return [m.Find(name=attempt_name(launch.launch_id, launch.attempt))]
 
 

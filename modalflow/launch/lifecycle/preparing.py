@@ -11,6 +11,7 @@ from modalflow.launch.candidates import Candidates
 from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import RateLimited, Unavailable
 from modalflow.launch.lifecycle.creating import next_candidate
+from modalflow.launch.lifecycle.ending import clear
 from modalflow.launch.lifecycle.record import Commands, Launch, fail, finish, on, translate, try_again
 from modalflow.launch.lifecycle.running import go_on_with
 from modalflow.launch.transitions import State
@@ -34,8 +35,13 @@ def on_translated(launch: Launch, happening: m.Translated, now: float) -> Comman
         if d.severity is not Severity.NOTICE
     ]
     launch.grace = _grace_of(translation)
-    if launch.sandbox_id is not None:  # adopted: it runs already, whatever the configuration says by now
+    if launch.sandbox_id is not None:  # adopted: it exists already, whatever the configuration says by now
         launch.plan = translation.sandbox
+        in_line, launch.in_line = launch.in_line, False
+        if in_line and launch.plan is not None and launch.plan.gpu_candidates:
+            # Nobody waits for it within `gpu_wait`, nor for the other candidates, and it has no workload: begin anew.
+            launch.candidates = Candidates(launch.plan.gpu_candidates, launch.plan.gpu_wait)
+            return clear(launch, _prepare)
         return go_on_with(launch, launch.sandbox_id)
     if translation.errors or translation.sandbox is None:
         if translation.subject:

@@ -73,6 +73,8 @@ class Launch:
     holds_slot: bool = False
     unknown: GatewayError | m.CreateTimedOut | None = None
     """Why it is unknown whether the latest create made a sandbox; None while that is known."""
+    in_line: bool = False
+    """The sandbox taken over from an earlier scheduler has no machine yet."""
     doom: Doom | None = None
     grace: int | None = None
     """Seconds that the sandbox may take to stop."""
