@@ -209,7 +209,7 @@ class Driver:
                 return m.Broke(message=_sentence(error))
             return _FAILURES[type(step)](Unavailable(f"modalflow: internal error: {_sentence(error)}"))
 
-    async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911  one case per step
+    async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911, PLR0912  one case per step
         match step:
             case m.Prepare(plan=plan):
                 await gateway.prepare(plan)

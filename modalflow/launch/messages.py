@@ -322,7 +322,10 @@ class Forget:
     """The launch is over; nothing follows."""
 
 
-Step = Translate | Prepare | Create | Find | FindAttempts | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail | Pause
+Step = (
+    Translate | Prepare | Create | Find | FindAttempts | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail
+    | Pause
+)  # fmt: skip
 """Commands that take time. A launch has at most one under way: a new one supersedes the one before (which is cancelled)."""
 
 Command = Step | RequestSlot | ReleaseSlot | Emit | WriteLog | Forget

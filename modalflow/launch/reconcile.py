@@ -20,7 +20,7 @@ DEPLOYMENT_TAG = "deployment"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """The attempt to go on with. ``strays`` are ids of earlier ones that still stand in line for a machine, without a workload."""
+    """The attempt to go on with. ``strays`` are ids of earlier ones that still wait for a machine, without a workload."""
 
     status: SandboxStatus
     attempt: int

@@ -76,7 +76,7 @@ class Survey:
         return choice
 
     async def _end(self, sandbox_id: str, launch_id: str) -> None:
-        log.info("modalflow: ending %s of launch %s: it stands in line for a machine, and nobody waits for it", sandbox_id, launch_id)
+        log.info("modalflow: ending %s of launch %s: it waits for a machine, and nobody waits for it", sandbox_id, launch_id)
         try:
             await self._gateway().terminate(sandbox_id)
         except GatewayError as error:

@@ -187,10 +187,26 @@ class ModalGateway:
         async for page in self._pages(tags, with_tags=False):
             yield [info.id for info in page]
 
-    async def _pages(self, tags: Mapping[str, str], *, with_tags: bool) -> AsyncIterator[Infos]:
+    async def list_launch(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
+        """See ``Gateway.list_launch``: in all Apps of the settings, then in all of their environments.
+
+        The second finds what runs in an App that was taken out of `namespaces` meanwhile.
+        """
+        found = [status_of(info) async for page in self._pages(tags, with_tags=True, ended_too=True) for info in page]
+        homes = [] if found else self._settings.homes
+        for environment in {home.environment or self._settings.environment for home in homes}:
+            kept, seconds = await self._objects(), self._settings.rpc_timeout
+            async with bounded("look for a sandbox in all Apps", None):
+                listing = pages(
+                    kept.client, "", tags, seconds=seconds, with_tags=True, environment=environment or "", ended_too=True
+                )
+                found += [status_of(info) async for page in listing for info in page]
+        return found
+
+    async def _pages(self, tags: Mapping[str, str], *, with_tags: bool, ended_too: bool = False) -> AsyncIterator[Infos]:
         """Yield the pages of all Apps. One whose environment is gone has none; if another cannot be listed, all fails."""
         for home in self._settings.homes:
-            listing = self._pages_of(home, tags, with_tags=with_tags)
+            listing = self._pages_of(home, tags, with_tags=with_tags, ended_too=ended_too)
             while True:
                 try:
                     async with bounded("list the running sandboxes", None):  # each page has its own bound
@@ -203,12 +219,14 @@ class ModalGateway:
                     break
                 yield page
 
-    async def _pages_of(self, home: Home, tags: Mapping[str, str], *, with_tags: bool) -> AsyncIterator[Infos]:
+    async def _pages_of(self, home: Home, tags: Mapping[str, str], *, with_tags: bool, ended_too: bool) -> AsyncIterator[Infos]:
         kept, seconds = await self._objects(), self._settings.rpc_timeout
         async with asyncio.timeout(seconds):
             app = await kept.app(home)
         try:
-            async for page in pages(kept.client, app.app_id or "", tags, seconds=seconds, with_tags=with_tags):
+            async for page in pages(
+                kept.client, app.app_id or "", tags, seconds=seconds, with_tags=with_tags, ended_too=ended_too
+            ):
                 yield page
         except modal_errors.NotFoundError:
             kept.forget()  # the App is not the one of before: the next listing looks it up again

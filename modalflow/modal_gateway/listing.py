@@ -53,25 +53,40 @@ def _internal_page() -> Page | None:
 _PAGE = _internal_page()
 
 
-async def pages(client: Client, app_id: str, tags: Mapping[str, str], *, seconds: float, with_tags: bool) -> AsyncIterator[Infos]:
+async def pages(
+    client: Client,
+    app_id: str,
+    tags: Mapping[str, str],
+    *,
+    seconds: float,
+    with_tags: bool,
+    environment: str = "",
+    ended_too: bool = False,
+) -> AsyncIterator[Infos]:
     """Yield all running sandboxes of an App that carry all these tags, the newest first; each page within ``seconds``.
 
+    Without an ``app_id``, those of all Apps of ``environment``, where the client's own call can say so. ``ended_too`` asks for
+    ended ones as well; a server that does not know the wish gives the running ones, and so does the public listing.
     ``with_tags`` may cost a call a sandbox. Raises the client's errors, ``TimeoutError``, and ``Unavailable`` if the server
     repeats itself. Of sandboxes created at the very same instant, at the border of two pages, one may be missing.
     """
     if _PAGE is not None:
-        source = _by_pages(_PAGE, client, app_id, tags, seconds)
+        wanted = [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in tags.items()]
+        request = api_pb2.SandboxListRequest(
+            app_id=app_id, environment_name=environment if not app_id else "", include_finished=ended_too, tags=wanted
+        )
+        source = _by_pages(_PAGE, client, request, seconds)
+    elif not app_id:
+        return
     else:
         source = _by_handles(client, app_id, tags, seconds, with_tags=with_tags)
     async for page in source:
         yield page
 
 
-async def _by_pages(ask: Page, client: Client, app_id: str, tags: Mapping[str, str], seconds: float) -> AsyncIterator[Infos]:
-    wanted = [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in tags.items()]
+async def _by_pages(ask: Page, client: Client, request: api_pb2.SandboxListRequest, seconds: float) -> AsyncIterator[Infos]:
     before = 0.0
     while True:
-        request = api_pb2.SandboxListRequest(app_id=app_id, before_timestamp=before, tags=wanted)
         async with asyncio.timeout(seconds):
             page = (await ask(client, request)).sandboxes
         if not page:
@@ -80,7 +95,7 @@ async def _by_pages(ask: Page, client: Client, app_id: str, tags: Mapping[str, s
         oldest = page[-1].created_at
         if before and oldest >= before:
             raise Unavailable(f"could not list the running sandboxes: Modal gave the page before {before} twice")
-        before = oldest
+        before = request.before_timestamp = oldest
 
 
 async def _by_handles(
@@ -120,6 +135,7 @@ def status_of(info: api_pb2.SandboxInfo) -> SandboxStatus:
         name=info.name,
         tags={tag.tag_name: tag.tag_value for tag in info.tags},
         end=end_of_result(info.task_info.result),
+        waits=info.HasField("task_info") and not info.task_info.id and not info.task_info.started_at,
     )
 
 

@@ -78,6 +78,9 @@ class ScriptedGateway:
     started_in: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     on_start_in: Callable[[str], None] | None = None
     looked_for: list[str] = field(default_factory=list)
+    attempts: list[SandboxStatus] = field(default_factory=list)
+    """What ``list_launch`` finds."""
+    asked_for: list[str] = field(default_factory=list)
     listed: list[Mapping[str, str]] = field(default_factory=list)
     on_list: Callable[[], None] | None = None
     logged: list[tuple[str, str, str]] = field(default_factory=list)
@@ -142,6 +145,10 @@ class ScriptedGateway:
         ids = [status.sandbox_id for status in self.running]
         for start in range(0, len(ids), PAGE):
             yield ids[start : start + PAGE]
+
+    async def list_launch(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
+        self.asked_for.append(tags["launch"])
+        return [status for status in self.attempts if status.tags.get("launch") == tags["launch"]]
 
     async def output_tail(self, sandbox_id: str, *, max_bytes: int) -> str:
         return self.tail[-max_bytes:]

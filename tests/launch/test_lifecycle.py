@@ -6,6 +6,7 @@ import pytest
 
 from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEnded, LaunchEvent, LaunchNotice, LaunchStarted
+from modalflow.launch.exit_codes import EXIT_AIRFLOW_UNUSABLE, EXIT_NO_WORKLOAD
 from modalflow.launch.failures import FailureClass as F
 from modalflow.launch.gateway import (
     CapacityExhausted,
@@ -645,10 +646,55 @@ class TestAdoption:
         status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SUCCESS)
         assert launch.tell(m.Checked(status=status)) == ended()
 
-    def test_one_that_ended_meanwhile_is_found_by_name(self) -> None:
-        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
-        assert launch.tell(m.Listed(status=None)) == [m.Find(name=LAUNCH)]
+    def test_one_that_ended_meanwhile_is_found_among_its_attempts(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=False))
+        assert launch.tell(m.Listed(status=None)) == [m.FindAttempts(sandbox_id=None)]
         assert launch.tell(found(SUCCESS)) == ended()
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            SUCCESS,
+            SandboxEnd(kind=EndKind.TERMINATED, exit_code=137),
+            SandboxEnd(kind=EndKind.FAILURE, exit_code=EXIT_NO_WORKLOAD),
+        ],
+        ids=["the part that deferred", "died with Modal", "never got its workload"],
+    )
+    def test_one_that_was_queued_and_ended_is_launched_as_the_next_attempt(self, end: SandboxEnd) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        status = SandboxStatus(sandbox_id="sb-1", name=f"{LAUNCH}.2", tags={}, end=end)
+        assert launch.tell(m.LookedUp(status=status, attempt=2)) == [m.Translate()]
+        launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        launch.tell(m.Prepared())
+        assert launch.tell(m.SlotGranted()) == [create(CPU, attempt=3)]
+
+    def test_one_that_would_end_alike_again_is_told_at_once(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        assert launch.tell(found(SandboxEnd(kind=EndKind.FAILURE, exit_code=EXIT_AIRFLOW_UNUSABLE))) == [
+            m.ReadTail(sandbox_id="sb-1")
+        ]
+
+    def test_attempts_after_a_restart_are_not_without_end(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=None))
+        status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SandboxEnd(kind=EndKind.TERMINATED, exit_code=137))
+        commands = launch.tell(m.LookedUp(status=status, attempt=launch.life._launch.rules.retries + 1))
+        assert commands == [m.ReadTail(sandbox_id="sb-1")]
+
+    def test_a_gpu_request_that_nobody_waits_for_is_ended_and_made_anew(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        in_line = SandboxStatus(sandbox_id="sb-1", name=f"{LAUNCH}.2", tags={}, waits=True)
+        assert launch.tell(m.Listed(status=in_line, attempt=2)) == [m.Translate()]
+        assert launch.tell(m.Translated(translation=Translation(plan=GPU))) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Prepare(plan=GPU)]
+        assert launch.life.attempt == 3
+
+    def test_a_cpu_sandbox_that_waits_for_its_machine_has_its_workload(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        launch.tell(m.Listed(status=SandboxStatus(sandbox_id="sb-1", name=LAUNCH, tags={}, waits=True)))
+        assert launch.tell(m.Translated(translation=Translation(plan=CPU))) == [started(), m.Wait(sandbox_id="sb-1")]
 
     def test_one_that_was_never_made_is_launched(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
@@ -660,7 +706,8 @@ class TestAdoption:
 
     def test_one_that_is_gone_and_was_still_queued_is_launched_as_the_next_attempt(self) -> None:
         launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=True))
-        launch.tell(m.Listed(status=None))
+        assert launch.tell(m.Listed(status=None)) == [m.FindAttempts(sandbox_id="sb-1")]
+        assert launch.tell(NOTHING) == [m.Check(sandbox_id="sb-1")]
         assert launch.tell(m.Checked(status=None)) == [m.Translate()]
         launch.tell(m.Translated(translation=Translation(plan=CPU)))
         launch.tell(m.Prepared())
@@ -678,20 +725,20 @@ class TestAdoption:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
         launch.tell(m.Listed(status=None))
         assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
-        assert launch.tell(m.PauseOver()) == [m.Find(name=LAUNCH)]
+        assert launch.tell(m.PauseOver()) == [m.FindAttempts(sandbox_id=None)]
         assert launch.tell(NOTHING) == [m.Translate()]
 
     def test_revoked_while_modal_is_away_it_is_looked_for_and_ended(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
         launch.tell(m.Listed(status=None))
         assert launch.tell(m.LookupFailed(error=DOWN)) == [m.Pause(seconds=0.25)]
-        assert launch.tell(m.Revoked(reason="queued too long")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(m.Revoked(reason="queued too long")) == [m.FindAttempts(sandbox_id=None)]
         assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
         assert launch.tell(m.Terminated()) == [m.Forget()]
 
     def test_revoked_before_the_listing_it_is_looked_for_and_ended(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
-        assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.FindAttempts(sandbox_id=None)]
         assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
         assert launch.tell(m.Terminated()) == [m.Forget()]
 
@@ -782,7 +829,7 @@ class TestTimeToStop:
 
     def test_one_that_is_taken_back_while_it_is_looked_for_has_its_time(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
-        assert launch.tell(m.Revoked(reason="queued too long")) == [m.Find(name=LAUNCH)]
+        assert launch.tell(m.Revoked(reason="queued too long")) == [m.FindAttempts(sandbox_id=None)]
         found = SandboxStatus(sandbox_id="sb-1", name=LAUNCH, tags={"stop_grace": "30"})
         commands = launch.tell(m.LookedUp(status=found))
         assert commands == [m.WriteLog(level="info", text=self.ASKED), m.AskToStop(sandbox_id="sb-1")]

@@ -115,7 +115,7 @@ class World:
                 self.creates += 1
                 made = m.Created(sandbox_id=f"sb-{self.creates}")
                 return draw(st.just(made) | st.just(m.CreateTimedOut()) | st.builds(m.CreateFailed, error=errors))
-            case m.Find():
+            case m.Find() | m.FindAttempts():
                 return draw(st.builds(m.LookedUp, status=statuses()) | st.builds(m.LookupFailed, error=errors))
             case m.Check():
                 return draw(st.builds(m.Checked, status=statuses()) | st.builds(m.CheckFailed, error=errors))

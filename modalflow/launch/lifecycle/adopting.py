@@ -52,7 +52,7 @@ def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> C
     if status is not None and status.end is None:
         learn_grace(launch, status)
         return _adopt(launch, status.sandbox_id, waits=status.waits)
-    if status is not None:
+    if status is not None and status.end is not None:
         launch.sandbox_id = status.sandbox_id
         return _after_end(launch, status.end)
     if launch.sandbox_id is not None:
