@@ -30,10 +30,12 @@ def main() -> int:
     parser.add_argument(
         "--full", action="store_true", help="all of Airflow: its own commands, and its supervisor in each sandbox"
     )
+    parser.add_argument("--postgres", action="store_true", help="two schedulers on a PostgreSQL of its own, not one on SQLite")
     parser.add_argument("--folder", type=Path, help="keep everything here (default: a temporary folder, kept for failed seeds)")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="modalflow-chaos-"))
     print(FULL if arguments.full else LIGHT)
+    print("two schedulers on PostgreSQL" if arguments.postgres else "one scheduler on SQLite")
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     failed = [seed for seed in seeds if not run_seed(seed, arguments, folder / f"seed-{seed}")]
     print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds good" + (f"; failed: {failed}; see {folder}" if failed else ""))
@@ -43,12 +45,15 @@ def main() -> int:
 def run_seed(seed: int, arguments: argparse.Namespace, folder: Path) -> bool:
     """Run one; tell how it went."""
     plan = draw(seed, arguments.tasks)
-    again = f"--first {seed} --seeds 1 --tasks {arguments.tasks}{' --full' if arguments.full else ''}"
+    forms = "".join(f" --{name}" for name in ("full", "postgres") if getattr(arguments, name))
+    again = f"--first {seed} --seeds 1 --tasks {arguments.tasks}{forms}"
     print(f"seed {seed}: {arguments.tasks} tasks, {len(plan.strikes)} faults (again: python -m tests.chaos {again})")
     for strike in plan.strikes:
         print(f"    {strike}")
     began = time.monotonic()
-    verdict = run_plan(plan, folder, full=arguments.full, say=lambda line: print(f"  {line}", flush=True))
+    verdict = run_plan(
+        plan, folder, full=arguments.full, postgres=arguments.postgres, say=lambda line: print(f"  {line}", flush=True)
+    )
     told(seed, verdict, time.monotonic() - began)
     if verdict.good and arguments.folder is None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from typing import Any
 DAG_ID = "chaos"
 RUN_ID = "chaos-run"
 TRIGGERS_EVERY = 0.5
+WARM_UP = 120.0
 
 
 _ANSWERS = os.fdopen(os.dup(1), "w")
@@ -50,12 +51,15 @@ def _say(answer: object) -> None:
 
 
 def _serve(port: int) -> None:
+    import httpx
     import uvicorn
     from airflow.api_fastapi.app import create_app
 
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     server = uvicorn.Server(uvicorn.Config(create_app(apps="execution"), log_level="error", lifespan="on"))
     threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="execution-api").start()
+    # The first call builds the versions of the API, for seconds where the machine is busy; no task shall wait for it.
+    httpx.get(f"http://127.0.0.1:{port}/execution/health", timeout=WARM_UP, trust_env=False).raise_for_status()
 
 
 def _store_dags(folder: Path) -> None:

@@ -74,10 +74,12 @@ class Talk:
 class Deployment:
     """What runs. ``folder`` holds the logs of all of it."""
 
-    def __init__(self, folder: Path, plan: Plan, *, full: bool) -> None:
+    def __init__(self, folder: Path, plan: Plan, *, full: bool, database: str | None = None, schedulers: int = 1) -> None:
         self.folder = folder
         self.plan = plan
         self.full = full
+        self._database = database or f"sqlite:///{folder}/airflow.db"
+        self._count = schedulers
         folder.mkdir(parents=True)
         (folder / "dags").mkdir()
         (folder / "scripts.json").write_text(json.dumps(scripts_of(plan)))
@@ -85,8 +87,8 @@ class Deployment:
         (folder / "dags" / "chaos.py").write_text(text_of(plan))
         modal_port, self._api_port = free_ports(2)
         self.emulator = EmulatorSide(folder, modal_port, WORKER if full else _light_environment(folder), GPUS)
-        self.scheduler: int | None = None
-        self._command: subprocess.Popen[bytes] | None = None
+        self.schedulers: list[int] = []
+        self._commands: dict[int, subprocess.Popen[bytes]] = {}
         self.deaths: list[str] = []
 
     @contextlib.contextmanager
@@ -96,9 +98,10 @@ class Deployment:
             stack.callback(self.emulator.stop)
             self.emulator.start()
             self._env = environment(self.folder, self._api_port, self.emulator.environment, full=self.full)
+            self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self._database
             log = stack.enter_context((self.folder / "airflow.log").open("ab"))
             self._scheduler_log = stack.enter_context((self.folder / "scheduler.log").open("ab"))
-            stack.callback(self.kill_scheduler)
+            stack.callback(self.kill_schedulers)
             side = "watch" if self.full else "serve"
             self.airflow = Talk("tests.chaos.airflow_side", [str(self.folder), side], self._env, log)
             stack.callback(self.airflow.end)
@@ -117,35 +120,42 @@ class Deployment:
             command, env=self._env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
 
-    def start_scheduler(self) -> None:
-        """Start one, unless it lives."""
-        if self.scheduler is not None:
-            return
-        if self.full:
-            self._command = self._airflow_command("scheduler", self._scheduler_log)
-            self.scheduler = self._command.pid
-        else:
-            self.scheduler = int(self._nursery.ask(None))
+    def start_schedulers(self) -> None:
+        """Start as many as there are to be."""
+        while len(self.schedulers) < self._count:
+            if self.full:
+                command = self._airflow_command("scheduler", self._scheduler_log)
+                self._commands[command.pid] = command
+                self.schedulers.append(command.pid)
+            else:
+                self.schedulers.append(int(self._nursery.ask(None)))
 
-    def kill_scheduler(self) -> bool:
-        """SIGKILL it; tell whether there was one."""
-        if self.scheduler is None:
+    def kill_scheduler(self, place: float = 0.0) -> bool:
+        """SIGKILL one, chosen by a number in [0, 1); tell whether there was one."""
+        if not self.schedulers:
             return False
-        pid, self.scheduler = self.scheduler, None
+        pid = self.schedulers.pop(int(place * len(self.schedulers)))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         while _lives(pid):
             time.sleep(0.01)
-        if self._command is not None:
-            self._command.wait()
+        if pid in self._commands:
+            self._commands.pop(pid).wait()
         return True
 
-    def look_after_scheduler(self) -> None:
-        """Note and replace a scheduler that ended without having been killed, as a supervisor of services would."""
-        if self.scheduler is not None and not _lives(self.scheduler):
+    def kill_schedulers(self) -> None:
+        """SIGKILL them all."""
+        while self.kill_scheduler():
+            pass
+
+    def look_after_schedulers(self) -> None:
+        """Note and replace those that ended without having been killed, as a supervisor of services would."""
+        ended = [pid for pid in self.schedulers if not _lives(pid)]
+        for pid in ended:
             self.deaths.append(f"a scheduler ended by itself: {_last_line(self.folder / 'scheduler.log')}")
-            self.scheduler = None
-            self.start_scheduler()
+            self.schedulers.remove(pid)
+        if ended:
+            self.start_schedulers()
 
     def ledger(self) -> list[dict[str, Any]]:
         """All lines so far."""
@@ -209,7 +219,6 @@ def environment(folder: Path, api_port: int, modal_environment: dict[str, str], 
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api_port}/execution/",
         "AIRFLOW__API__PORT": str(api_port),
         "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the chaos runs that is long enough for HS512, which wants sixty-four bytes",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "4",

@@ -53,9 +53,9 @@ class Faults:
     # -- deeds
 
     def kill_scheduler(self, details: dict[str, Any]) -> str | None:
-        if not self._deployment.kill_scheduler():
+        if not self._deployment.kill_scheduler(details["pick"]):
             return "it was dead already"
-        self.after(details.get("down", 0.0), self._deployment.start_scheduler)
+        self.after(details["down"], self._deployment.start_schedulers)
         return None
 
     def kill_scheduler_amid_a_call(self, details: dict[str, Any]) -> str | None:

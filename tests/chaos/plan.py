@@ -87,7 +87,7 @@ def _script(rng: random.Random, number: int, tasks: int, longest: float) -> Scri
 
 def _strikes(rng: random.Random, tasks: int, count: int) -> tuple[Strike, ...]:
     """Draw the faults: each of the deadly kinds at least once, then any, spread over the run."""
-    names = ["kill scheduler", "kill scheduler amid a call", "kill emulator", "preempt", "out of memory"]
+    names = ["kill scheduler", "kill scheduler amid a call", "kill emulator", "preempt", "out of memory", "lost creates"]
     names += rng.choices(list(FAULTS), weights=[weight for weight, _ in FAULTS.values()], k=max(0, count - len(names)))
     last = max(1, int(tasks * 0.85))
     drawn = [
@@ -114,13 +114,14 @@ def _rule(rng: random.Random, methods: tuple[str, ...], **what: Any) -> dict[str
 
 
 FAULTS: Mapping[str, tuple[int, Any]] = {
-    "kill scheduler": (5, lambda rng: {"down": round(rng.uniform(0, 2.5), 2)}),
+    "kill scheduler": (5, lambda rng: {"pick": rng.random(), "down": round(rng.uniform(0, 2.5), 2)}),
     "kill scheduler amid a call": (
         5,
         lambda rng: {
             "method": rng.choice(["SandboxCreate*", "SandboxCreateV2", "SandboxGetTaskId", "SandboxStdinWrite*", "SandboxWait*"]),
             "delay": round(rng.uniform(0.2, 1.5), 2),
             "late": rng.random() < 0.5,
+            "pick": rng.random(),
             "down": round(rng.uniform(0, 2), 2),
         },
     ),

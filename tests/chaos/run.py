@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Plan, Strike
+from tests.chaos.postgres import postgres_running
 from tests.chaos.verdict import FINAL, Verdict, judge
 
 START = 180.0
@@ -27,9 +28,19 @@ SWEEP = 45.0
 LOOK_EVERY = 0.25
 
 
-def run_plan(plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None]) -> Verdict:
-    """Carry the plan out in ``folder`` (made) and judge it. What ``say`` is told is kept in ``story.txt`` too."""
-    deployment = Deployment(folder, plan, full=full)
+def run_plan(plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None], postgres: bool = False) -> Verdict:
+    """Carry the plan out in ``folder`` (made) and judge it. What ``say`` is told is kept in ``story.txt`` too.
+
+    ``postgres``: two schedulers on a PostgreSQL of this run's own, else one on SQLite.
+    """
+    if not postgres:
+        return _run(Deployment(folder, plan, full=full), say)
+    with postgres_running() as url:
+        return _run(Deployment(folder, plan, full=full, database=url, schedulers=2), say)
+
+
+def _run(deployment: Deployment, say: Callable[[str], None]) -> Verdict:
+    plan, folder = deployment.plan, deployment.folder
     began = time.monotonic()
 
     def tell(text: str) -> None:
@@ -41,7 +52,7 @@ def run_plan(plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None]
     with deployment.up():
         faults = Faults(deployment, tell)
         tell("up")
-        deployment.start_scheduler()
+        deployment.start_schedulers()
         _begin(deployment)
         _strike_and_wait(deployment, faults, deque(plan.strikes), tell)
         left = _left(deployment)
@@ -67,7 +78,7 @@ def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Stri
     calm = False
     while True:
         faults.work()
-        deployment.look_after_scheduler()
+        deployment.look_after_schedulers()
         entries = sum(line["kind"] == "enter" for line in deployment.ledger())
         states = deployment.airflow.ask("states")
         if sum(count for state, count in states.items() if state not in FINAL) == 0:
@@ -82,21 +93,21 @@ def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Stri
         if not strikes and faults.quiet and not calm:
             calm = True
             deployment.emulator.ask("DELETE", "/faults")
-            deployment.start_scheduler()
+            deployment.start_schedulers()
             tell(f"the last fault is over: {states}")
         if now - changed > LAST_STALL:
             tell(f"nothing has changed for {LAST_STALL:g} s: {states}")
             break
         time.sleep(LOOK_EVERY)
     faults.calm()
-    deployment.start_scheduler()
+    deployment.start_schedulers()
 
 
 def _left(deployment: Deployment) -> list[str]:
     """Sandboxes that live on after the last task."""
     deadline = time.monotonic() + SWEEP
     while deployment.emulator.alive() and time.monotonic() < deadline:
-        deployment.look_after_scheduler()
+        deployment.look_after_schedulers()
         time.sleep(LOOK_EVERY)
     with contextlib.suppress(LookupError):
         running = deployment.emulator.running()

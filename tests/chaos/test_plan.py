@@ -16,7 +16,9 @@ def test_a_seed_always_draws_the_same_and_every_deadly_fault(seed: int, tasks: i
     plan = draw(seed, tasks)
     assert plan == draw(seed, tasks)
     named = [strike.what for strike in plan.strikes]
-    assert {"kill scheduler", "kill scheduler amid a call", "kill emulator", "preempt", "out of memory"} <= set(named)
+    assert {"kill scheduler", "kill scheduler amid a call", "kill emulator", "preempt", "out of memory", "lost creates"} <= set(
+        named
+    )
     assert [strike.at for strike in plan.strikes] == sorted(strike.at for strike in plan.strikes)
     assert all(strike.at < tasks for strike in plan.strikes)
 
