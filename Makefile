@@ -56,7 +56,7 @@ bench: setup ## run every benchmark: ours, peer or floor, ratio, goal
 
 SEEDS ?= 3
 TASKS ?= 200
-chaos: setup ## kill schedulers and emulators under SEEDS=3 x TASKS=200 tasks; CHAOS=--full for all of Airflow
+chaos: setup ## kill schedulers and emulators under SEEDS=3 x TASKS=200 tasks; CHAOS=--full, --postgres
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --tasks $(TASKS) $(CHAOS)
 
 soak: setup ## 5,000 short tasks through one executor: memory, threads and descriptors stay flat

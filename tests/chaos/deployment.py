@@ -99,6 +99,8 @@ class Deployment:
             self.emulator.start()
             self._env = environment(self.folder, self._api_port, self.emulator.environment, full=self.full)
             self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self._database
+            if self._database.startswith("sqlite"):
+                self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"] = "tests.chaos.sqlite.CONNECT"
             log = stack.enter_context((self.folder / "airflow.log").open("ab"))
             self._scheduler_log = stack.enter_context((self.folder / "scheduler.log").open("ab"))
             stack.callback(self.kill_schedulers)
