@@ -34,6 +34,7 @@ from modalflow.option_texts import (
 )
 from modalflow.translation.buckets import read_bucket
 from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean, render
+from modalflow.translation.gpus.caps import GpuCaps, read_gpu_caps
 from modalflow.translation.gpus.catalogue import GpuRequest
 from modalflow.translation.gpus.requests import read_gpu
 from modalflow.translation.inputs import FieldPattern, TranslationOptions
@@ -225,8 +226,19 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="launch_concurrency", default="64", read=read_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
     Option(name="launch_retries", default="5", read=read_count_or_none, expects="a whole number of 0 or more",
-           description="How often a launch that Modal could not serve (unavailable, rate limited) is tried again before the task "
-                       "fails. No Airflow retry is used up by it."),
+           description="How often a launch that Modal could not serve (unavailable) is tried again before the task fails. No "
+                       "Airflow retry is used up by it, and none of these by a create that Modal refuses for now."),
+    Option(name="cpu_create_rate", default="20", read=read_seconds, expects="creates a second; 0 for no limit",
+           description="How many CPU sandboxes a second are created at most. Modal's limit is the workspace's (ask Modal to "
+                       "raise it); where it refuses more, fewer are made for a while. Several schedulers share the workspace."),
+    Option(name="gpu_create_rate", default="5", read=read_seconds, expects="creates a second; 0 for no limit",
+           description="The same for GPU sandboxes, which Modal makes on its older, slower path (V1)."),
+    Option(name="max_gpus", read=read_gpu_caps, expects="a whole number, or a JSON object of Modal's GPU models to whole numbers",
+           example='{"*": 16, "H100": 8}',
+           description="Most GPUs in flight at once: waited for at Modal, running, or taken over from an earlier scheduler. A "
+                       "number for all of them, or numbers by model with `*` for all. Each scheduler counts its own. A model is "
+                       "counted under the name that the task asks for (`A10G` is `A10`, `H100!` is `H100`). Tasks beyond it stay "
+                       "queued, the most urgent first; one that asks for more than it allows is failed."),
 )  # fmt: skip
 """Every option, in the order the reference shows them."""
 
@@ -245,6 +257,12 @@ class LaunchSettings:
     rpc_timeout: float = 30.0
     launch_concurrency: int = 64
     launch_retries: int = 5
+    cpu_create_rate: float | None = 20.0
+    """Creates a second, ``None`` for no limit of ours."""
+    gpu_create_rate: float | None = 5.0
+    max_gpus: GpuCaps = field(default_factory=GpuCaps)
+    queued_timeout: float = 600.0
+    """Airflow's ``[scheduler] task_queued_timeout``."""
     logs_volume: str | None = "modalflow-logs"
     homes: tuple[Home, ...] = (MODALFLOWS,)
     """Every environment and App that may hold a sandbox of ours: modalflow's own, then those of ``namespaces``."""
@@ -312,6 +330,9 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             rpc_timeout=value("rpc_timeout", float),
             launch_concurrency=value("launch_concurrency", int),
             launch_retries=value("launch_retries", int),
+            cpu_create_rate=value("cpu_create_rate", float) or None,
+            gpu_create_rate=value("gpu_create_rate", float) or None,
+            max_gpus=optional("max_gpus", GpuCaps) or GpuCaps(),
             logs_volume=optional("logs_volume", str),
             homes=tuple(dict.fromkeys((MODALFLOWS, *(optional("namespaces", dict) or {}).values()))),
         ),

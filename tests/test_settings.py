@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modalflow.settings import OPTIONS, LaunchSettings, Settings, SettingsError, read_settings
+from modalflow.translation.gpus.caps import GpuCaps
 from modalflow.translation.plan import ImagePlan
 
 
@@ -19,6 +20,10 @@ def test_with_nothing_set_these_defaults_are_promised() -> None:
         rpc_timeout=30.0,
         launch_concurrency=64,
         launch_retries=5,
+        cpu_create_rate=20.0,
+        gpu_create_rate=5.0,
+        max_gpus=GpuCaps(),
+        queued_timeout=600.0,
         logs_volume="modalflow-logs",
     )
     assert dict(settings.translation.task_keys) == {"image": "auto", "memory": 512, "timeout": "24h"}
@@ -26,6 +31,12 @@ def test_with_nothing_set_these_defaults_are_promised() -> None:
     assert settings.translation.on_unsupported == "warn"
     assert (settings.allow_long_gpu_wait, settings.dags_volume, settings.worker_env) == (False, None, {})
     assert settings.launch == Settings().launch, "the dataclass and the table say the same"
+
+
+def test_a_rate_of_nothing_is_no_limit() -> None:
+    launch = read_settings({"cpu_create_rate": "0", "gpu_create_rate": "0.5", "max_gpus": '{"*": 16, "A10G": 8}'}).launch
+    assert (launch.cpu_create_rate, launch.gpu_create_rate) == (None, 0.5)
+    assert launch.max_gpus == GpuCaps(total=16, models={"A10": 8})
 
 
 def test_every_kind_of_text_is_read() -> None:
@@ -71,6 +82,15 @@ def test_every_kind_of_text_is_read() -> None:
         ("gpu_wait", "inf", "gpu_wait: expected seconds; got 'inf'"),
         ("rpc_timeout", "0", "rpc_timeout: expected seconds, more than 0; got '0'"),
         ("launch_concurrency", "0", "launch_concurrency: expected a whole number of 1 or more; got '0'"),
+        ("cpu_create_rate", "fast", "cpu_create_rate: expected creates a second; 0 for no limit; got 'fast'"),
+        (
+            "max_gpus",
+            '{"V100": 4}',
+            (
+                "max_gpus: expected a whole number, or a JSON object of Modal's GPU models to whole numbers, "
+                """e.g. {"*": 16, "H100": 8}; got '{"V100": 4}'"""
+            ),
+        ),
         ("launch_concurrency", "2.5", "launch_concurrency: expected a whole number of 1 or more; got '2.5'"),
         ("launch_retries", "-1", "launch_retries: expected a whole number of 0 or more; got '-1'"),
         ("deployment", "a b", "deployment: expected 1 to 63 letters, digits, '-', '_' and '.'; got 'a b'"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modalflow.executor.workloads import facts_of
@@ -37,6 +38,7 @@ def adopt_request(ti: Any, key: Hashable, launching: Launching) -> AdoptRequest 
         sandbox_id=external.sandbox_id,
         log_path=_log_path(ti),
         relaunch=relaunch,
+        queue_limit=None if relaunch is None else _queue_limit(ti, launching.queued_timeout),
     )
 
 
@@ -81,6 +83,14 @@ def _relaunch(ti: Any, launch_id: str, key: Hashable, launching: Launching) -> C
         return launching.request(launch_id, key, workload, facts)
 
     return relaunch
+
+
+def _queue_limit(ti: Any, queued_timeout: float | None) -> float | None:
+    """Seconds that are left of Airflow's limit, which goes on from when the earlier scheduler queued the task (3.3.2)."""
+    if queued_timeout is None or ti.queued_dttm is None:
+        return queued_timeout
+    waited: float = (datetime.now(UTC) - ti.queued_dttm).total_seconds()
+    return queued_timeout - waited
 
 
 def _log_path(ti: Any) -> str | None:

@@ -82,6 +82,7 @@ class Launching:
     """The running half of the executor: backend, worker environment, translation, tokens.
 
     ``ids_are_new`` is whether the id that a task carries was made when it was queued this time (``routing``).
+    ``queued_timeout`` is in how many seconds Airflow takes back a task that is still queued; ``None`` leaves its end unannounced.
     """
 
     backend: Backend
@@ -89,6 +90,7 @@ class Launching:
     translate: Translate
     jwt_generator: JWTGenerator | None
     ids_are_new: bool = True
+    queued_timeout: float | None = None
 
     def request(self, launch_id: str, key: Hashable, workload: Any, facts: WorkloadFacts) -> LaunchRequest:
         """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
@@ -100,6 +102,7 @@ class Launching:
             translate=partial(self._translation, launch_id, facts),
             mint_workload=partial(workload_json, workload, facts.subject, self.jwt_generator),
             log_path=facts.log_path,
+            queue_limit=self.queued_timeout if facts.task is not None else None,
         )
 
     def _translation(self, launch_id: str, facts: WorkloadFacts) -> Translation:
@@ -138,6 +141,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     queued_timeout = conf.getfloat("scheduler", "task_queued_timeout")
     check_gpu_wait(settings, queued_timeout)
     settings = with_hooks(without_functions(with_longest_gpu_wait(settings, queued_timeout)))
+    settings = replace(settings, launch=replace(settings.launch, queued_timeout=queued_timeout))
     api_url = execution_api_url(view, settings)
     environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
     for warning in (
@@ -154,6 +158,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
         ids_are_new=ids_are_new(executor),
+        queued_timeout=queued_timeout,
     )
     launching.backend.start()
     return launching

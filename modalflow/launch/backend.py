@@ -1,7 +1,8 @@
-"""All launches of one executor: the thread border, the queue by priority, the slots, and adoption.
+"""All launches of one executor: the thread border, the queue by priority, the lines for creates, and adoption.
 
 Flows in from the scheduler's thread: requests (``submit``, ``adopt``, ``revoke``), none of which blocks or does I/O. Flows out
-to it: events (``drain``). Everything between lives on one asyncio loop in one thread; ``driver`` runs each launch.
+to it: events (``drain``). Everything between lives on one asyncio loop in one thread; ``driver`` runs each launch, ``pools`` says
+who may create when.
 """
 
 from __future__ import annotations
@@ -15,24 +16,32 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 
 from modalflow.launch import messages as m
+from modalflow.launch.alarms import TOLD_AFTER, WARNED_AT, Alarm, Alarms
 from modalflow.launch.driver import Driver, Surroundings
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
-from modalflow.launch.gateway import Gateway, GatewayError
+from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus
+from modalflow.launch.gpu_ledger import gpu_of_tag
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
+from modalflow.launch.pools import Limits, Pools
 from modalflow.launch.portal import LoopThread
 from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import Journal, TaskLog
 from modalflow.launch.transitions import State
 from modalflow.launch.watch import Watch
 from modalflow.settings import LaunchSettings
+from modalflow.translation.tags import GPU_TAG
 
 log = logging.getLogger(__name__)
 
 STOP_SHARE = 0.5
 """Part of ``stop``'s time in which creates and hand-overs under way may finish; what is left is for closing connections."""
+
+SHORTEST_LOOK = 0.001
+"""Seconds between two looks at the lines at least: a timer that is due at once would not let the loop rest."""
 
 CALM_LIMIT = 1.0
 """Seconds for which waiting for a sandbox's end makes way to creates under way. Each wait is a long poll that competes with them
@@ -64,15 +73,24 @@ class LaunchBackend:
         self._settings = settings
         self._journal = journal
         self._sleep = sleep
-        self._rules = Rules(create_timeout=settings.create_timeout, retries=settings.launch_retries, jitter=jitter)
+        self._clock = clock
+        self._rules = Rules(
+            create_timeout=settings.create_timeout,
+            retries=settings.launch_retries,
+            jitter=jitter,
+            refusal_limit=settings.queued_timeout,
+            stamp=_stamps(clock),
+        )
         self._gateway: Gateway | None = None
         self._thread = LoopThread("modalflow-launch")
         self._events: deque[LaunchEvent] = deque()
         self._drivers: dict[str, Driver] = {}
         self._order = itertools.count()
         self._intake: list[tuple[int, int, Driver]] = []
-        self._waiting: list[tuple[int, int, Driver]] = []
-        self._free_slots = settings.launch_concurrency
+        self._pools = Pools(limits_of(settings))
+        self._alarms = Alarms()
+        self._look_asked = False
+        self._look_timer: asyncio.TimerHandle | None = None
         self._no_creates = asyncio.Event()
         self._no_creates.set()
         self._background: set[asyncio.Task[None]] = set()
@@ -89,6 +107,8 @@ class LaunchBackend:
             emit=self._events.append,
             request_slot=self._request_slot,
             release_slot=self._release_slot,
+            answered=self._answered,
+            seen=self._seen,
             forget=self._forget,
             keep=self._keep,
             calm=self._calm,
@@ -137,8 +157,8 @@ class LaunchBackend:
         drivers = list(self._drivers.values())
         states = Counter(str(d.lifecycle.state) for d in drivers)
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no launches"
-        slots = f"{self._free_slots} of {self._settings.launch_concurrency} CPU slots free"
-        lines = [f"modalflow: {counts}; {slots}; thread {'running' if self._thread.running else 'not running'}"]
+        pools = self._pools.in_words()
+        lines = [f"modalflow: {counts}; {pools}; thread {'running' if self._thread.running else 'not running'}"]
         for d in drivers:
             life = d.lifecycle
             gpu = f" {life.gpu}" if life.gpu else ""
@@ -189,7 +209,11 @@ class LaunchBackend:
         return self._gateway
 
     def _submit(self, request: LaunchRequest) -> None:
-        self._accept(request.launch_id, request.key, request.label, request.log_path, request.priority, lambda: request, None)
+        driver = self._accept(
+            request.launch_id, request.key, request.label, request.log_path, request.priority, lambda: request, None
+        )
+        if driver is not None:
+            self._warn_in_time(driver, request.queue_limit)
 
     def _accept(
         self,
@@ -223,13 +247,17 @@ class LaunchBackend:
 
     def _adopt(self, requests: tuple[AdoptRequest, ...]) -> None:
         drivers = [driver for request in requests if (driver := self._accept_adoption(request))]
+        self._pools.listing(begins=True)
         self._keep(asyncio.create_task(self._hand_listing(drivers), name="modalflow-adoption"))
 
     def _accept_adoption(self, request: AdoptRequest) -> Driver | None:
         adoption = Adoption(sandbox_id=request.sandbox_id, can_relaunch=request.relaunch is not None)
-        return self._accept(
+        driver = self._accept(
             request.launch_id, request.key, request.label, request.log_path, 0, request.relaunch, adoption
         )  # fmt: skip
+        if driver is not None:
+            self._warn_in_time(driver, request.queue_limit)
+        return driver
 
     async def _hand_listing(self, drivers: list[Driver]) -> None:
         """One listing for all; where it fails, each launch asks for itself and goes on asking."""
@@ -237,30 +265,91 @@ class LaunchBackend:
         for driver in drivers:
             if driver.lifecycle.state is State.ADOPTING:  # not revoked meanwhile
                 choice = running.get(driver.launch_id)
+                self._seen(driver.launch_id, choice.status if choice else None)
                 driver.feed(m.Listed(status=choice.status, attempt=choice.attempt) if choice else m.Listed(status=None))
+        self._pools.listing(begins=False)
+        self._look_soon()
 
     def _revoke(self, launch_id: str, reason: str) -> None:
         driver = self._drivers.get(launch_id)
         if driver is not None:
             driver.feed(m.Revoked(reason=reason))
 
-    def _request_slot(self, driver: Driver) -> None:
-        heapq.heappush(self._waiting, (-driver.priority, next(self._order), driver))
-        self._grant_slots()
+    # Lines
 
-    def _release_slot(self) -> None:
-        self._free_slots += 1
-        if self._free_slots == self._settings.launch_concurrency:
+    def _request_slot(self, driver: Driver, gpus: tuple[str, ...]) -> None:
+        never = self._pools.ask(driver.launch_id, priority=driver.priority, gpus=gpus)
+        if never is not None:
+            driver.feed(m.SlotRefused(gpus=gpus, reason=never))
+            return
+        self._alarms.set(self._clock() + TOLD_AFTER, driver.launch_id, Alarm.IN_LINE)
+        self._look_soon()
+
+    def _release_slot(self, driver: Driver) -> None:
+        self._pools.release(driver.launch_id)
+        self._creates_changed()
+
+    def _answered(self, launch_id: str, refusal: RateLimited | None) -> None:
+        if refusal is None:
+            self._pools.accepted(launch_id)
+        else:
+            self._pools.refused(launch_id, self._clock(), refusal.retry_after)
+
+    def _seen(self, launch_id: str, status: SandboxStatus | None) -> None:
+        """Count the GPUs of a sandbox that runs, whoever made it."""
+        gpu = gpu_of_tag(status.tags.get(GPU_TAG, "")) if status is not None and status.end is None else None
+        if gpu is not None and launch_id in self._drivers:
+            self._pools.count(launch_id, gpu)
+
+    def _creates_changed(self) -> None:
+        if self._pools.cpu_creates:
+            self._no_creates.clear()
+        else:
             self._no_creates.set()
-        asyncio.get_running_loop().call_soon(self._grant_slots)
+        self._look_soon()
 
-    def _grant_slots(self) -> None:
-        while self._free_slots and self._waiting:
-            _, _, driver = heapq.heappop(self._waiting)
-            if driver.lifecycle.state is State.QUEUED:  # not revoked meanwhile
-                self._free_slots -= 1
-                self._no_creates.clear()
-                driver.feed(m.SlotGranted())
+    def _look_soon(self) -> None:
+        """Look at the lines once everything that happens now has happened."""
+        if not self._look_asked:
+            self._look_asked = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Let those begin whose turn has come, see to alarms, and come back when time alone will have changed something."""
+        self._look_asked = False
+        now = self._clock()
+        granted = self._pools.grants(now)
+        for grant in granted:
+            driver = self._drivers[grant.launch_id]
+            driver.feed(m.SlotGranted(gpu=grant.gpu))
+        if granted:
+            self._creates_changed()
+        for launch_id, alarm in self._alarms.due(now):
+            self._ring(launch_id, alarm, now)
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        following = [wait for wait in (self._pools.next_look(now), self._alarms.next(now)) if wait is not None]
+        self._look_timer = (
+            asyncio.get_running_loop().call_later(max(min(following), SHORTEST_LOOK), self._look) if following else None
+        )
+
+    def _ring(self, launch_id: str, alarm: Alarm, now: float) -> None:
+        driver = self._drivers.get(launch_id)
+        if driver is None:
+            return
+        why = self._pools.why(launch_id, now)
+        if alarm is Alarm.IN_LINE:
+            driver.feed(m.SlotSlow(gpu=self._pools.first_choice(launch_id), why=why))
+        else:
+            limit = self._settings.queued_timeout
+            driver.feed(m.QueuedLong(queued=limit * WARNED_AT, limit=limit, why=why))
+
+    def _warn_in_time(self, driver: Driver, queue_limit: float | None) -> None:
+        """Have it told if the launch does not run when most of the time is over after which Airflow takes it back."""
+        if queue_limit is not None:
+            left = queue_limit - self._settings.queued_timeout * (1 - WARNED_AT)
+            self._alarms.set(self._clock() + max(left, 0.0), driver.launch_id, Alarm.QUEUED_LONG)
+            self._look_soon()
 
     async def _calm(self) -> None:
         """Return when no CPU create is under way, after ``CALM_LIMIT`` at the latest."""
@@ -270,10 +359,28 @@ class LaunchBackend:
 
     def _forget(self, driver: Driver) -> None:
         self._drivers.pop(driver.launch_id, None)
+        self._pools.forget(driver.launch_id)
+        self._creates_changed()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def limits_of(settings: LaunchSettings) -> Limits:
+    """What the settings allow to be created."""
+    return Limits(
+        cpu_slots=settings.launch_concurrency,
+        cpu_rate=settings.cpu_create_rate,
+        gpu_rate=settings.gpu_create_rate,
+        gpus=settings.max_gpus,
+    )
+
+
+def _stamps(clock: Callable[[], float]) -> Callable[[float], str]:
+    """Write times of the monotonic ``clock`` as people read them, in UTC."""
+    offset = time.time() - clock()
+    return lambda at: datetime.fromtimestamp(offset + at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 async def _settle(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEvent, LaunchRequest
-from modalflow.launch.gateway import Gateway, GatewayError, SandboxEnd, Unavailable
+from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxEnd, SandboxStatus, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
 from modalflow.launch.outcomes import TAIL_BYTES, redact
 from modalflow.launch.survey import Survey
@@ -37,8 +37,12 @@ class Surroundings:
     argv: Sequence[str]
     stop_argv: Sequence[str]
     emit: Callable[[LaunchEvent], None]
-    request_slot: Callable[[Driver], None]
-    release_slot: Callable[[], None]
+    request_slot: Callable[[Driver, tuple[str, ...]], None]
+    release_slot: Callable[[Driver], None]
+    answered: Callable[[str, RateLimited | None], None]
+    """Told what Modal said to the create of a launch: that it refuses for now, or nothing of the kind."""
+    seen: Callable[[str, SandboxStatus | None], None]
+    """Told of the sandbox that a launch was found to have."""
     forget: Callable[[Driver], None]
     keep: Callable[[asyncio.Task[None]], None]
     calm: Callable[[], Awaitable[None]]
@@ -143,10 +147,10 @@ class Driver:
         match command:
             case m.Translate():
                 self._inbox.append(self._translate())
-            case m.RequestSlot():
-                self._around.request_slot(self)
+            case m.RequestSlot(gpus=gpus):
+                self._around.request_slot(self, gpus)
             case m.ReleaseSlot():
-                self._around.release_slot()
+                self._around.release_slot(self)
             case m.Emit(event=event):
                 self._around.emit(event)
             case m.WriteLog(level=level, text=text):
@@ -217,12 +221,13 @@ class Driver:
             case m.Create():
                 return await self._create(step, gateway)
             case m.Find(name=name):
-                return m.LookedUp(status=self._around.survey.owns(self.launch_id, await gateway.find(name)))
+                return m.LookedUp(status=self._seen(await gateway.find(name)))
             case m.FindAttempts(sandbox_id=committed):
                 choice = await self._around.survey.one(self.launch_id, committed)
+                self._around.seen(self.launch_id, choice.status if choice else None)
                 return m.LookedUp(status=choice.status, attempt=choice.attempt) if choice else m.LookedUp(status=None)
             case m.Check(sandbox_id=sandbox_id):
-                return m.Checked(status=self._around.survey.owns(self.launch_id, await gateway.status(sandbox_id)))
+                return m.Checked(status=self._seen(await gateway.status(sandbox_id)))
             case m.Terminate(sandbox_id=sandbox_id):
                 await gateway.terminate(sandbox_id)
                 return m.Terminated()
@@ -268,7 +273,17 @@ class Driver:
             if not scope.expired():
                 raise
             return m.CreateTimedOut()
+        except RateLimited as error:
+            self._around.answered(self.launch_id, error)
+            raise
+        self._around.answered(self.launch_id, None)
         return m.Created(sandbox_id=sandbox_id)
+
+    def _seen(self, status: SandboxStatus | None) -> SandboxStatus | None:
+        """The sandbox if it is this launch's own; its GPUs are counted then."""
+        own = self._around.survey.owns(self.launch_id, status)
+        self._around.seen(self.launch_id, own)
+        return own
 
 
 _FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {

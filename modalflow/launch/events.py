@@ -19,7 +19,8 @@ class LaunchRequest:
     ``launch_id`` is the UUID that Airflow committed with QUEUED; ``key`` is Airflow's key, opaque here. ``translate``
     and ``mint_workload`` are called on the launch loop's thread, never on the scheduler's: the first is total, the
     second returns the workload's JSON with a fresh token and is called as late as possible. ``log_path`` is where the
-    task's log lives, relative to the log root (``None`` for workloads without one).
+    task's log lives, relative to the log root (``None`` for workloads without one). ``queue_limit`` is in how many seconds
+    Airflow takes the workload back should it not run by then (``None``: never).
     """
 
     launch_id: str
@@ -29,6 +30,7 @@ class LaunchRequest:
     translate: Callable[[], Translation]
     mint_workload: Callable[[], str]
     log_path: str | None
+    queue_limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,7 @@ class AdoptRequest:
     """A launch of an earlier scheduler. ``sandbox_id`` is known once its create had returned.
 
     ``relaunch`` rebuilds the request if the sandbox was never made; ``None`` where the task is already RUNNING.
+    ``queue_limit`` as in ``LaunchRequest``.
     """
 
     launch_id: str
@@ -44,6 +47,7 @@ class AdoptRequest:
     sandbox_id: str | None
     log_path: str | None
     relaunch: Callable[[], LaunchRequest] | None
+    queue_limit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,8 +102,8 @@ MEANINGS: Mapping[FailureClass, Meaning] = {
         to_do="Set `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or run `modal token new`.",
     ),
     FailureClass.QUOTA: Meaning(
-        what="Modal's limits refused the launch until its tries were used up.",
-        to_do="Raise `launch_retries`, launch less at once (pools, `launch_concurrency`), or ask Modal for more.",
+        what="Modal's limits refused the launch for as long as Airflow lets a task wait, or until its tries were used up.",
+        to_do="Launch less at once (pools, `max_gpus`, `cpu_create_rate`, `gpu_create_rate`), or ask Modal for more.",
     ),
     FailureClass.NETWORK: Meaning(
         what="Modal did not answer, or could not be reached, until the launch's tries were used up.",

@@ -43,7 +43,37 @@ class PrepareFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotGranted:
-    """One of the bounded places for CPU creates is this launch's."""
+    """The sandbox may be created now: a place for CPU creates is this launch's, or GPUs are (``gpu``, one of those asked for)."""
+
+    gpu: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotRefused:
+    """None of the GPUs ``gpus`` that were asked for can ever be had."""
+
+    gpus: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotSlow:
+    """The launch has stood in line for a while; ``why`` says what it waits for. ``gpu`` is the first that it asks for."""
+
+    gpu: str | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedLong:
+    """Most of the seconds are over after which Airflow takes a queued task back: ``queued`` of ``limit``.
+
+    ``why`` says what a launch in line waits for, empty for one that is not in line.
+    """
+
+    queued: float
+    limit: float
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,9 +221,10 @@ class Broke:
 
 
 Happening = (
-    Taken | Translated | Prepared | PrepareFailed | SlotGranted | Created | CreateFailed | CreateTimedOut | CreateSlow | LookedUp
-    | LookupFailed | Terminated | TerminateFailed | PauseOver | HandedOver | HandOverFailed | SandboxEnded | WaitFailed | Checked
-    | CheckFailed | TailRead | Listed | AskedToStop | AskFailed | GraceOver | Revoked | Broke
+    Taken | Translated | Prepared | PrepareFailed | SlotGranted | SlotRefused | SlotSlow | QueuedLong | Created | CreateFailed
+    | CreateTimedOut | CreateSlow | LookedUp | LookupFailed | Terminated | TerminateFailed | PauseOver | HandedOver
+    | HandOverFailed | SandboxEnded | WaitFailed | Checked | CheckFailed | TailRead | Listed | AskedToStop | AskFailed
+    | GraceOver | Revoked | Broke
 )  # fmt: skip
 
 
@@ -211,12 +242,14 @@ class Prepare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestSlot:
-    """Stand in line for a CPU create, by priority."""
+    """Stand in line by priority for one of ``gpus``, or for a CPU create if there are none."""
+
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseSlot:
-    """Give the place of a CPU create back."""
+    """Give back the place of a CPU create, or the GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -162,6 +162,11 @@ def create_lost(bound: float) -> str:
     return f"Modal made no sandbox within {bound:g} s ([modal_executor] create_timeout)"
 
 
+def refused_for(seconds: float, error: str) -> str:
+    """Return the reason of a launch whose creates Modal kept refusing for now."""
+    return f"{error}; Modal has refused for {seconds:.0f} s, as long as [scheduler] task_queued_timeout lets a task wait"
+
+
 def no_capacity(gpus: str, waited: float) -> str:
     """Return the reason of a GPU launch whose wait is used up."""
     return (

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
+from modalflow.launch.gpu_ledger import gpu_tag
 from modalflow.translation.plan import CpuCores, MemoryMib, Runtime, SandboxPlan
+from modalflow.translation.tags import GPU_TAG
 
 
 class SandboxParameters(TypedDict, total=False):
@@ -36,6 +38,7 @@ def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxP
         kwargs["env"] = dict(plan.env)
     if gpu is not None:
         kwargs["gpu"] = gpu
+        kwargs["tags"][GPU_TAG] = gpu_tag(gpu)
     if plan.cpu is not None:
         kwargs["cpu"] = plan.cpu
     if plan.memory is not None:

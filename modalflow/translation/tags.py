@@ -10,7 +10,9 @@ from modalflow.translation.report import Place, kind_of, shown
 
 GRACE_TAG = "stop_grace"
 """Seconds that a sandbox may take to end; absent, it is ended at once."""
-RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", GRACE_TAG})
+GPU_TAG = "gpu"
+"""Model and number of GPUs, ``H100.2``; absent on CPU."""
+RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", GRACE_TAG, GPU_TAG})
 """Tags by which modalflow finds its sandboxes again."""
 LONGEST = 63
 """Modal's rule for the tags of an App (modal.com/docs, 2026-09), taken for sandboxes too."""

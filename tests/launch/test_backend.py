@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -17,8 +18,18 @@ from modalflow.launch import messages as m
 from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchNotice, LaunchRequest, LaunchStarted
 from modalflow.launch.failures import FailureClass
-from modalflow.launch.gateway import CapacityExhausted, EndKind, Gateway, SandboxEnd, SandboxStatus, Unauthenticated, Unavailable
+from modalflow.launch.gateway import (
+    CapacityExhausted,
+    EndKind,
+    Gateway,
+    RateLimited,
+    SandboxEnd,
+    SandboxStatus,
+    Unauthenticated,
+    Unavailable,
+)
 from modalflow.settings import LaunchSettings
+from modalflow.translation.gpus.caps import GpuCaps
 from modalflow.translation.result import Translation
 from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, WORKLOAD, refused, request
 from tests.launch.scripted_gateway import CreateCall, Gate, ScriptedGateway, until
@@ -33,6 +44,18 @@ def launch_id(number: int) -> str:
 
 async def no_time(_seconds: float) -> None:
     await asyncio.sleep(0)
+
+
+def adopted(number: int, *, sandbox_id: str | None = None, again: bool = False) -> AdoptRequest:
+    name = launch_id(number)
+    return AdoptRequest(
+        launch_id=name,
+        key=("key", name),
+        label="t",
+        sandbox_id=sandbox_id,
+        log_path=None,
+        relaunch=(lambda: request(name)) if again else None,
+    )
 
 
 class Room:
@@ -196,7 +219,7 @@ class TestGpus:
         room.take(LaunchStarted)
         assert [(call.name, call.gpu) for call in room.gateway.creates] == [(LAUNCH, "H100:2"), (f"{LAUNCH}.2", "A100-80GB:2")]
         messages = [event.message for event in room.take(LaunchNotice) if isinstance(event, LaunchNotice)]
-        assert messages[0] == "waiting for A100-80GB:2"
+        assert re.fullmatch(r"waiting for A100-80GB:2 since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", messages[0])
         assert room.gateway.handed_over == [("sb-1", WORKLOAD.encode())]
 
     def test_a_bounded_wait_ends_with_what_to_do(self, room: Room) -> None:
@@ -212,7 +235,7 @@ class TestGpus:
             '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later'
         )
         assert room.gateway.looked_for == [LAUNCH]
-        assert "waiting for A10G" in [line["event"] for _, line in room.journal]
+        assert any(line["event"].startswith("waiting for A10G since ") for _, line in room.journal)
 
     def test_gpu_creates_take_no_cpu_slot(self, room: Room) -> None:
         gate = Gate()
@@ -289,6 +312,128 @@ class TestSlots:
         gate.open()
         room.take(LaunchStarted, 3)
         assert {int(call.name[-2:]) for call in room.gateway.creates} == {0, 1, 3}
+
+
+class TestCapacity:
+    """Lines, caps and refusals with the real loop; who goes when is ``test_pools``'s."""
+
+    FAST = LaunchSettings(launch_concurrency=2, launch_retries=0, cpu_create_rate=None, gpu_create_rate=None)
+
+    def test_a_create_that_modal_refuses_for_now_is_made_again_under_its_name_and_uses_no_retry_up(self, room: Room) -> None:
+        async def three_times(_call: CreateCall) -> None:
+            if len(room.gateway.creates) <= 3:
+                raise RateLimited("could not create the sandbox: Sandbox creation rate limit exceeded", 0.01)
+
+        room.gateway.before_create = three_times
+        room.build(replace(self.FAST, cpu_create_rate=1000.0))
+        room.run(request())
+        room.take(LaunchStarted)
+        assert [call.name for call in room.gateway.creates] == [LAUNCH] * 4
+
+    def test_no_more_gpus_at_once_than_the_site_allows_running_ones_included(self, room: Room) -> None:
+        room.build(replace(self.FAST, max_gpus=GpuCaps(total=2)))
+        room.backend.start()
+        for number, priority in enumerate([1, 2, 3, 4]):
+            room.backend.submit(request(launch_id(number), GPU, priority=priority))
+        room.backend.submit(request(launch_id(9)))
+        room.take(LaunchStarted, 3)
+        until(lambda: room.backend.describe().count(": queued") == 2, "the others in line")
+        assert "GPUs in flight: 2 A10" in room.backend.describe()
+        first = [call.name for call in room.gateway.creates if call.gpu]
+        started = {event.launch_id: event.sandbox_id for event in room.events if isinstance(event, LaunchStarted)}
+        room.gateway.end(started[first[0]])
+        room.take(LaunchStarted, 4)
+        assert [call.name for call in room.gateway.creates if call.gpu][2:] == [launch_id(1)], "the more urgent one"
+
+    def test_the_token_is_minted_after_the_wait_in_line(self, room: Room) -> None:
+        minted: list[int] = []
+
+        def mint() -> str:
+            minted.append(len(room.gateway.creates))
+            return WORKLOAD
+
+        gate = Gate()
+
+        async def blocked(_call: CreateCall) -> None:
+            await gate.passed()
+
+        room.gateway.before_create = blocked
+        room.build(replace(self.FAST, launch_concurrency=1))
+        room.backend.start()
+        room.backend.submit(request(launch_id(1), priority=9))
+        until(lambda: len(room.gateway.creates) == 1, "the first create")
+        room.backend.submit(request(launch_id(2), mint=mint))
+        until(lambda: ": queued" in room.backend.describe(), "the second in line")
+        assert minted == []
+        gate.open()
+        room.take(LaunchStarted, 2)
+        assert minted == [1]
+
+    def test_gpus_of_an_earlier_scheduler_are_counted(self, room: Room) -> None:
+        room.gateway.running = [
+            SandboxStatus(sandbox_id="sb-old", name="", tags={"deployment": "airflow", "launch": launch_id(1), "gpu": "A10.2"})
+        ]
+        room.build(replace(self.FAST, max_gpus=GpuCaps(total=2)))
+        room.backend.start()
+        room.backend.adopt([adopted(1, sandbox_id="sb-old")])
+        room.backend.submit(request(launch_id(2), GPU))
+        until(lambda: ": queued" in room.backend.describe(), "the new one in line")
+        assert room.gateway.creates == []
+        assert "GPUs in flight: 2 A10" in room.backend.describe()
+        room.gateway.end("sb-old")
+        room.take(LaunchStarted)
+
+    def test_one_that_asks_for_more_than_the_site_allows_fails_with_what_to_do(self, room: Room) -> None:
+        room.build(replace(self.FAST, max_gpus=GpuCaps(models={"A10": 0})))
+        room.run(request(plan=GPU))
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.reason == (
+            "the task asks for more GPUs than [modal_executor] max_gpus allows: A10G (at most 0); ask for fewer, or raise max_gpus"
+        )
+        assert ended.failure is FailureClass.REFUSED
+
+    def test_a_revoked_launch_leaves_the_line_for_gpus(self, room: Room) -> None:
+        room.build(replace(self.FAST, max_gpus=GpuCaps(total=1)))
+        room.backend.start()
+        for number in range(3):
+            room.backend.submit(request(launch_id(number), GPU))
+        room.take(LaunchStarted)
+        until(lambda: room.backend.describe().count(": queued") == 2, "two in line")
+        room.backend.revoke(launch_id(1), "cleared")
+        room.backend.revoke(launch_id(0), "cleared")
+        room.take(LaunchStarted, 2)
+        assert [call.name for call in room.gateway.creates] == [launch_id(0), launch_id(2)]
+        assert room.gateway.terminated == ["sb-1"]
+
+    def test_who_waits_long_says_so_and_is_warned_before_airflow_takes_it_back(self, room: Room) -> None:
+        now = [0.0]
+        room.backend = LaunchBackend(
+            room.connect,
+            replace(self.FAST, max_gpus=GpuCaps(total=1), queued_timeout=600.0),
+            ARGV,
+            room.write,
+            clock=lambda: now[0],
+        )
+        room.backend.start()
+        room.backend.submit(replace(request(launch_id(1), GPU, priority=9), queue_limit=600.0))
+        room.take(LaunchStarted)
+        room.backend.submit(replace(request(launch_id(2), GPU), queue_limit=600.0))
+        until(lambda: ": queued" in room.backend.describe(), "the second in line")
+        now[0] = 11.0
+        room.backend._thread.post(room.backend._look)
+        (waits,) = room.take(LaunchNotice)
+        now[0] = 481.0
+        room.backend._thread.post(room.backend._look)
+        _, warned = room.take(LaunchNotice, 2)
+        assert isinstance(waits, LaunchNotice)
+        assert isinstance(warned, LaunchNotice)
+        assert (waits.launch_id, waits.event) == (launch_id(2), "waiting-for-gpu")
+        assert re.fullmatch(
+            r"waiting for A10G since [-\d]+ [:\d]+ UTC: 1 of 1 GPUs are in flight \(\[modal_executor\] max_gpus\)", waits.message
+        )
+        assert (warned.launch_id, warned.event) == (launch_id(2), "queued-for-long")
+        assert "not running after 480 s in Airflow's queue: waiting in line since" in warned.message
 
 
 class TestTrouble:
@@ -416,17 +561,6 @@ class TestRevoke:
 
 
 class TestAdoption:
-    def adopt(self, number: int, *, sandbox_id: str | None = None, again: bool = False) -> AdoptRequest:
-        name = launch_id(number)
-        return AdoptRequest(
-            launch_id=name,
-            key=("key", name),
-            label="t",
-            sandbox_id=sandbox_id,
-            log_path=None,
-            relaunch=(lambda: request(name)) if again else None,
-        )
-
     def test_one_listing_sorts_all(self, room: Room) -> None:
         ours = {"deployment": "airflow"}
         room.gateway.running = [
@@ -437,11 +571,11 @@ class TestAdoption:
         room.backend.start()
         room.backend.adopt(
             [
-                self.adopt(1, sandbox_id="sb-r1"),
-                self.adopt(2),
-                self.adopt(3, sandbox_id="sb-r3"),
-                self.adopt(4, sandbox_id="sb-r4"),
-                self.adopt(5, again=True),
+                adopted(1, sandbox_id="sb-r1"),
+                adopted(2),
+                adopted(3, sandbox_id="sb-r3"),
+                adopted(4, sandbox_id="sb-r4"),
+                adopted(5, again=True),
             ]
         )
         started = room.take(LaunchStarted, 2)
@@ -466,7 +600,7 @@ class TestAdoption:
         room.gateway.list_running = down  # type: ignore[method-assign,assignment]
         room.gateway.known["sb-r1"] = SandboxStatus(sandbox_id="sb-r1", name="", tags={})
         room.backend.start()
-        room.backend.adopt([self.adopt(1, sandbox_id="sb-r1")])
+        room.backend.adopt([adopted(1, sandbox_id="sb-r1")])
         room.gateway.end("sb-r1")
         assert room.take(LaunchEnded) == [LaunchEnded(launch_id=launch_id(1), key=("key", launch_id(1)), success=True, reason="")]
         assert "cannot list running sandboxes" in caplog.text

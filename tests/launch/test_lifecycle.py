@@ -56,8 +56,13 @@ class Launch:
 
     def launching(self, plan: SandboxPlan) -> list[m.Command]:
         """Up to the first create."""
-        commands = self.prepared(plan)
-        return commands if plan.gpu_candidates else self.tell(m.SlotGranted())
+        return self.granted(self.prepared(plan))
+
+    def granted(self, commands: list[m.Command]) -> list[m.Command]:
+        """Give the launch, which stands in line after ``commands``, the first that it asks for; the commands without the line."""
+        *before, asked = commands
+        assert isinstance(asked, m.RequestSlot)
+        return [*before, *self.tell(m.SlotGranted(gpu=asked.gpus[0] if asked.gpus else None))]
 
     def running(self, plan: SandboxPlan = CPU) -> None:
         self.launching(plan)
@@ -83,8 +88,8 @@ def ended(reason: str = "", failure: F | None = None, *, log: bool = True) -> li
     return [*line, m.Emit(event=event), m.Forget()]
 
 
-def waiting_for(gpu: str) -> list[m.Command]:
-    text = f"waiting for {gpu}"
+def waiting_for(gpu: str, since: float) -> list[m.Command]:
+    text = f"waiting for {gpu} since {since:.0f} s"
     event = LaunchNotice(launch_id=LAUNCH, key=KEY, event="waiting-for-gpu", message=text)
     return [m.WriteLog(level="info", text=text), m.Emit(event=event)]
 
@@ -108,11 +113,13 @@ class TestTheUsualWay:
         assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.ReleaseSlot(), started(), m.Wait(sandbox_id="sb-1")]
         assert launch.tell(m.SandboxEnded(end=SUCCESS)) == ended()
 
-    def test_a_gpu_takes_no_slot_and_gets_its_workload_on_stdin(self) -> None:
+    def test_a_gpu_is_held_until_the_end_and_gets_its_workload_on_stdin(self) -> None:
         launch = Launch()
-        assert launch.prepared(GPU) == [create(GPU, gpu="A10G", bound=480.0)]
+        assert launch.prepared(GPU) == [m.RequestSlot(gpus=("A10G",))]
+        assert launch.tell(m.SlotGranted(gpu="A10G")) == [create(GPU, gpu="A10G", bound=480.0)]
         assert launch.tell(m.Created(sandbox_id="sb-1")) == [m.HandOver(sandbox_id="sb-1")]
         assert launch.tell(m.HandedOver()) == [started(), m.Wait(sandbox_id="sb-1")]
+        assert launch.tell(m.SandboxEnded(end=SUCCESS)) == [m.ReleaseSlot(), *ended()]
 
     def test_an_image_with_an_entrypoint_gets_its_workload_on_stdin(self) -> None:
         launch = Launch()
@@ -182,25 +189,19 @@ class TestRefusal:
 
 
 class TestTransientErrors:
-    def test_a_rate_limit_is_waited_out_for_as_long_as_modal_says(self) -> None:
-        launch = Launch()
-        launch.launching(CPU)
-        assert launch.tell(m.CreateFailed(error=RateLimited("slow down", retry_after=7.0))) == [m.Pause(seconds=7.0)]
-        assert launch.tell(m.PauseOver(), after=7.0) == [create(CPU)]
-
     def test_pauses_grow_and_end_with_the_error_and_the_option(self) -> None:
         launch = Launch()
         launch.launching(CPU)
-        limited = m.CreateFailed(error=RateLimited("slow down"))
+        full = m.CreateFailed(error=CapacityExhausted("no machine"))
         pauses = []
         for _ in range(RULES.retries):
-            (pause,) = launch.tell(limited)
+            (pause,) = launch.tell(full)
             assert isinstance(pause, m.Pause)
             pauses.append(pause.seconds)
             launch.tell(m.PauseOver(), after=pause.seconds)
         assert pauses == [0.25, 0.5]
-        log, *rest = ended("slow down; gave up after 3 tries ([modal_executor] launch_retries = 2)", F.QUOTA)
-        assert launch.tell(limited) == [log, m.ReleaseSlot(), *rest]
+        log, *rest = ended("no machine; gave up after 3 tries ([modal_executor] launch_retries = 2)", F.CAPACITY)
+        assert launch.tell(full) == [log, m.ReleaseSlot(), *rest]
 
     def test_preparing_is_repeated_too(self) -> None:
         launch = Launch()
@@ -303,45 +304,53 @@ class TestGpuCandidates:
         assert launch.launching(GPUS) == [create(GPUS, gpu="H100:2", bound=50.0)]
         assert launch.tell(m.CreateTimedOut(), after=50.0) == [m.Find(name=LAUNCH)]
         assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
-        told = waiting_for("A100-80GB:2")
-        assert launch.tell(m.Terminated(), after=2.0) == [*told, create(GPUS, attempt=2, gpu="A100-80GB:2", bound=48.0)]
+        told = waiting_for("A100-80GB:2", since=1052)
+        assert launch.granted(launch.tell(m.Terminated(), after=2.0)) == [
+            m.ReleaseSlot(),
+            *told,
+            create(GPUS, attempt=2, gpu="A100-80GB:2", bound=48.0),
+        ]
         assert launch.tell(m.CreateTimedOut(), after=48.0) == [m.Find(name=f"{LAUNCH}.2")]
-        assert launch.tell(NOTHING) == ended(
+        log, *rest = ended(
             "Modal had no free H100:2, A100-80GB:2 within 100 s; add another GPU to executor_config "
             '{"modal": {"gpu": [...]}}, raise [modal_executor] gpu_wait, or try again later',
             F.CAPACITY,
         )
+        assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
 
     def test_a_refusal_at_once_goes_on_at_once_and_round_again_with_a_pause(self) -> None:
         launch = Launch()
         launch.launching(GPUS)
         none_free = m.CreateFailed(error=CapacityExhausted("Insufficient capacity"))
-        told = waiting_for("A100-80GB:2")
-        assert launch.tell(none_free, after=1.0) == [*told, create(GPUS, attempt=2, gpu="A100-80GB:2", bound=99.0)]
-        assert launch.tell(none_free, after=1.0) == [m.Pause(seconds=0.25)]
-        told = waiting_for("H100:2")
-        assert launch.tell(m.PauseOver(), after=1.0) == [*told, create(GPUS, attempt=3, gpu="H100:2", bound=48.5)]
+        told = waiting_for("A100-80GB:2", since=1001)
+        following = create(GPUS, attempt=2, gpu="A100-80GB:2", bound=99.0)
+        assert launch.granted(launch.tell(none_free, after=1.0)) == [m.ReleaseSlot(), *told, following]
+        assert launch.tell(none_free, after=1.0) == [m.ReleaseSlot(), m.Pause(seconds=0.25)]
+        told = waiting_for("H100:2", since=1003)
+        following = create(GPUS, attempt=3, gpu="H100:2", bound=48.5)
+        assert launch.granted(launch.tell(m.PauseOver(), after=1.0)) == [*told, following]
 
     def test_a_warning_is_told_once_however_many_gpus_are_tried_and_a_notice_never(self) -> None:
         launch = Launch()
         told = launch.tell(m.Taken())
         findings = (finding(Severity.NOTICE, "harmless"), finding(Severity.WARNING, "is not honoured"))
         told += launch.tell(m.Translated(translation=Translation(plan=GPUS, diagnostics=findings)))
-        told += launch.tell(m.Prepared())
+        told += launch.granted(launch.tell(m.Prepared()))
         none_free = m.CreateFailed(error=CapacityExhausted("Insufficient capacity"))
-        told += launch.tell(none_free, after=1.0) + launch.tell(none_free, after=1.0) + launch.tell(m.PauseOver(), after=1.0)
+        told += launch.granted(launch.tell(none_free, after=1.0)) + launch.tell(none_free, after=1.0)
+        told += launch.granted(launch.tell(m.PauseOver(), after=1.0))
         told += launch.tell(m.Created(sandbox_id="sb-1")) + launch.tell(m.HandedOver())
         told += launch.tell(m.SandboxEnded(end=SUCCESS))
         assert [(line.level, line.text) for line in told if isinstance(line, m.WriteLog)] == [
             ("warning", "task.x: is not honoured [x]"),
-            ("info", "waiting for A100-80GB:2"),
-            ("info", "waiting for H100:2"),
+            ("info", "waiting for A100-80GB:2 since 1001 s"),
+            ("info", "waiting for H100:2 since 1003 s"),
         ]
 
     def test_a_create_that_does_not_return_soon_is_told(self) -> None:
         launch = Launch()
         launch.launching(GPU)
-        assert launch.tell(m.CreateSlow(attempt=1), after=2.0) == waiting_for("A10G")
+        assert launch.tell(m.CreateSlow(attempt=1), after=2.0) == waiting_for("A10G", since=1000)
 
     def test_a_late_word_of_slowness_is_ignored(self) -> None:
         launch = Launch()
@@ -378,7 +387,7 @@ class TestGpuCandidates:
         assert launch.tell(m.PauseOver()) == [m.Terminate(sandbox_id="sb-1")]
         assert launch.tell(m.TerminateFailed(error=DOWN), after=3600.0) == [m.Pause(seconds=30.0)]
         launch.tell(m.PauseOver())
-        assert launch.tell(m.Terminated()) == [forget]
+        assert launch.tell(m.Terminated()) == [m.ReleaseSlot(), forget], "a GPU is held while it may be in use"
 
     def test_a_sandbox_that_was_ended_late_makes_way_for_the_next(self) -> None:
         launch = Launch()
@@ -407,7 +416,8 @@ class TestHandOver:
             launch.tell(m.HandOverFailed(error=DOWN))
             launch.tell(m.PauseOver())
         assert launch.tell(m.HandOverFailed(error=DOWN)) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.Terminated()) == ended(f"the workload could not be handed to the sandbox sb-1: {DOWN}", F.NETWORK)
+        log, *rest = ended(f"the workload could not be handed to the sandbox sb-1: {DOWN}", F.NETWORK)
+        assert launch.tell(m.Terminated()) == [log, m.ReleaseSlot(), *rest]
 
     def test_a_sandbox_that_takes_no_input_is_waited_for(self) -> None:
         launch = Launch()
@@ -535,7 +545,7 @@ class TestRevoke:
         launch.launching(GPU)
         assert launch.tell(m.Revoked(reason="cleared")) == [m.Find(name=LAUNCH)]
         assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
-        assert launch.tell(m.Terminated()) == [m.Forget()]
+        assert launch.tell(m.Terminated()) == [m.ReleaseSlot(), m.Forget()]
 
     def test_a_create_that_failed_meanwhile_leaves_nothing(self) -> None:
         launch = Launch()
@@ -546,7 +556,7 @@ class TestRevoke:
     def test_during_a_pause_between_tries(self) -> None:
         launch = Launch()
         launch.launching(CPU)
-        launch.tell(m.CreateFailed(error=RateLimited("no")))
+        launch.tell(m.CreateFailed(error=CapacityExhausted("no")))
         assert launch.tell(m.Revoked(reason="cleared")) == [m.ReleaseSlot(), m.Forget()]
 
     def test_after_the_end_it_is_ignored(self) -> None:

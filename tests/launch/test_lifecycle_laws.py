@@ -45,6 +45,15 @@ def statuses() -> st.SearchStrategy[SandboxStatus | None]:
     )
 
 
+_WORDS: list[m.Happening] = [
+    m.SlotSlow(gpu="A10G", why="full"),
+    m.SlotSlow(gpu=None, why="full"),
+    m.QueuedLong(queued=480.0, limit=600.0, why=""),
+]
+"""Told of the time that a launch waits; they change nothing."""
+_ASIDE = m.Revoked | m.CreateSlow | m.SlotGranted | m.SlotRefused | m.SlotSlow | m.QueuedLong
+
+
 class World:
     """Plays driver and Modal: answers the step under way with anything that it can be answered with."""
 
@@ -59,6 +68,7 @@ class World:
         self.now = 0.0
         self.step: m.Step | None = None
         self.wants_slot = False
+        self.gpus: tuple[str, ...] = ()
         self.slots = 0
         self.ended: list[LaunchEnded] = []
         self.forgotten = 0
@@ -73,7 +83,7 @@ class World:
 
     def tell(self, happening: m.Happening) -> None:
         was_over = self.over
-        self.step = None if not isinstance(happening, m.Revoked | m.CreateSlow | m.SlotGranted) else self.step
+        self.step = None if not isinstance(happening, _ASIDE) else self.step
         commands = self.life.handle(happening, self.now)
         assert not (was_over and commands), "a command after the end"
         assert sum(isinstance(command, m.Step) for command in commands) <= 1, "two steps at once"
@@ -84,9 +94,11 @@ class World:
 
     def perform(self, command: m.Command) -> None:
         match command:
-            case m.RequestSlot():
+            case m.RequestSlot(gpus=gpus):
                 assert not self.wants_slot
-                self.wants_slot = True
+                assert self.slots == 0, "a second slot is asked for"
+                assert bool(gpus) == bool(self.plan.gpu_candidates)
+                self.wants_slot, self.gpus = True, gpus
             case m.ReleaseSlot():
                 self.slots -= 1
                 assert self.slots == 0, "a slot was given back twice"
@@ -105,8 +117,10 @@ class World:
         match self.step:
             case None:
                 self.wants_slot = False
+                if self.gpus and draw(st.integers(0, 9)) == 0:
+                    return m.SlotRefused(gpus=self.gpus[:1], reason="more than max_gpus")
                 self.slots += 1
-                return m.SlotGranted()
+                return m.SlotGranted(gpu=draw(st.sampled_from(self.gpus)) if self.gpus else None)
             case m.Translate():
                 return m.Translated(translation=draw(st.sampled_from([Translation(plan=self.plan)] * 9 + [refused("no")])))
             case m.Prepare():
@@ -140,13 +154,15 @@ class World:
 
     def go_on(self) -> None:
         self.now += self.data.draw(st.sampled_from([0.0, 1.0, 1.0, 60.0, 3600.0]), label="seconds")
-        side = self.data.draw(st.sampled_from(["answer"] * 8 + ["revoke", "break", "slow"]), label="what")
+        side = self.data.draw(st.sampled_from(["answer"] * 8 + ["revoke", "break", "slow", "word"]), label="what")
         if side == "revoke":
             self.revoked = not self.ended
             self.wants_slot = False
             self.tell(m.Revoked(reason="cleared"))
         elif side == "slow":
             self.tell(m.CreateSlow(attempt=self.data.draw(st.integers(1, 3))))
+        elif side == "word":
+            self.tell(self.data.draw(st.sampled_from(_WORDS)))
         elif side == "break" and self.step is not None:
             self.tell(m.Broke(message="KeyError: 'x'"))
         else:

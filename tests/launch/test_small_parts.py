@@ -1,4 +1,4 @@
-"""Identity, backoff, candidates and outcomes: pure and small."""
+"""Identity, backoff and outcomes: pure and small."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from modalflow.launch import exit_codes, outcomes
 from modalflow.launch.backoff import LONGEST, pause_before
-from modalflow.launch.candidates import SHORTEST_TRY, Candidates, Try
 from modalflow.launch.gateway import EndKind, SandboxEnd
 from modalflow.launch.identity import ExternalId, attempt_name, is_launch_id, parse_attempt_name, parse_external_id
 from modalflow.worker import bootstrap_source
@@ -61,44 +60,6 @@ class TestBackoff:
         pause = pause_before(repetition, jitter=jitter, retry_after=asked)
         assert (asked or 0.25) <= pause or pause >= 0.25
         assert pause <= max(LONGEST, asked or 0.0)
-
-
-class TestCandidates:
-    def test_a_single_one_gets_all(self) -> None:
-        assert Candidates(("A10G",), 480.0).next(0.0) == Try(gpu="A10G", bound=480.0)
-
-    def test_what_one_does_not_use_the_others_share(self) -> None:
-        candidates = Candidates(("H100", "A100", "L40S"), 90.0)
-        assert candidates.next(0.0) == Try(gpu="H100", bound=30.0)
-        assert candidates.next(10.0) == Try(gpu="A100", bound=40.0)
-        assert candidates.next(50.0) == Try(gpu="L40S", bound=40.0)
-        assert candidates.next(90.0) is None
-
-    def test_each_is_tried_at_least_once(self) -> None:
-        candidates = Candidates(("H100", "A100"), 0.0)
-        assert [candidates.next(5.0 * n) for n in range(3)] == [
-            Try(gpu="H100", bound=SHORTEST_TRY),
-            Try(gpu="A100", bound=SHORTEST_TRY),
-            None,
-        ]
-
-    def test_again_is_the_same_one_for_the_rest_of_its_share(self) -> None:
-        candidates = Candidates(("H100", "A100"), 100.0)
-        candidates.next(0.0)
-        assert candidates.again(20.0) == Try(gpu="H100", bound=30.0)
-        assert candidates.again(49.5) == Try(gpu="A100", bound=50.5)
-
-    @given(st.floats(0, 1e4), st.lists(st.floats(0, 1e3), max_size=50), st.integers(1, 5))
-    def test_tries_never_outlast_the_budget_by_more_than_the_shortest_try_each(
-        self, budget: float, used: list[float], count: int
-    ) -> None:
-        candidates, now = Candidates(tuple(f"G{n}" for n in range(count)), budget), 0.0
-        for seconds in used:
-            following = candidates.next(now)
-            if following is None:
-                break
-            now += min(seconds, following.bound)
-        assert now <= budget + count * SHORTEST_TRY + 1e-6
 
 
 class TestOutcomes:

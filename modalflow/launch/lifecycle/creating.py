@@ -8,7 +8,7 @@ from __future__ import annotations
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
 from modalflow.launch.backoff import pause_before
-from modalflow.launch.candidates import Candidates, Try
+from modalflow.launch.candidates import Candidates
 from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, RateLimited, Unavailable
 from modalflow.launch.identity import attempt_name
@@ -20,44 +20,60 @@ from modalflow.launch.lifecycle.record import (
     end_doomed,
     fail,
     learn_grace,
-    notice,
     on,
     pause,
     release_slot,
     try_again,
 )
 from modalflow.launch.lifecycle.running import go_on_with
+from modalflow.launch.lifecycle.waiting import wait_told
 from modalflow.launch.transitions import State
 
 SLOW_CREATE = 2.0
 """Seconds after which a GPU create is reported as waiting: a candidate that is in stock is scheduled well within them."""
 
 
+def line_up(launch: Launch, now: float) -> Commands:
+    """Stand in line for a create, giving back what the one before held; end where the wait for a GPU is used up."""
+    gpus: tuple[str, ...] = ()
+    if (candidates := launch.candidates) is not None:
+        gpus = candidates.choices(now)
+        if not gpus:
+            return fail(launch, FailureClass.CAPACITY, outcomes.no_capacity(candidates.names, candidates.waited(now)))
+    launch.state = State.QUEUED
+    if launch.refused_since is None:
+        launch.since = now
+    return [*release_slot(launch), m.RequestSlot(gpus=gpus)]
+
+
 @on(m.SlotGranted, State.QUEUED)
-def on_slot_granted(launch: Launch, _: m.SlotGranted, now: float) -> Commands:
+def on_slot_granted(launch: Launch, happening: m.SlotGranted, now: float) -> Commands:
     """Its turn came."""
     launch.holds_slot = True
-    return _create(launch, now)
+    if launch.candidates is None:
+        return _create(launch, now)
+    before, following = launch.gpu_try, launch.candidates.take(launch.the(happening.gpu), now)
+    launch.gpu_try, launch.since = following, now
+    moved = before is not None and before.gpu != following.gpu
+    return [*(wait_told(launch, following.gpu) if moved else []), *_create(launch, now)]
 
 
-def next_candidate(launch: Launch, now: float) -> Commands:
-    """Create with the next GPU, or end when the wait is used up."""
-    return _try_gpu(launch, launch.the(launch.candidates).next(now), now)
+@on(m.SlotRefused, State.QUEUED)
+def on_slot_refused(launch: Launch, happening: m.SlotRefused, now: float) -> Commands:
+    """Some candidates are more than the site allows: go on with the others, if there are any."""
+    if launch.the(launch.candidates).drop(happening.gpus):
+        return line_up(launch, now)
+    return fail(launch, FailureClass.REFUSED, happening.reason)
 
 
 def _same_again(launch: Launch, now: float) -> Commands:
-    """Create again what failed for a reason other than capacity."""
-    return _create(launch, now) if launch.candidates is None else _try_gpu(launch, launch.candidates.again(now), now)
-
-
-def _try_gpu(launch: Launch, following: Try | None, now: float) -> Commands:
-    if following is None:
-        candidates = launch.the(launch.candidates)
-        return fail(launch, FailureClass.CAPACITY, outcomes.no_capacity(candidates.names, candidates.waited(now)))
-    moved = launch.gpu_try is not None and launch.gpu_try.gpu != following.gpu
-    launch.gpu_try = following
-    told = notice(launch, "waiting-for-gpu", f"waiting for {following.gpu}") if moved else []
-    return told + _create(launch, now)
+    """Create again what failed for a reason other than capacity; a GPU whose share is used up is followed by the next."""
+    if launch.candidates is not None:
+        following = launch.candidates.again(now)
+        if following is None:
+            return line_up(launch, now)
+        launch.gpu_try = following
+    return _create(launch, now)
 
 
 def _create(launch: Launch, _now: float) -> Commands:
@@ -83,13 +99,13 @@ def on_create_slow(launch: Launch, happening: m.CreateSlow, _now: float) -> Comm
     current = launch.state is State.LAUNCHING and happening.attempt == launch.attempt
     if not current or launch.gpu_try is None or launch.doom:
         return []
-    return notice(launch, "waiting-for-gpu", f"waiting for {launch.gpu_try.gpu}")
+    return wait_told(launch, launch.gpu_try.gpu)
 
 
 @on(m.Created, State.LAUNCHING)
 def on_created(launch: Launch, happening: m.Created, _now: float) -> Commands:
     """The sandbox exists."""
-    launch.unknown = None
+    launch.unknown = launch.refused_since = None
     if launch.doom:
         launch.sandbox_id = happening.sandbox_id
         return clear(launch)
@@ -108,9 +124,22 @@ def on_create_failed(launch: Launch, happening: m.CreateFailed, now: float) -> C
         return end_doomed(launch, launch.doom)
     if isinstance(error, CapacityExhausted) and launch.candidates is not None:
         return _after_no_capacity(launch, launch.candidates, now)
-    if isinstance(error, RateLimited | CapacityExhausted):
+    if isinstance(error, RateLimited):
+        return _refused(launch, error, now)
+    if isinstance(error, CapacityExhausted):
         return try_again(launch, error, _same_again)
     return fail(launch, of_error(error), with_hint(error))
+
+
+def _refused(launch: Launch, error: RateLimited, now: float) -> Commands:
+    """Back into the line, where the pace is set by what Modal refuses. Nothing was made, so no retry is used up."""
+    launch.refused_since = now if launch.refused_since is None else launch.refused_since
+    refused_for = now - launch.refused_since
+    if refused_for >= launch.rules.refusal_limit:
+        return fail(launch, FailureClass.QUOTA, outcomes.refused_for(refused_for, str(error)))
+    if launch.candidates is not None:
+        launch.candidates.put_back()
+    return line_up(launch, now)
 
 
 def _after_no_capacity(launch: Launch, candidates: Candidates, now: float) -> Commands:
@@ -118,8 +147,9 @@ def _after_no_capacity(launch: Launch, candidates: Candidates, now: float) -> Co
     launch.attempt += 1
     launch.retries = 0
     if candidates.rounds == 0:
-        return next_candidate(launch, now)
-    return pause(launch, pause_before(candidates.rounds, jitter=launch.rules.jitter()), next_candidate)
+        return line_up(launch, now)
+    seconds = pause_before(candidates.rounds, jitter=launch.rules.jitter())
+    return [*release_slot(launch), *pause(launch, seconds, line_up)]
 
 
 @on(m.CreateTimedOut, State.LAUNCHING)

@@ -6,11 +6,11 @@ from collections.abc import Hashable
 
 from modalflow.launch import messages as m
 from modalflow.launch.failures import FailureClass
-from modalflow.launch.lifecycle import adopting, creating, ending, preparing, running, withdrawing
+from modalflow.launch.lifecycle import adopting, creating, ending, preparing, running, waiting, withdrawing
 from modalflow.launch.lifecycle.record import TABLE, Adoption, Commands, Launch, Rules, fail, quit_with
 from modalflow.launch.transitions import State
 
-PARTS = (preparing, creating, running, adopting, ending, withdrawing)
+PARTS = (preparing, waiting, creating, running, adopting, ending, withdrawing)
 """The modules whose functions fill the table, in the order of a launch's life."""
 
 

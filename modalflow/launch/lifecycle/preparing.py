@@ -10,7 +10,7 @@ from modalflow.launch import outcomes
 from modalflow.launch.candidates import Candidates
 from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import RateLimited, Unavailable
-from modalflow.launch.lifecycle.creating import next_candidate
+from modalflow.launch.lifecycle.creating import line_up
 from modalflow.launch.lifecycle.ending import clear
 from modalflow.launch.lifecycle.record import Commands, Launch, fail, finish, on, translate, try_again
 from modalflow.launch.lifecycle.running import go_on_with
@@ -49,8 +49,8 @@ def on_translated(launch: Launch, happening: m.Translated, now: float) -> Comman
         reason = outcomes.refusal([e.coded() for e in translation.errors], translation.subject)
         return notes + finish(launch, FailureClass.REFUSED, reason)
     launch.plan = translation.sandbox
-    if launch.plan.gpu_candidates:
-        launch.candidates = Candidates(launch.plan.gpu_candidates, launch.plan.gpu_wait)
+    gpus = launch.plan.gpu_candidates
+    launch.candidates, launch.gpu_try = Candidates(gpus, launch.plan.gpu_wait) if gpus else None, None
     return notes + _prepare(launch, now)
 
 
@@ -61,12 +61,9 @@ def _prepare(launch: Launch, _now: float) -> Commands:
 
 @on(m.Prepared, State.PREPARING)
 def on_prepared(launch: Launch, _: m.Prepared, now: float) -> Commands:
-    """Stand in line; a GPU create waits for its GPU instead."""
+    """Stand in line to be created."""
     launch.retries = 0
-    if launch.candidates is None:
-        launch.state = State.QUEUED
-        return [m.RequestSlot()]
-    return next_candidate(launch, now)
+    return line_up(launch, now)
 
 
 @on(m.PrepareFailed, State.PREPARING)

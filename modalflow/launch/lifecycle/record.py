@@ -31,11 +31,17 @@ Commands = list[m.Command]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """The settings that decide: seconds, how often a transient failure is tried again, and a source of jitter in [0, 1)."""
+    """The settings that decide: seconds, how often a transient failure is tried again, and a source of jitter in [0, 1).
+
+    ``refusal_limit`` is how long creates that Modal refuses for now are tried; ``stamp`` writes a time of the monotonic clock for
+    people.
+    """
 
     create_timeout: float
     retries: int
     jitter: Callable[[], float]
+    refusal_limit: float = 600.0
+    stamp: Callable[[float], str] = "{:.0f} s".format
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +77,13 @@ class Launch:
     attempt: int = 1
     retries: int = 0
     holds_slot: bool = False
+    since: float = 0.0
+    """Since when it stands in line, or waits for the GPU under way."""
+    told_in_line: bool = False
+    refused_since: float | None = None
+    """Since when Modal refuses its creates."""
+    runs: bool = False
+    """Whether its sandbox has its workload."""
     unknown: GatewayError | m.CreateTimedOut | None = None
     """Why it is unknown whether the latest create made a sandbox; None while that is known."""
     in_line: bool = False
@@ -141,10 +154,10 @@ def learn_grace(launch: Launch, status: SandboxStatus) -> None:
         launch.grace = int(seconds)
 
 
-def notice(launch: Launch, event: str, message: str) -> Commands:
+def notice(launch: Launch, event: str, message: str, level: m.Level = "info") -> Commands:
     """Say something in the task's log and in its events."""
     told = LaunchNotice(launch_id=launch.launch_id, key=launch.key, event=event, message=message)
-    return [m.WriteLog(level="info", text=message), m.Emit(event=told)]
+    return [m.WriteLog(level=level, text=message), m.Emit(event=told)]
 
 
 # Ends

@@ -31,7 +31,9 @@ def go_on_with(launch: Launch, sandbox_id: str) -> Commands:
     """The sandbox of this launch is known: give it the workload if it lacks it."""
     launch.sandbox_id = sandbox_id
     launch.retries = 0
-    return release_slot(launch) + (run(launch) if launch.has_workload else _hand_over(launch, 0.0))
+    # GPUs are held until the launch ends; a place among CPU creates only as long as its create takes.
+    freed = release_slot(launch) if launch.gpu_try is None else []
+    return freed + (run(launch) if launch.has_workload else _hand_over(launch, 0.0))
 
 
 def _hand_over(launch: Launch, _now: float) -> Commands:
@@ -69,6 +71,7 @@ def run(launch: Launch) -> Commands:
 def wait(launch: Launch) -> Commands:
     """Wait for the end of the sandbox."""
     launch.state = State.RUNNING
+    launch.runs = True
     launch.plan = launch.candidates = None  # a task may run for hours: keep the launch small
     return [m.Wait(sandbox_id=launch.the(launch.sandbox_id))]
 
@@ -120,4 +123,5 @@ def relaunch(launch: Launch) -> Commands:
     """Start again, under the attempt that is set."""
     launch.adoption = None
     launch.sandbox_id = None
+    launch.runs = False
     return translate(launch)
