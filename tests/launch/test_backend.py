@@ -332,10 +332,10 @@ class TestCapacity:
 
     def test_no_more_gpus_at_once_than_the_site_allows_running_ones_included(self, room: Room) -> None:
         room.build(replace(self.FAST, max_gpus=GpuCaps(total=2)))
-        room.backend.start()
         for number, priority in enumerate([1, 2, 3, 4]):
             room.backend.submit(request(launch_id(number), GPU, priority=priority))
         room.backend.submit(request(launch_id(9)))
+        room.backend.start()
         room.take(LaunchStarted, 3)
         until(lambda: room.backend.describe().count(": queued") == 2, "the others in line")
         assert "GPUs in flight: 2 A10" in room.backend.describe()
@@ -389,7 +389,8 @@ class TestCapacity:
         (ended,) = room.take(LaunchEnded)
         assert isinstance(ended, LaunchEnded)
         assert ended.reason == (
-            "the task asks for more GPUs than [modal_executor] max_gpus allows: A10G (at most 0); ask for fewer, or raise max_gpus"
+            "the task asks for more GPUs than [modal_executor] max_gpus allows: A10G (at most 0); "
+            "ask for fewer, or raise max_gpus"
         )
         assert ended.failure is FailureClass.REFUSED
 
