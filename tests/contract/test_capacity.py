@@ -55,7 +55,7 @@ def test_a_quota_of_sandboxes_is_waited_for(start_emulator: StartEmulator) -> No
         until(lambda: airflow.heard(LaunchStarted), "the first")
         second, asked = launch()
         airflow.backend.submit(asked)
-        until(lambda: len(emulator.calls("SandboxCreateV2")) >= 2, "a create that is refused")  # type: ignore[attr-defined]
+        until(lambda: len(emulator.calls("SandboxCreateV2")) >= 2, "a create that is refused")
         airflow.backend.revoke(first, "cleared")
         until(lambda: airflow.heard(LaunchStarted, 2), "the second")
         assert airflow.events[-1].launch_id == second
