@@ -223,6 +223,9 @@ OPTIONS: tuple[Option, ...] = (
            description="Bound on creating one CPU sandbox. An image that must first be built is not counted in it."),
     Option(name="rpc_timeout", default="30", read=read_bound, expects="seconds, more than 0",
            description="Bound on any other single call to Modal."),
+    Option(name="stop_grace", default="30", read=read_count_or_none, expects="whole seconds, 0 or more",
+           description="Seconds that a task has to stop (`on_kill`, preStop) once it is to end, before its sandbox is ended: 30 "
+                       "as in Kubernetes. A pod's `terminationGracePeriodSeconds` goes before it. 0: it is ended at once."),
     Option(name="launch_concurrency", default="64", read=read_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
     Option(name="launch_retries", default="5", read=read_count_or_none, expects="a whole number of 0 or more",
@@ -263,6 +266,7 @@ class LaunchSettings:
     max_gpus: GpuCaps = field(default_factory=GpuCaps)
     queued_timeout: float = 600.0
     """Airflow's ``[scheduler] task_queued_timeout``."""
+    stop_grace: int = 30
     logs_volume: str | None = "modalflow-logs"
     homes: tuple[Home, ...] = (MODALFLOWS,)
     """Every environment and App that may hold a sandbox of ours: modalflow's own, then those of ``namespaces``."""
@@ -333,6 +337,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             cpu_create_rate=value("cpu_create_rate", float) or None,
             gpu_create_rate=value("gpu_create_rate", float) or None,
             max_gpus=optional("max_gpus", GpuCaps) or GpuCaps(),
+            stop_grace=value("stop_grace", int),
             logs_volume=optional("logs_volume", str),
             homes=tuple(dict.fromkeys((MODALFLOWS, *(optional("namespaces", dict) or {}).values()))),
         ),

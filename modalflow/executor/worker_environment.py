@@ -80,6 +80,7 @@ def build_worker_environment(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api_url,
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "MODALFLOW_HANDOVER_TIMEOUT": f"{settings.launch.handover_timeout:g}",
+        "MODALFLOW_STOP_GRACE": str(settings.launch.stop_grace),
         "MODALFLOW_AIRFLOW_VERSION": airflow_version,
         **dict(_bundles(view, settings.dags_volume)),
         **dict(_copied(view)),

@@ -80,6 +80,7 @@ class LaunchBackend:
             jitter=jitter,
             refusal_limit=settings.queued_timeout,
             stamp=_stamps(clock),
+            stop_grace=settings.stop_grace,
         )
         self._gateway: Gateway | None = None
         self._thread = LoopThread("modalflow-launch")

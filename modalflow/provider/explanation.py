@@ -238,7 +238,8 @@ def _setup_around(setup: SetupPlan) -> Iterator[_Field]:
         yield "setup.post_start", str(setup.post_start), OURS
     if setup.grace is not None:
         hook = f"{setup.grace.pre_stop}, then " if setup.grace.pre_stop else ""
-        yield "setup.grace", f"{hook}{setup.grace.signal}, within {setup.grace.seconds} s", OURS
+        told = f"{hook}{setup.grace.signal}, within {setup.grace.seconds} s" if setup.grace.seconds else "at once"
+        yield "setup.grace", told, OURS
     if setup.user is not None:
         yield "setup.user", ", ".join(f"{name} {value}" for name, value in setup.user.as_plain().items()), OURS
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from modalflow.translation.report import Place, kind_of, shown
 
 GRACE_TAG = "stop_grace"
-"""Seconds that a sandbox may take to end; absent, it is ended at once."""
+"""Seconds that a sandbox may take to end, where its pod says so; absent, ``[modal_executor] stop_grace`` holds."""
 GPU_TAG = "gpu"
 """Model and number of GPUs, ``H100.2``; absent on CPU."""
 RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", GRACE_TAG, GPU_TAG})

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from modalflow.worker.api_failures import api_failure
+from modalflow.worker.ending import let_stop
 from modalflow.worker.errors import (
     EXIT_AIRFLOW_UNUSABLE,
     EXIT_CRASHED,
@@ -236,8 +237,11 @@ def execution_api_url() -> str:
     return str(url or conf.get("api", "base_url", fallback="").rstrip("/") + "/execution/")
 
 
-def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None:
-    """Run one workload to its end under Airflow's supervisor; every foreseen end that is not a report is a ``Failure``."""
+def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending: Any) -> None:
+    """Run one workload to its end under Airflow's supervisor; every foreseen end that is not a report is a ``Failure``.
+
+    ``ending`` says how it ends if it is to stop.
+    """
     from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
 
@@ -248,6 +252,7 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any) -> None
     # Airflow itself writes the lines of callbacks to stdout, always; those of tasks only if it is told to.
     log.copied = is_task and log_path is not None
     log.copied = skip_tail(supervisor, log.copy) and log.copied
+    let_stop(supervisor, ending, log.say)
     try:
         if is_task:
             run_task(workload, log_path, supervisor, server)
@@ -353,7 +358,8 @@ def work() -> None:
     raw = inherited_workload()
     workload = None if raw is None else decode(raw)
     log_path = os.environ.get(LOG_PATH) or (workload or {}).get("log_path")
-    set_up(SetUp(os.environ, log.say), log_path)
+    setup = SetUp(os.environ, log.say)
+    set_up(setup, log_path)
     home = prepare_home()
     if log_path and (log.path is None or not writable(log.path)):
         first = log.path is None
@@ -372,7 +378,7 @@ def work() -> None:
             prepare_log(log_path, home)
             introduce()
     use_launch_id_as_hostname()
-    run(workload, log_path, supervisor)
+    run(workload, log_path, supervisor, setup.ending)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modalflow.worker.commands import run_command
+from modalflow.worker.ending import STOP_PLACE, how_it_ends, tell_how_it_ends
 from modalflow.worker.errors import EXIT_COMMAND_FAILED, SetUpError
 from modalflow.worker.hooks import HookError, run_hook
 from modalflow.worker.repositories import clone
@@ -24,16 +25,16 @@ from modalflow.worker.texts import OURS, SETUP, Texts, is_of_file
 from modalflow.worker.user import User
 
 MEMORY_FOLDER = "/dev/shm"
-STOP_PLACE = "/tmp/modalflow-stop.json"
 
 
 class SetUp:
-    """The set-up that ``environ`` holds, if any (``asked``); it is taken out of there."""
+    """The set-up that ``environ`` holds, if any (``asked``); it is taken out of there. ``ending``: how the task ends."""
 
     def __init__(self, environ: Any, say: Callable[[str, str], None]) -> None:
         text = environ.pop(SETUP, None)
         self.asked = bool(text)
         self._plan = json.loads(text) if text else {}
+        self.ending = how_it_ends(self._plan, environ)
         self._environ = environ
         self._say = say
         self._given = dict(environ)
@@ -62,8 +63,7 @@ class SetUp:
             if text is not None:
                 self._file(one, text)
         self._hosts(plan.get("hosts", []))
-        if "grace" in plan:
-            self._tell_how_it_ends()
+        tell_how_it_ends(self._texts.place(STOP_PLACE), self.ending, plan.get("user"), self._say)
         for name in plan.get("remove", []):
             self._environ.pop(name, None)
         for name, text in exports.items():
@@ -110,22 +110,6 @@ class SetUp:
                 run_hook(self._plan["post_start"], seconds=None, environ=dict(self._environ))
             except HookError as error:
                 raise SetUpError(f"postStart: {error}", EXIT_COMMAND_FAILED) from error
-
-    def _tell_how_it_ends(self) -> None:
-        """Leave what ``stopping`` needs to know, written by whoever starts the sandbox and by nobody else."""
-        place = self._texts.place(STOP_PLACE)
-        plan = {"pid": os.getpid(), **self._plan["grace"]}
-        if "user" in self._plan:
-            plan["user"] = self._plan["user"]
-        try:
-            self._make(os.path.dirname(place))
-            if os.path.lexists(place):
-                os.unlink(place)
-            with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
-                json.dump(plan, file)
-        except OSError as error:
-            text = f"cannot write {place} ({error.strerror}): if Airflow takes the task back, it ends without a grace period"
-            self._say("warning", text)
 
     def _folder(self, path: str, *, in_memory: bool) -> None:
         place = self._texts.place(path)

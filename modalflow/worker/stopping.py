@@ -1,13 +1,14 @@
 """Asks the workload of a sandbox to stop: a program of its own, run beside it when Airflow takes the task back.
 
 modalflow runs it (``stop_source``) as ``python -c`` by an exec. Flows in: the file that ``set_up`` wrote, with the workload's
-process id and what the pod says of its end. Kubernetes' order: preStop, then the signal, then, when the grace period is over,
+process id and what pod or site say of its end. Kubernetes' order: preStop, then the signal, then, when the grace period is over,
 SIGKILL. The period counts from the start, and it ends here, inside the sandbox: should the executor be gone by then, the sandbox
 still ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -41,7 +42,7 @@ def main() -> None:
     while send(plan["pid"], number):
         number = 0
         if time.monotonic() >= deadline:
-            send(plan["pid"], signal.SIGKILL)
+            kill(plan["pid"], signal.SIGKILL)
         time.sleep(LOOK_EVERY)
 
 
@@ -69,6 +70,15 @@ def told() -> Any:
         if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
             raise SystemExit(f"modalflow: {PLACE} is not of the sandbox's own program")
         return json.load(file)
+
+
+def kill(pid: int, number: int) -> None:
+    """Kill the workload. The first process of a container cannot be killed from within, but what it waits for can."""
+    if pid == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, number)  # all others but this one
+    else:
+        send(pid, number)
 
 
 def send(pid: int, number: int) -> bool:

@@ -49,6 +49,7 @@ def test_the_allow_list_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None
         "MODALFLOW_LAUNCH_ID": "the-launch",
         "MODALFLOW_LOG_PATH": "attempt=1.log",
         "MODALFLOW_HANDOVER_TIMEOUT": "60",
+        "MODALFLOW_STOP_GRACE": "30",
         "MODALFLOW_AIRFLOW_VERSION": "3.3.2",
     }
     assert [bundle["name"] for bundle in json.loads(bundles)] == ["dags-folder"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modalflow.launch import messages as m
@@ -29,6 +31,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity
 from modalflow.translation.origins import Origin
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation
+from modalflow.translation.setup_plan import GracePlan, SetupPlan
 from tests.launch.plans import CPU, CPU_STDIN, GPU, GPUS, LAUNCH, PATIENT, refused
 
 KEY = "key"
@@ -40,8 +43,8 @@ RULES = Rules(create_timeout=120.0, retries=2, jitter=lambda: 0.0)
 class Launch:
     """A lifecycle and the time of its story."""
 
-    def __init__(self, adoption: Adoption | None = None) -> None:
-        self.life = Lifecycle(LAUNCH, KEY, RULES, adoption=adoption)
+    def __init__(self, adoption: Adoption | None = None, rules: Rules = RULES) -> None:
+        self.life = Lifecycle(LAUNCH, KEY, rules, adoption=adoption)
         self.now = 1000.0
 
     def tell(self, happening: m.Happening, after: float = 0.0) -> list[m.Command]:
@@ -770,6 +773,17 @@ class TestTimeToStop:
         # The time that asking took counts.
         assert launch.tell(m.AskedToStop(), after=2.0) == [m.AwaitEnd(sandbox_id="sb-1", seconds=28.0)]
         assert launch.tell(m.SandboxEnded(end=SUCCESS), after=5.0) == [m.Forget()]
+
+    def test_where_the_pod_does_not_say_the_site_does(self) -> None:
+        launch = Launch(rules=replace(RULES, stop_grace=30))
+        launch.running(CPU)
+        self.asked(launch)
+        assert launch.tell(m.AskedToStop(), after=2.0) == [m.AwaitEnd(sandbox_id="sb-1", seconds=28.0)]
+
+    def test_a_pod_without_time_to_stop_goes_before_the_site(self) -> None:
+        launch = Launch(rules=replace(RULES, stop_grace=30))
+        launch.running(replace(PATIENT, setup=SetupPlan(grace=GracePlan(seconds=0))))
+        assert launch.tell(m.Revoked(reason="queued too long")) == [m.Terminate(sandbox_id="sb-1")]
 
     def test_when_its_time_is_over_it_is_ended(self) -> None:
         launch = Launch()

@@ -31,6 +31,8 @@ def main(home: Path) -> None:
         request = json.loads(line)
         if "mint" in request:
             _say(_mint(**request["mint"]))
+        elif "change" in request:
+            _say(_change(**request["change"]))
         else:
             _say(_state(request["state"]))
 
@@ -105,6 +107,20 @@ def _mint(dag_id: str, task_id: str, count: int) -> list[dict[str, Any]]:
             session.flush()
             made.append(json.loads(ExecuteTask.make(ti, generator=generator).model_dump_json()))
     return made
+
+
+def _change(ti_id: str, state: str | None) -> dict[str, Any]:
+    """Set the state of a task instance, as somebody does who marks it; ``None`` removes it."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        ti = session.get(TaskInstance, UUID(ti_id))
+        if ti is not None and state is None:
+            session.delete(ti)
+        elif ti is not None:
+            ti.set_state(state, session=session)
+    return _state(ti_id)
 
 
 def _state(ti_id: str) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class RealAirflow:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        # Airflow's own errors are on stdout too.
+        return next(json.loads(line) for line in self.process.stdout if line.startswith(("{", "[{")))
 
     def mint(self, task_id: str, *, dag_id: str = "plain", count: int = 1) -> list[dict[str, Any]]:
         """Return workloads of ``count`` queued task instances, each of a DAG run of its own."""
@@ -99,6 +100,10 @@ class RealAirflow:
         """What the database says of a workload's task instance: state, hostname, pid."""
         answer: dict[str, Any] = self._ask({"state": workload["ti"]["id"]})
         return answer
+
+    def change(self, workload: dict[str, Any], state: str | None) -> None:
+        """Set the state of a workload's task instance, as somebody does who marks it; ``None`` removes the instance."""
+        self._ask({"change": {"ti_id": workload["ti"]["id"], "state": state}})
 
     def worker_env(self, home: Path) -> dict[str, str]:
         """The environment of a sandbox whose own folder is ``home``."""

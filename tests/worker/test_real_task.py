@@ -218,6 +218,40 @@ def test_a_task_that_is_taken_back_runs_its_on_kill(airflow: RealAirflow, env: d
     assert airflow.state(workload)["state"] == "success"
 
 
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", None], ids=["failed", "success", "skipped", "removed"])
+def test_a_task_that_airflow_does_not_want_any_more_ends_itself(
+    airflow: RealAirflow, env: dict[str, str], tmp_path: Path, state: str | None
+) -> None:
+    hook = {"argv": ["sh", "-c", f"touch {tmp_path}/drained"]}
+    grace = {"MODALFLOW_SETUP": json.dumps({"grace": {"seconds": 60, "signal": "SIGTERM", "hook": hook}})}
+    place = {"MODAL_EMULATOR_ROOT": str(tmp_path), "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
+    with waiting_task(airflow, {**env, **place, **grace}, tmp_path / "gate", "watched") as (workload, process):
+        airflow.change(workload, state)
+        stdout, stderr = process.communicate(timeout=BOUND)
+    assert (process.returncode, stderr) == (0, "")
+    assert (tmp_path / "drained").exists()
+    events = [json.loads(line)["event"] for line in stdout.splitlines() if line.startswith("{")]
+    assert "on_kill" in events
+    assert airflow.state(workload)["state"] == (state or None)
+
+
+def test_a_task_that_does_not_stop_when_airflow_wants_it_no_more_is_killed_when_its_time_is_over(
+    airflow: RealAirflow, env: dict[str, str], tmp_path: Path
+) -> None:
+    grace = {"MODALFLOW_STOP_GRACE": "1", "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
+    place = {"MODAL_EMULATOR_ROOT": str(tmp_path)}
+    # A Python task hears nothing of SIGTERM: its gate stays shut.
+    with waiting_task(airflow, {**env, **place, **grace}, tmp_path / "gate") as (workload, process):
+        airflow.change(workload, "failed")
+        stdout, stderr = process.communicate(timeout=BOUND)
+        assert not (tmp_path / "gate").exists()
+    assert (process.returncode, stderr) == (0, "")
+    assert "Task killed!" in stdout
+    assert json.loads((tmp_path / "tmp" / "modalflow-stop.json").read_text()) == {
+        "pid": process.pid, "seconds": 1, "signal": "SIGTERM"
+    }  # fmt: skip
+
+
 def test_the_supervisor_of_this_airflow_is_one_whose_tail_can_be_skipped() -> None:
     code = f"""
 source = {bootstrap_source()!r}
@@ -225,6 +259,8 @@ names = {{"__name__": "bootstrap"}}
 exec(source, names)
 from airflow.sdk.execution_time import supervisor
 assert names["skip_tail"](supervisor, print) is True
+assert names["let_stop"](supervisor, {{"seconds": 30}}, print) is True
+assert supervisor.ActivitySubprocess.kill.__qualname__ == "let_stop.<locals>.kill"
 assert supervisor.ActivitySubprocess._service_subprocess.__qualname__ == "skip_tail.<locals>._service_subprocess"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -183,8 +183,8 @@ def on_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> Commands:
         return release_slot(launch) + ended(launch, status.end)
     if launch.doom and launch.adoption is not None:  # it may have run for long
         learn_grace(launch, status)
-        if launch.grace is not None:
-            return ask_to_stop(launch, launch.grace, launch.doom.reason, now)
+        if launch.time_to_stop:
+            return ask_to_stop(launch, launch.time_to_stop, launch.doom.reason, now)
     # The client terminates a GPU sandbox whose create it gave up, so one that is found is about to go: make sure, then create
     # the next. Only a name that was taken already (by an earlier scheduler) stands for a sandbox that stays.
     if launch.doom or (launch.candidates is not None and not isinstance(unknown, NameTaken)):

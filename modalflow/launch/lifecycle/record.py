@@ -35,6 +35,7 @@ class Rules:
 
     ``refusal_limit`` is how long creates that Modal refuses for now are tried; ``stamp`` writes a time of the monotonic clock for
     people.
+    ``stop_grace``: seconds that a sandbox may take to stop whose pod does not say; 0 ends it at once.
     """
 
     create_timeout: float
@@ -42,6 +43,7 @@ class Rules:
     jitter: Callable[[], float]
     refusal_limit: float = 600.0
     stamp: Callable[[float], str] = "{:.0f} s".format
+    stop_grace: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ class Launch:
     """The sandbox taken over from an earlier scheduler has no machine yet."""
     doom: Doom | None = None
     grace: int | None = None
-    """Seconds that the sandbox may take to stop."""
+    """Seconds that the sandbox may take to stop, where its pod says so."""
     deadline: float = 0.0
     """When they are over, once it was asked to."""
     resume: Continuation | None = None
@@ -113,6 +115,11 @@ class Launch:
             return "nothing happened yet"
         first = self.story[0][0]
         return ", ".join(f"+{at - first:.1f}s {state}: {name}" for at, state, name in self.story)
+
+    @property
+    def time_to_stop(self) -> int:
+        """Seconds that the sandbox may take to stop; 0: it is ended at once."""
+        return self.rules.stop_grace if self.grace is None else self.grace
 
     def the(self, value: T | None) -> T:
         """Return what must be known in this state."""

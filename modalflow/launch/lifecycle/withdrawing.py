@@ -27,8 +27,8 @@ def on_revoked(launch: Launch, happening: m.Revoked, now: float) -> Commands:
     launch.doom = Doom(reason=happening.reason, silent=True)
     if already:
         return []  # its sandbox is being ended; only nobody wants to hear of it any more
-    if launch.grace is not None and _is_watched(launch):
-        return ask_to_stop(launch, launch.grace, happening.reason, now)
+    if launch.time_to_stop and _is_watched(launch):
+        return ask_to_stop(launch, launch.time_to_stop, happening.reason, now)
     if launch.state is State.LAUNCHING and launch.gpu_try is None:
         # A cancelled V2 create may be carried out after we looked for it. It is bounded: let it return.
         return []

@@ -34,11 +34,10 @@ class EndOfPod:
 
     @property
     def grace(self) -> GracePlan | None:
-        """The time and the manner in which a task that is taken back ends; ``None``: at once."""
-        asked = self._seconds is not None or self._signal is not None or self._pre_stop is not None
-        seconds = KUBERNETES_GRACE if self._seconds is None else self._seconds
-        if not asked or not seconds:
+        """The time (0: none) and the manner in which a task ends that is to stop; ``None``: the pod does not say."""
+        if self._seconds is None and self._signal is None and self._pre_stop is None:
             return None
+        seconds = KUBERNETES_GRACE if self._seconds is None else self._seconds
         return GracePlan(seconds=seconds, signal=self._signal or "SIGTERM", pre_stop=self._pre_stop)
 
     def read_period(self, piece: Piece) -> None:
@@ -47,8 +46,6 @@ class EndOfPod:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LONGEST_GRACE:
             place.error("bad-grace", f"expected seconds from 0 to {LONGEST_GRACE}, got {shown(value)}", "write 30")
             return
-        if value == 0:
-            place.notice("no-effect", "has no effect: a task that Airflow takes back is ended at once anyway")
         self._seconds = value
 
     def read_lifecycle(self, piece: Piece) -> None:
