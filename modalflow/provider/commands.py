@@ -16,6 +16,10 @@ TWINS = "modalflow.cli.airflow_side"
 
 ARG_JSON = Arg(("--json",), help="Write JSON, for programs", action="store_true")  # type: ignore[no-untyped-call]
 
+ARG_YES = Arg(("-y", "--yes"), help="End them; without it nothing is done", action="store_true")  # type: ignore[no-untyped-call]
+ARG_RUN_ID = Arg(("--run-id",), help="Of this DAG run, where several run")  # type: ignore[no-untyped-call]
+ARG_MAP_INDEX = Arg(("--map-index",), type=int, help="Of this mapped instance")  # type: ignore[no-untyped-call]
+
 
 def get_modal_cli_commands() -> list[GroupCommand]:
     """Return the group; named in ``get_provider_info``."""
@@ -35,7 +39,33 @@ def get_modal_cli_commands() -> list[GroupCommand]:
         func=lazy_load_command("modalflow.provider.command_ps.ps"),
         args=(ARG_JSON, ARG_VERBOSE),
     )
-    return [GroupCommand(name="modal", help="Tools for tasks that run on Modal", subcommands=(*shared, ps))]
+    return [GroupCommand(name="modal", help="Tools for tasks that run on Modal", subcommands=(*shared, ps, _cleanup(), _shell()))]
+
+
+def _cleanup() -> ActionCommand:
+    return ActionCommand(
+        name="cleanup",
+        help="list the sandboxes of this deployment that Airflow wants no more, and end them",
+        func=lazy_load_command("modalflow.provider.command_cleanup.cleanup"),
+        args=(ARG_YES, ARG_JSON, ARG_VERBOSE),
+    )
+
+
+def _shell() -> ActionCommand:
+    return ActionCommand(
+        name="shell",
+        help="open a shell, or run a command, in the sandbox of a running task",
+        func=lazy_load_command("modalflow.provider.command_shell.shell"),
+        args=(
+            ARG_RUN_ID,
+            ARG_MAP_INDEX,
+            ARG_VERBOSE,
+            Arg(("dag",), metavar="DAG", help="The DAG id"),  # type: ignore[no-untyped-call]
+            Arg(("task",), metavar="TASK", help="The task id"),  # type: ignore[no-untyped-call]
+            Arg(("command",), nargs="*", metavar="COMMAND", help="What to run, after --"),  # type: ignore[no-untyped-call]
+        ),
+        epilog="Exit codes: that of the shell or command; 1 if there is no sandbox to enter.",
+    )
 
 
 def _arg(argument: Argument) -> Arg:

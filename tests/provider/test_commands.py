@@ -110,7 +110,7 @@ class TestGroup:
 
     def test_it_has_every_shared_command_and_ps(self) -> None:
         (group,) = get_modal_cli_commands()
-        assert [command.name for command in group.subcommands] == [*COMMANDS, "ps"]
+        assert [command.name for command in group.subcommands] == [*COMMANDS, "ps", "cleanup", "shell"]
 
     def test_declaring_it_imports_no_command(self) -> None:
         script = (

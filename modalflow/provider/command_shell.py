@@ -1,0 +1,83 @@
+"""``airflow modal shell``: a shell, or a command, in the sandbox of a running task.
+
+In: which task, Airflow's database, Modal credentials. Out: the terminal of a process in the sandbox, and its exit code. Modal's
+own exec and terminal are used (``modal_gateway.shell``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.utils.cli import suppress_logs_and_warning
+
+from modalflow.executor.configuration import ConfigurationView, load_settings
+from modalflow.launch.gateway import GatewayError
+from modalflow.launch.identity import ExternalId, parse_external_id
+from modalflow.settings import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SHELL = ("if command -v bash >/dev/null; then exec bash; else exec sh; fi",)
+WITHOUT_WORKLOAD = "unset MODALFLOW_WORKLOAD; "
+"""Modal gives the environment of a sandbox to every process in it; the workload holds a token."""
+
+
+class NoSandbox(Exception):
+    """There is none to enter; the text says why, and what to write."""
+
+
+@suppress_logs_and_warning
+def shell(args: Any) -> None:
+    """Run the command; its exit code is that of the shell, or 1 with one sentence if there is nothing to enter."""
+    from airflow.configuration import conf  # noqa: PLC0415 - Airflow is imported where it is needed
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    from modalflow.modal_gateway.shell import enter  # noqa: PLC0415 - imports modal
+
+    try:
+        settings = load_settings(ConfigurationView(conf=conf, environ=os.environ)).launch
+        with create_session() as session:
+            sandbox_id = sandbox_of(session, args.dag, args.task, run_id=args.run_id, map_index=args.map_index)
+        code = enter(settings, sandbox_id, argv_of(args.command), terminal=sys.stdin.isatty() and sys.stdout.isatty())
+    except (SettingsError, GatewayError, NoSandbox) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+    raise SystemExit(code)
+
+
+def argv_of(command: Sequence[str]) -> list[str]:
+    """Return what is run: the command, else the best shell there is; never with the workload."""
+    words = list(command[1:] if command[:1] == ["--"] else command)
+    if not words:
+        return ["sh", "-c", WITHOUT_WORKLOAD + SHELL[0]]
+    return ["sh", "-c", f'{WITHOUT_WORKLOAD}exec "$@"', "sh", *words]
+
+
+def sandbox_of(session: Session, dag_id: str, task_id: str, *, run_id: str | None, map_index: int | None) -> str:
+    """Return the sandbox of the task instance that runs. Raises ``NoSandbox``."""
+    from airflow.models.taskinstance import TaskInstance as TI  # noqa: N817, PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    query = select(TI.run_id, TI.map_index, TI.state, TI.external_executor_id).where(TI.dag_id == dag_id, TI.task_id == task_id)
+    if run_id is not None:
+        query = query.where(TI.run_id == run_id)
+    if map_index is not None:
+        query = query.where(TI.map_index == map_index)
+    alive = session.execute(query.where(TI.state.in_(("queued", "running", "restarting")))).all()
+    name = f"{dag_id}.{task_id}"
+    found: list[tuple[str, int, ExternalId]] = [
+        (run, index, external)
+        for run, index, _, text in alive
+        if (external := parse_external_id(text)) is not None and external.sandbox_id is not None
+    ]
+    if not found:
+        states = ", ".join(sorted({str(state) for _, _, state, _ in alive}))
+        raise NoSandbox(f"no instance of {name} has a sandbox" + (f": what there is is {states}" if states else " and runs"))
+    if len(found) > 1:
+        which = ", ".join(f"--run-id {run}" + (f" --map-index {index}" if index >= 0 else "") for run, index, _ in found[:5])
+        raise NoSandbox(f"{len(found)} instances of {name} run; say which: {which}")
+    return str(found[0][2].sandbox_id)

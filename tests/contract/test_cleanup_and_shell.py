@@ -1,0 +1,299 @@
+"""``airflow modal cleanup`` and ``shell`` on a real Airflow database and the emulator: whose sandboxes they touch."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from modalflow.executor.ownership import Claim, claims_on
+from modalflow.launch.gateway import SandboxStatus, Unavailable
+from modalflow.launch.stopping import end_in_order
+from modalflow.modal_gateway import ModalGateway
+from modalflow.modal_gateway.shell import enter
+from modalflow.provider import command_cleanup, command_shell
+from modalflow.provider.command_cleanup import UNKNOWN, clean_up
+from modalflow.provider.command_shell import NoSandbox, argv_of, sandbox_of
+from modalflow.translation.plan import SandboxPlan
+from tests.contract.conftest import SETTINGS, WithGateway
+from tests.launch.plans import AUTO
+
+if TYPE_CHECKING:
+    from modalflow.emulator import EmulatorThread
+
+OLD = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+DAG_FILE = """
+from airflow.sdk import DAG, task
+
+with DAG("cleaned", schedule=None):
+    @task
+    def work(): ...
+
+    work()
+"""
+
+
+@pytest.fixture(scope="module")
+def stored_dag(airflow_database: None) -> str:
+    from pathlib import Path
+
+    from airflow import settings
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+
+    folder = Path(settings.DAGS_FOLDER)
+    (folder / "cleaned.py").write_text(DAG_FILE)
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    bag = BundleDagBag(dag_folder=folder / "cleaned.py", bundle_path=folder, bundle_name="dags-folder")
+    sync_bag_to_db(bag, "dags-folder", bundle_version=None)
+    return "cleaned"
+
+
+@pytest.fixture
+def session(stored_dag: str) -> Iterator[Any]:
+    from airflow import settings
+
+    assert settings.Session is not None
+    session = settings.Session()
+    yield session
+    session.rollback()
+    session.close()
+
+
+def instance(session: Any, state: str, external: str | None, end_date: datetime | None = None) -> Any:
+    """A task instance in a run of its own."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    dag = SerializedDagModel.get_dag("cleaned", session=session)
+    assert dag is not None
+    run = dag.create_dagrun(
+        run_id=f"run-{uuid.uuid4()}", logical_date=None, run_after=OLD, run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.RUNNING, session=session,
+    )  # fmt: skip
+    session.flush()
+    ti: Any = run.get_task_instance("work", session=session)
+    ti.state, ti.try_number, ti.external_executor_id, ti.end_date = state, 1, external, end_date
+    session.commit()
+    return ti
+
+
+def launch_id() -> str:
+    return str(uuid.uuid4())
+
+
+def test_what_airflow_wants_by_state(session: Any) -> None:
+    ids = [launch_id() for _ in range(8)]
+    for one, (state, form, end_date) in zip(
+        ids,
+        [
+            ("queued", "{}", None),
+            ("running", "{}/sb-1", None),
+            ("restarting", "{}/sb-1", None),
+            ("success", "{}/sb-1", NOW - timedelta(seconds=30)),
+            ("failed", "{}/sb-1", OLD),
+            ("deferred", "{}/sb-1", None),
+        ],
+        strict=False,
+    ):
+        instance(session, state, form.format(one), end_date)
+    # Cleared while it ran: the instance has no id any more, the history has.
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+
+    cleared = instance(session, "running", f"{ids[6]}/sb-1")
+    cleared.prepare_db_for_next_try(session)
+    cleared.external_executor_id, cleared.state = None, None
+    session.commit()
+    assert session.query(TaskInstanceHistory).filter_by(external_executor_id=f"{ids[6]}/sb-1").count() == 1
+    assert claims_on(session, [*ids, "not-an-id", ""], NOW) == {
+        ids[0]: Claim(over=False, why="the task is queued"),
+        ids[1]: Claim(over=False, why="the task is running"),
+        ids[2]: Claim(over=False, why="the task is restarting"),
+        ids[3]: Claim(over=False, why="the task is success since a moment; its log may be on its way"),
+        ids[4]: Claim(over=True, why="the task is failed"),
+        ids[5]: Claim(over=True, why="the task is deferred"),
+        ids[6]: Claim(over=True, why="try 1 of the task is over"),
+    }
+
+
+def test_a_try_that_waits_for_the_next_is_over_though_its_row_has_its_id_still(session: Any) -> None:
+    one = launch_id()
+    ti = instance(session, "up_for_retry", f"{one}/sb-1", OLD)
+    ti.prepare_db_for_next_try(session)
+    session.commit()
+    assert claims_on(session, [one], NOW)[one].over
+
+
+def sleeper(launch: str, deployment: str = "airflow") -> SandboxPlan:
+    return SandboxPlan(image=AUTO, tags={"deployment": deployment, "launch": launch, "dag_id": "cleaned", "task_id": "work"})
+
+
+async def runs(gateway: ModalGateway, plan: SandboxPlan) -> str:
+    argv = ["python", "-c", "import time; time.sleep(600)"]
+    return await gateway.create(plan, name=launch_id(), gpu=None, argv=argv, secret_env={})
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("yes", [False, True], ids=["dry run", "for real"])
+def test_only_what_is_ours_by_both_tags_and_over_is_ended(
+    session: Any, with_gateway: WithGateway[None], modal_emulator: EmulatorThread, *, yes: bool
+) -> None:
+    wanted, over, strange = launch_id(), launch_id(), launch_id()
+    instance(session, "running", wanted)
+    instance(session, "failed", f"{over}/sb-1", OLD)
+
+    async def scene(gateway: ModalGateway) -> None:
+        ids = {
+            "wanted": await runs(gateway, sleeper(wanted)),
+            "over": await runs(gateway, sleeper(over)),
+            "strange": await runs(gateway, sleeper(strange)),
+            "of another deployment": await runs(gateway, sleeper(over, "staging")),
+        }
+        settings = replace(SETTINGS, stop_grace=0)
+        rows = await clean_up(gateway, settings, lambda launches: claims_on(session, launches, NOW), yes=yes)
+        assert {row.status.sandbox_id: (row.action, row.why) for row in rows} == {
+            ids["wanted"]: ("keep", "the task is running"),
+            ids["over"]: ("ended" if yes else "end", "the task is failed"),
+            ids["strange"]: ("keep", UNKNOWN),
+        }
+        running = {status.sandbox_id for status in await gateway.list_running({})}
+        assert running == set(ids.values()) - ({ids["over"]} if yes else set())
+
+    with_gateway(scene)
+
+
+class Scripted:
+    """A gateway that notes what is asked of it."""
+
+    def __init__(self, *, asks: bool = True, ends: bool = True) -> None:
+        self.asked: list[str] = []
+        self._asks, self._ends = asks, ends
+
+    async def start_in(self, sandbox_id: str, argv: Sequence[str]) -> None:
+        self.asked.append(" ".join(["start_in", *argv]))
+        if not self._asks:
+            raise Unavailable("away")
+
+    async def wait(self, sandbox_id: str) -> None:
+        self.asked.append("wait")
+        if not self._ends:
+            raise TimeoutError
+
+    async def terminate(self, sandbox_id: str) -> None:
+        self.asked.append("terminate")
+
+
+@pytest.mark.parametrize(
+    ("asks", "ends", "tags", "expected"),
+    [
+        (True, True, {}, ["start_in stop", "wait"]),
+        (True, False, {}, ["start_in stop", "wait", "terminate"]),
+        (False, True, {}, ["start_in stop", "terminate"]),
+        (True, True, {"stop_grace": "0"}, ["terminate"]),
+    ],
+    ids=["stops", "does not stop", "cannot be asked", "its pod gives it no time"],
+)
+def test_a_sandbox_is_asked_before_it_is_terminated(*, asks: bool, ends: bool, tags: dict[str, str], expected: list[str]) -> None:
+    import asyncio
+
+    gateway = Scripted(asks=asks, ends=ends)
+    status = SandboxStatus(sandbox_id="sb-1", name="", tags=tags)
+    asyncio.run(end_in_order(gateway, status, stop_argv=["stop"], stop_grace=30))  # type: ignore[arg-type]
+    assert gateway.asked == expected
+
+
+@pytest.mark.emulated
+def test_the_command_says_what_it_would_do(
+    session: Any, with_gateway: WithGateway[str], modal_emulator: EmulatorThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = launch_id()
+    instance(session, "failed", f"{over}/sb-1", OLD)
+    sandbox_id = with_gateway(lambda gateway: runs(gateway, sleeper(over)))
+    capsys.readouterr()  # what Airflow said until here
+    command_cleanup.cleanup(Namespace(yes=False, json=True, verbose=False))
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "sandbox": sandbox_id,
+            "task": "cleaned.work",
+            "run_id": "",
+            "launch": over,
+            "action": "end",
+            "why": "the task is failed",
+        }
+    ]
+    command_cleanup.cleanup(Namespace(yes=False, json=False, verbose=False))
+    assert capsys.readouterr().out.endswith("\n1 would be ended; nothing was done. Run it again with --yes.\n")
+
+
+@pytest.mark.emulated
+def test_the_command_says_that_nothing_runs(
+    stored_dag: str, modal_emulator: EmulatorThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_cleanup.cleanup(Namespace(yes=True, json=False, verbose=False))
+    assert capsys.readouterr().out == "No sandbox of deployment 'airflow' runs.\n"
+
+
+# -- shell
+
+
+def test_the_sandbox_is_that_of_the_instance_that_runs(session: Any) -> None:
+    from airflow.models.taskinstance import TaskInstance
+
+    session.query(TaskInstance).filter(TaskInstance.dag_id == "cleaned").delete()
+    session.commit()
+
+    def found(**which: Any) -> str:
+        return sandbox_of(session, "cleaned", "work", run_id=which.get("run_id"), map_index=which.get("map_index"))
+
+    with pytest.raises(NoSandbox, match=r"^no instance of cleaned\.work has a sandbox and runs$"):
+        found()
+    queued = instance(session, "queued", launch_id())
+    with pytest.raises(NoSandbox, match=r"^no instance of cleaned\.work has a sandbox: what there is is queued$"):
+        found()
+    first = instance(session, "running", f"{launch_id()}/sb-first")
+    assert found() == "sb-first"
+    second = instance(session, "running", f"{launch_id()}/sb-second")
+    with pytest.raises(NoSandbox, match=r"^2 instances of cleaned\.work run; say which: --run-id run-.*, --run-id run-.*$"):
+        found()
+    assert found(run_id=second.run_id, map_index=-1) == "sb-second"
+    assert first.run_id != queued.run_id
+
+
+@pytest.mark.parametrize("command", [[], ["--"]])
+def test_without_a_command_it_is_a_shell(command: list[str]) -> None:
+    assert argv_of(command)[:2] == ["sh", "-c"]
+    assert "exec bash" in argv_of(command)[2]
+
+
+@pytest.mark.emulated
+def test_a_command_runs_in_the_sandbox_without_its_workload(
+    with_gateway: WithGateway[str], modal_emulator: EmulatorThread, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def scene(gateway: ModalGateway) -> str:
+        argv = ["python", "-c", "import time; time.sleep(600)"]
+        secret = {"MODALFLOW_WORKLOAD": "the-workload"}
+        return await gateway.create(sleeper(launch_id()), name=launch_id(), gpu=None, argv=argv, secret_env=secret)
+
+    sandbox_id = with_gateway(scene)
+    seen = "echo out-$1-${MODALFLOW_WORKLOAD:-none}; echo err >&2; exit 7"
+    code = enter(SETTINGS, sandbox_id, argv_of(["--", "sh", "-c", seen, "sh", "word"]), terminal=False)
+    out, err = capfdbinary.readouterr()
+    assert (code, out, err) == (7, b"out-word-none\n", b"err\n")
+
+
+@pytest.mark.emulated
+def test_the_shell_command_says_what_it_cannot_enter(
+    stored_dag: str, modal_emulator: EmulatorThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_shell.shell(Namespace(dag="nobody", task="work", run_id=None, map_index=None, command=[], verbose=False))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "no instance of nobody.work has a sandbox and runs\n"
