@@ -114,3 +114,18 @@ async def bounded(doing: str, seconds: float | None) -> AsyncIterator[None]:
         raise Unavailable(f"could not {doing}: the call to Modal was cut off") from error
     except _CAUGHT as error:
         raise translate_error(error, doing) from error
+
+
+@asynccontextmanager
+async def ended_before_it_ran(*, v1: bool) -> AsyncIterator[None]:
+    """Tell a sandbox that ended while its create waited for a machine from parameters that Modal refuses.
+
+    The client (1.6.4, ``sandbox/_impl_v1.py``) raises ``ConflictError`` in a V1 create once the sandbox has an end: by hand, by
+    another scheduler, by Modal. None of it is the task's doing, and nothing of the task ran.
+    """
+    try:
+        yield
+    except modal_errors.ConflictError as error:
+        if not v1:
+            raise
+        raise Unavailable(f"could not create the sandbox: it ended before it ran{_words(error)}") from error

@@ -21,7 +21,7 @@ from modal.stream_type import StreamType
 from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, SandboxEnd, SandboxStatus, Unavailable
 from modalflow.modal_gateway.connection import open_client
 from modalflow.modal_gateway.endings import end_of
-from modalflow.modal_gateway.errors import bounded
+from modalflow.modal_gateway.errors import bounded, ended_before_it_ran
 from modalflow.modal_gateway.kept import KeptObjects
 from modalflow.modal_gateway.listing import Infos, pages, status_of
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
@@ -84,7 +84,8 @@ class ModalGateway:
         self, plan: SandboxPlan, name: str, gpu: str | None, argv: Sequence[str], secret_env: Mapping[str, str]
     ) -> str:
         kept = await self._objects()
-        async with bounded("create the sandbox", None if gpu else self._settings.create_timeout):
+        bound = None if gpu else self._settings.create_timeout
+        async with bounded("create the sandbox", bound), ended_before_it_ran(v1=gpu is not None):
             secrets = await kept.secrets(plan.secrets, plan.home)
             if secret_env:
                 secrets.append(Secret.from_dict(inline_secret(secret_env)))  # last: nothing of the user's may replace it

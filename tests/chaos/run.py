@@ -19,8 +19,8 @@ from tests.chaos.postgres import postgres_running
 from tests.chaos.verdict import FINAL, Verdict, judge
 
 START = 180.0
-STALL = 6.0
-"""Seconds without an entry after which the next fault strikes all the same."""
+STALL = {"light": 20.0, "full": 75.0}
+"""Seconds without any change after which the next fault strikes all the same. Full runs begin tasks with seconds of imports."""
 LAST_STALL = 150.0
 """Seconds without any change, all faults over, after which the rest is lost: longer than any bound of modalflow's here."""
 SWEEP = 45.0
@@ -76,6 +76,7 @@ def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Stri
     seen: tuple[object, ...] = ()
     changed = time.monotonic()
     calm = False
+    stall = STALL["full" if deployment.full else "light"]
     while True:
         faults.work()
         deployment.look_after_schedulers()
@@ -87,7 +88,7 @@ def _strike_and_wait(deployment: Deployment, faults: Faults, strikes: deque[Stri
         now = time.monotonic()
         if (entries, states) != seen:
             seen, changed = (entries, states), now
-        while strikes and (strikes[0].at <= entries or (now - changed > STALL and faults.quiet)):
+        while strikes and (strikes[0].at <= entries or (now - changed > stall and faults.quiet)):
             faults.strike(strikes.popleft())
             changed = now
         if not strikes and faults.quiet and not calm:

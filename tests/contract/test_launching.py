@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from modalflow.emulator import EmulatorConfig, EmulatorThread
+from modalflow.emulator.introspection import sandbox_records
 from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchNotice, LaunchStarted
 from modalflow.modal_gateway import ModalGateway
@@ -102,6 +103,20 @@ def test_a_gpu_that_is_not_in_stock_is_left_for_the_next_candidate(start_emulato
         assert [text.partition(" since ")[0] for text in notices] == ["waiting for H100", "waiting for A10G"]
     names = [call.definition.name for call in emulator.calls("SandboxCreate")]  # type: ignore[attr-defined]
     assert names == [LAUNCH, f"{LAUNCH}.2"]
+
+
+def test_a_sandbox_that_is_ended_while_it_waits_for_a_gpu_is_made_again(start_emulator: StartEmulator) -> None:
+    emulator = start_emulator(EmulatorConfig(gpus={"A10G": 0}, record_calls=True))
+    with scheduler() as airflow:
+        airflow.backend.submit(request(plan=plan(gpu_candidates=("A10G",), gpu_wait=60.0)))
+        until(lambda: bool(sandbox_records(emulator)), "the sandbox")
+        [waiting] = sandbox_records(emulator)
+        emulator.end(waiting.sandbox_id, "TERMINATED")
+        emulator.capacity.set(gpus={"A10G": 1})
+        until(lambda: airflow.heard(LaunchEnded), "the end")
+        assert airflow.ends() == {LAUNCH: ""}
+    names = [call.definition.name for call in emulator.calls("SandboxCreate")]  # type: ignore[attr-defined]
+    assert names == [LAUNCH, LAUNCH]
 
 
 def test_each_candidate_is_asked_for_in_its_own_region(start_emulator: StartEmulator) -> None:
