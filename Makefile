@@ -64,6 +64,7 @@ soak: setup ## 5,000 short tasks through one executor: memory, threads and descr
 
 docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.provider.options_page > docs/reference/options.md
+	$(BIN)/python -m modalflow.provider.metrics_page > docs/reference/metrics.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/reference/emulator-coverage.md
 	$(BIN)/python -m modalflow.translation.gpus.page > docs/reference/gpus.md
 	$(BIN)/python -m modalflow.launch.failures_page > docs/reference/failures.md

@@ -123,9 +123,10 @@ def our_executor(gateway: Callable[[Any], Any]) -> Any:
     """ModalExecutor, started, on ``gateway``; its sandboxes run ``true`` in the place of a worker."""
     from modalflow.executor import ModalExecutor, launching
     from modalflow.launch.backend import LaunchBackend
+    from modalflow.launch.observe import NOBODY
 
-    def build(settings: Any, journal: Any) -> Any:
-        return LaunchBackend(lambda: gateway(settings.launch), settings.launch, ["true"], journal)
+    def build(settings: Any, journal: Any, observer: Any = NOBODY) -> Any:
+        return LaunchBackend(lambda: gateway(settings.launch), settings.launch, ["true"], journal, observer=observer)
 
     real, launching.build_backend = launching.build_backend, build
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modalflow.executor.workloads import facts_of
+from modalflow.executor.workloads import facts_of, trace_of
 from modalflow.launch.events import AdoptRequest, LaunchRequest
 from modalflow.launch.identity import parse_external_id
 
@@ -39,6 +39,7 @@ def adopt_request(ti: Any, key: Hashable, launching: Launching) -> AdoptRequest 
         log_path=_log_path(ti),
         relaunch=relaunch,
         queue_limit=None if relaunch is None else _queue_limit(ti, launching.queued_timeout),
+        trace=trace_of(ti),
     )
 
 

@@ -27,6 +27,7 @@ from modalflow.executor.configuration import (
 from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
+from modalflow.executor.observers import build_observer
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.routing import answer_to_class_name, ids_are_new
 from modalflow.executor.summary import summary
@@ -34,6 +35,7 @@ from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, workload_json
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
+from modalflow.launch.observe import NOBODY, Observer
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
@@ -103,6 +105,7 @@ class Launching:
             mint_workload=partial(workload_json, workload, facts.subject, self.jwt_generator),
             log_path=facts.log_path,
             queue_limit=self.queued_timeout if facts.task is not None else None,
+            trace=facts.trace,
         )
 
     def _translation(self, launch_id: str, facts: WorkloadFacts) -> Translation:
@@ -153,7 +156,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     if notice := kubernetes_notice(view, settings.translation.namespaces):
         log.info("modalflow: %s", notice)
     launching = Launching(
-        backend=build_backend(settings, build_journal(view)),
+        backend=build_backend(settings, build_journal(view), build_observer(conf)),
         environment=environment,
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
@@ -181,7 +184,7 @@ def build_translate(settings: Settings) -> Translate:
     return Translator(settings.translation, TemplateFolders(settings.template_folders))
 
 
-def build_backend(settings: Settings, journal: Journal) -> Backend:
+def build_backend(settings: Settings, journal: Journal, observer: Observer = NOBODY) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
     from modalflow.worker import bootstrap_source, stop_source  # noqa: PLC0415
@@ -192,4 +195,4 @@ def build_backend(settings: Settings, journal: Journal) -> Backend:
         return ModalGateway(settings.launch)
 
     program, stop = (["python", "-c", source] for source in (bootstrap_source(), stop_source()))
-    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop)
+    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer)

@@ -198,6 +198,7 @@ class ModalExecutor(BaseExecutor):
         if self._table.counts(event.launch_id) and not is_queued(self, event.key):
             info = str(ExternalId(launch_id=event.launch_id, sandbox_id=event.sandbox_id))
             self.running_state(cast("WorkloadKey", event.key), info)
+            self._say(event.key, "modal sandbox started", event.told)
 
     def _ended(self, event: LaunchEnded) -> None:
         ended = self._table.remove(event.launch_id)

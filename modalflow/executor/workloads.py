@@ -23,7 +23,8 @@ class WorkloadFacts:
     ``subject`` is the id that its token is made out to. ``assigned_id`` is what Airflow proposes as launch id, whatever
     it looks like. ``log_path`` is relative to the log root, ``None`` for a workload without a log. ``tags`` name it;
     ``task`` is what hooks are told.
-    ``config_of`` says whose its ``executor_config`` is: ``etl.train (etl.py)``, the file as its bundle has it.
+    ``trace`` is the W3C trace context that Airflow gave it. ``config_of`` says whose its ``executor_config`` is: ``etl.train
+    (etl.py)``, the file as its bundle has it.
     """
 
     label: str
@@ -36,6 +37,7 @@ class WorkloadFacts:
     tags: Mapping[str, str] = field(default_factory=dict)
     task: TaskFacts | None = None
     config_of: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 def facts_of(workload: Any) -> WorkloadFacts:
@@ -68,6 +70,7 @@ def _task(workload: Any) -> WorkloadFacts:
             "try_number": str(ti.try_number),
             "map_index": str(ti.map_index),
         },
+        trace=trace_of(ti),
         task=TaskFacts(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
@@ -77,6 +80,12 @@ def _task(workload: Any) -> WorkloadFacts:
             queue=ti.queue,
         ),
     )
+
+
+def trace_of(ti: Any) -> Mapping[str, str]:
+    """Return the trace context of a task instance; empty if it has none, or one that is not text."""
+    carrier = ti.context_carrier
+    return {key: value for key, value in carrier.items() if isinstance(value, str)} if isinstance(carrier, Mapping) else {}
 
 
 CALLBACK_PRIORITY = 2**31

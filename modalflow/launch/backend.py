@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -26,8 +26,10 @@ from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
 from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus
 from modalflow.launch.gpu_ledger import gpu_of_tag
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
+from modalflow.launch.observe import NOBODY, Observer
 from modalflow.launch.pools import Limits, Pools
 from modalflow.launch.portal import LoopThread
+from modalflow.launch.sights import Sights
 from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import Journal, TaskLog
 from modalflow.launch.transitions import State
@@ -59,6 +61,7 @@ class LaunchBackend:
         journal: Journal,
         *,
         stop_argv: Sequence[str] = (),
+        observer: Observer = NOBODY,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -116,6 +119,7 @@ class LaunchBackend:
             ended=self._watch.end,
             clock=clock,
             sleep=sleep,
+            sights=Sights(observer, clock=clock),
         )
 
     # From the scheduler's thread
@@ -172,10 +176,12 @@ class LaunchBackend:
 
     async def _main(self) -> None:
         intake = asyncio.create_task(self._take_in(), name="modalflow-intake")
+        self._around.sights.start()
         try:
             await self._stop_asked.wait()
         finally:
             intake.cancel()
+            self._around.sights.stop()
             await self._shut_down()
 
     async def _take_in(self) -> None:
@@ -210,9 +216,8 @@ class LaunchBackend:
         return self._gateway
 
     def _submit(self, request: LaunchRequest) -> None:
-        driver = self._accept(
-            request.launch_id, request.key, request.label, request.log_path, request.priority, lambda: request, None
-        )
+        about = (request.launch_id, request.key, request.label, request.log_path, request.priority)
+        driver = self._accept(*about, lambda: request, None, request.trace)
         if driver is not None:
             self._warn_in_time(driver, request.queue_limit)
 
@@ -225,6 +230,7 @@ class LaunchBackend:
         priority: int,
         source: Callable[[], LaunchRequest] | None,
         adoption: Adoption | None,
+        trace: Mapping[str, str],
     ) -> Driver | None:
         if launch_id in self._drivers:
             log.error("modalflow: launch %s (%s) is under way already; the second request for it is ignored", launch_id, label)
@@ -239,6 +245,7 @@ class LaunchBackend:
             priority=priority,
             source=source,
             task_log=task_log,
+            trace=trace,
         )
         self._drivers[launch_id] = driver
         if adoption is None:
@@ -254,7 +261,7 @@ class LaunchBackend:
     def _accept_adoption(self, request: AdoptRequest) -> Driver | None:
         adoption = Adoption(sandbox_id=request.sandbox_id, can_relaunch=request.relaunch is not None)
         driver = self._accept(
-            request.launch_id, request.key, request.label, request.log_path, 0, request.relaunch, adoption
+            request.launch_id, request.key, request.label, request.log_path, 0, request.relaunch, adoption, request.trace
         )  # fmt: skip
         if driver is not None:
             self._warn_in_time(driver, request.queue_limit)

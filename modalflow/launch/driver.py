@@ -17,7 +17,9 @@ from modalflow.launch import messages as m
 from modalflow.launch.events import LaunchEvent, LaunchRequest
 from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxEnd, SandboxStatus, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
+from modalflow.launch.observe import Track
 from modalflow.launch.outcomes import TAIL_BYTES, redact
+from modalflow.launch.sights import Sights
 from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import TaskLog
 from modalflow.launch.transitions import State
@@ -49,6 +51,7 @@ class Surroundings:
     ended: Callable[[str], Awaitable[SandboxEnd]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
+    sights: Sights
 
 
 class Driver:
@@ -67,6 +70,7 @@ class Driver:
         "lifecycle",
         "priority",
         "task_log",
+        "track",
     )
 
     def __init__(
@@ -80,6 +84,7 @@ class Driver:
         priority: int,
         source: Callable[[], LaunchRequest] | None,
         task_log: TaskLog | None,
+        trace: Mapping[str, str],
     ) -> None:
         """Drive ``lifecycle``. ``source`` gives the request, called when it is first needed; ``None`` if it never can be."""
         self.lifecycle = lifecycle
@@ -88,6 +93,7 @@ class Driver:
         self.label = label
         self.priority = priority
         self.task_log = task_log
+        self.track: Track = around.sights.accept(launch_id, label, lifecycle, trace)
         self._around = around
         self._source = source
         self._request: LaunchRequest | None = None
@@ -101,7 +107,8 @@ class Driver:
         if len(self._inbox) > 1:
             return  # fed from within the loop below
         while self._inbox:
-            for command in self._decide(self._inbox[0]):
+            happening = self._inbox[0]
+            for command in self._around.sights.note(self.track, happening, self.lifecycle, self._decide(happening)):
                 self._perform(command)
             self._inbox.popleft()
 

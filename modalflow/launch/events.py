@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 
 from modalflow.launch.failures import FailureClass
 from modalflow.translation.result import Translation
@@ -20,7 +20,8 @@ class LaunchRequest:
     and ``mint_workload`` are called on the launch loop's thread, never on the scheduler's: the first is total, the
     second returns the workload's JSON with a fresh token and is called as late as possible. ``log_path`` is where the
     task's log lives, relative to the log root (``None`` for workloads without one). ``queue_limit`` is in how many seconds
-    Airflow takes the workload back should it not run by then (``None``: never).
+    Airflow takes the workload back should it not run by then (``None``: never). ``trace`` is the task's
+    W3C trace context.
     """
 
     launch_id: str
@@ -31,6 +32,7 @@ class LaunchRequest:
     mint_workload: Callable[[], str]
     log_path: str | None
     queue_limit: float | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +50,17 @@ class AdoptRequest:
     log_path: str | None
     relaunch: Callable[[], LaunchRequest] | None
     queue_limit: float | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchStarted:
-    """The sandbox exists and has its workload."""
+    """The sandbox exists and has its workload. ``told`` is that and how long it took, in one sentence."""
 
     launch_id: str
     key: Hashable
     sandbox_id: str
+    told: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from modalflow.launch.gpu_ledger import gpu_tag
+from modalflow.launch.price_tags import price_tags
 from modalflow.translation.plan import CpuCores, MemoryMib, Runtime, SandboxPlan
 from modalflow.translation.tags import GPU_TAG
 
@@ -33,7 +34,7 @@ def sandbox_kwargs(plan: SandboxPlan, gpu: str | None, *, name: str) -> SandboxP
     ``gpu`` is left out on CPU: even an empty one would make the sandbox a V1 (modal 1.6.4). So is an empty ``env``, which costs
     V1 an extra call. Memory is made an int: the client sends a float as 0.
     """
-    kwargs: SandboxParameters = {"name": name, "tags": dict(plan.tags), "timeout": plan.timeout}
+    kwargs: SandboxParameters = {"name": name, "tags": {**price_tags(plan, gpu), **plan.tags}, "timeout": plan.timeout}
     if plan.env:
         kwargs["env"] = dict(plan.env)
     if gpu is not None:

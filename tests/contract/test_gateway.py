@@ -82,7 +82,11 @@ class TestOnTheWire:
         )
         assert list(definition.scheduler_placement.regions) == ["us-east"]
         assert (definition.cloud_provider_str, definition.workdir, definition.timeout_secs) == ("aws", "/opt", 3600)
-        assert {tag.tag_name: tag.tag_value for tag in call.tags} == {"deployment": "airflow", "launch": "L"}
+        assert {tag.tag_name: tag.tag_value for tag in call.tags} == {
+            "deployment": "airflow",
+            "launch": "L",
+            "usd_hour": "0.1452",
+        }
         assert [dict(source.env.contents) for source in call.secret_sources] == [{"A": "1"}]
 
     def test_the_workload_is_in_the_secret_of_the_create_call_and_nowhere_else(
