@@ -19,8 +19,8 @@ Plain StatsD has no tags. With `[metrics] legacy_names_on` (Airflow's default), 
 twice, the second time with that tag's value at the end of its name: `modal_executor.failures.out-of-memory`,
 `modal_executor.gpus.running.H100`.
 
-`gpu` is the model (`A10` for Modal's `A10G` too, `H100`, …), `cpu` for a task without one. Money is by Modal's list prices for what a task
-requests: an estimate, as Modal bills the larger of what is requested and what is used.
+`gpu` is the model (`A10` for Modal's `A10G` too, `H100`, …), `cpu` for a task without one. Money is by Modal's
+list prices for what a task requests: an estimate, as Modal bills the larger of what is requested and what is used.
 
 This page is generated from the code by `make docs`.
 
