@@ -132,13 +132,20 @@ def run() -> None:
         script = json.load(file)[ti["task_id"]]
     leg = 1 if context.get("next_method") else int(context.get("task_reschedule_count") or 0)
     note("enter", ti, leg=leg)
-    time.sleep(script["seconds"])
+    work(ti["task_id"], script["seconds"])
     state = report_of(script["kind"], leg, ti)
     note("leave", ti, leg=leg, state=state["state"])
     status, said = api.call("PATCH", f"task-instances/{ti['id']}/state", state)
     note("told", ti, leg=leg, status=status, **({} if status < 300 else {"said": str(said)[:200]}))
     if status >= 300:
         raise End(1, f"the execution API refused a report about the task ({status}: {said})")
+
+
+def work(task: str, seconds: float) -> None:
+    """Take the time that user code takes, or less: a file ``go-TASK`` in the folder ends it."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not os.path.exists(f"{FOLDER}/go-{task}"):  # noqa: PTH110  light
+        time.sleep(min(left, 0.2))
 
 
 def report_of(kind: str, leg: int, ti: dict[str, Any]) -> dict[str, Any]:
