@@ -28,8 +28,8 @@ SCRIPTS = (
     Script(task_id="running_gpu", kind="success", seconds=200, gpu=True),
     Script(task_id="ends_meanwhile", kind="success", seconds=200),
 )
-"""``unsent``: its create has not reached Modal; ``unheard``: its sandbox exists, whose id no scheduler heard; ``empty``: created, not
-given its workload. Each of them also as the second part of a task that deferred."""
+"""``unsent``: its create has not reached Modal; ``unheard``: its sandbox exists, whose id no scheduler heard; ``empty``: created,
+not given its workload. Each of them also as the second part of a task that deferred."""
 
 
 def held(task: str, *, skip: int = 0) -> dict[str, object]:
@@ -65,7 +65,9 @@ def test_every_task_runs_once_whatever_it_was_at(tmp_path: Path) -> None:
             emulator.ask("POST", "/faults", rule)
         deployment.start_schedulers()
         wait_until(deployment, "the run begins", lambda: deployment.airflow.ask("run"))
-        wait_until(deployment, "user code runs", lambda: lines(deployment, "enter") >= {"running", "running_gpu", "ends_meanwhile"})
+        wait_until(
+            deployment, "user code runs", lambda: lines(deployment, "enter") >= {"running", "running_gpu", "ends_meanwhile"}
+        )
         # All six rules have held or lost a call: the two GPU tasks wait for their workload, four CPU tasks for their create.
         wait_until(deployment, "every rule has struck", lambda: all(rule["hits"] for rule in emulator.ask("GET", "/faults")))
         wait_until(
@@ -93,8 +95,8 @@ def test_every_task_runs_once_whatever_it_was_at(tmp_path: Path) -> None:
     verdict = judge(plan, ledger, tries, {}, (), deployment.deaths)
     assert (verdict.lost, verdict.twice, verdict.spent) == ((), (), ())
     legs = [(line["task"], line["leg"]) for line in ledger if line["kind"] == "enter"]
-    assert sorted(legs) == sorted(
-        (one.task_id, leg) for one in SCRIPTS for leg in ((0, 1) if one.kind == "defer" else (0,))
-    ), "a resumed task goes on where it was"
+    assert sorted(legs) == sorted((one.task_id, leg) for one in SCRIPTS for leg in ((0, 1) if one.kind == "defer" else (0,))), (
+        "a resumed task goes on where it was"
+    )
     for task in ("running", "running_gpu", "ends_meanwhile", "unheard", "unheard_resumed"):
         assert {line["sandbox"] for line in ledger if line["task"] == task} <= before, f"{task} was not started again"

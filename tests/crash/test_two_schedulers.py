@@ -64,7 +64,7 @@ def jobs_of_tasks(url: str) -> set[int]:
 
 
 def ask(url: str, query: str) -> list[int]:
-    import psycopg2
+    import psycopg2  # type: ignore[import-untyped]
 
     connection = psycopg2.connect(url.replace("+psycopg2", ""))
     try:
