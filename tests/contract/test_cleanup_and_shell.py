@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -287,6 +292,29 @@ def test_a_command_runs_in_the_sandbox_without_its_workload(
     code = enter(SETTINGS, sandbox_id, argv_of(["--", "sh", "-c", seen, "sh", "word"]), terminal=False)
     out, err = capfdbinary.readouterr()
     assert (code, out, err) == (7, b"out-word-none\n", b"err\n")
+
+
+@pytest.mark.emulated
+def test_with_a_terminal_it_is_a_shell_on_one(with_gateway: WithGateway[str], modal_emulator: EmulatorThread) -> None:
+    sandbox_id = with_gateway(lambda gateway: runs(gateway, sleeper(launch_id())))
+    program = f"""
+import sys
+from modalflow.modal_gateway.shell import enter
+from modalflow.provider.command_shell import argv_of
+from modalflow.settings import LaunchSettings
+sys.exit(enter(LaunchSettings(), {sandbox_id!r}, argv_of([]), terminal=True))
+"""
+    ours, its = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        shown = os.read(ours, 4096)  # a prompt, or the beginning of one
+        os.write(ours, b"tty; exit 5\n")
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 5, shown
+    assert b"/dev/pts/" in shown
 
 
 @pytest.mark.emulated
