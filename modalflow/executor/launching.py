@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
     from airflow.executors.base_executor import BaseExecutor
 
+    from modalflow.launch.gateway import Gateway
     from modalflow.settings import Settings
     from modalflow.translation.inputs import TaskContext
     from modalflow.translation.result import Translation
@@ -187,12 +188,17 @@ def build_translate(settings: Settings) -> Translate:
 def build_backend(settings: Settings, journal: Journal, observer: Observer = NOBODY) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
+    from modalflow.launch.watchdog import WatchedBackend  # noqa: PLC0415
     from modalflow.worker import bootstrap_source, stop_source  # noqa: PLC0415
 
-    def gateway() -> Any:
-        from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
-
-        return ModalGateway(settings.launch)
-
     program, stop = (["python", "-c", source] for source in (bootstrap_source(), stop_source()))
-    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer)
+
+    def make(previous: Gateway | None) -> LaunchBackend:
+        def gateway() -> Any:
+            from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
+
+            return ModalGateway(settings.launch) if previous is None else previous.successor()
+
+        return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer)
+
+    return WatchedBackend(make)

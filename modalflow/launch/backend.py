@@ -23,7 +23,7 @@ from modalflow.launch import messages as m
 from modalflow.launch.alarms import TOLD_AFTER, WARNED_AT, Alarm, Alarms
 from modalflow.launch.driver import Driver, Surroundings
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
-from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus
+from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus, Unavailable
 from modalflow.launch.gpu_ledger import gpu_of_tag
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.observe import NOBODY, Observer
@@ -171,6 +171,32 @@ class LaunchBackend:
                 f"  {d.launch_id} {d.label}: {life.state} (attempt {life.attempt}{gpu}) {life.sandbox_id or ''}".rstrip()
             )
         return "\n".join(lines)
+
+    # For the watchdog, from the scheduler's thread
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop's thread lives."""
+        return self._thread.running
+
+    @property
+    def thread_id(self) -> int:
+        """Identifier of the loop's thread."""
+        return self._thread.ident
+
+    def stack(self) -> str:
+        """Where the loop's thread is right now."""
+        return self._thread.stack()
+
+    def ping(self, answer: Callable[[], None]) -> None:
+        """Have the loop call ``answer``."""
+        self._thread.post(answer)
+
+    def abandon(self) -> Gateway | None:
+        """Give a loop up that answers no more: should it wake, it ends. Returns its gateway, to be succeeded by another."""
+        self._gateway_factory = _abandoned
+        self._thread.post(self._stop_asked.set)
+        return self._gateway
 
     # On the loop
 
@@ -389,6 +415,10 @@ def _stamps(clock: Callable[[], float]) -> Callable[[float], str]:
     """Write times of the monotonic ``clock`` as people read them, in UTC."""
     offset = time.time() - clock()
     return lambda at: datetime.fromtimestamp(offset + at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _abandoned() -> Gateway:
+    raise Unavailable("this launch loop was given up")
 
 
 async def _settle(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:

@@ -158,6 +158,13 @@ class Gateway(Protocol):
         """Add ``text`` to the file ``path`` of the log Volume (created if missing)."""
         ...
 
+    def successor(self) -> Gateway:
+        """Return a gateway like this one, whose first call ends all calls of this one. This one serves nobody from now on.
+
+        For another loop than this one's, which may be stuck.
+        """
+        ...
+
     async def close(self) -> None:
         """Release connections. Running sandboxes are left alone."""
         ...

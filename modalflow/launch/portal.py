@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -32,6 +34,16 @@ class LoopThread:
     def running(self) -> bool:
         """Whether the thread was started and has not ended."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def ident(self) -> int:
+        """The thread's identifier; 0 before the start."""
+        return (self._thread.ident if self._thread else None) or 0
+
+    def stack(self) -> str:
+        """Where the thread is right now, innermost call last; empty if it does not run. Reads source files."""
+        frame = sys._current_frames().get(self.ident)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start the thread and run ``main`` in it; calls posted before are run first. A second start does nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from modalflow.modal_gateway.listing import Infos, pages, status_of
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
 from modalflow.settings import LaunchSettings
 from modalflow.translation.plan import MODALFLOWS, Home, SandboxPlan
+
+log = logging.getLogger(__name__)
 
 BUILD_LIMIT = 3600.0
 """Seconds that building one image may take: Modal's own builds end within an hour."""
@@ -53,6 +56,8 @@ class ModalGateway:
         self._kept: KeptObjects | None = None
         self._opening: asyncio.Task[KeptObjects] | None = None
         self._sandboxes: dict[str, Sandbox] = {}
+        self._predecessor: ModalGateway | None = None
+        self._given_up = False
 
     async def prepare(self, plan: SandboxPlan) -> None:
         """Look up or create the App, and build the image."""
@@ -95,7 +100,7 @@ class ModalGateway:
                 image=await kept.image(plan.image, plan.home),
                 secrets=secrets,
                 volumes=await _mounts(kept, plan),
-                client=self._client,
+                client=kept.client,
                 **sandbox_kwargs(plan, gpu, name=name),
             )
         self._keep_handle(sandbox.object_id, sandbox)
@@ -103,6 +108,7 @@ class ModalGateway:
 
     async def hand_over(self, sandbox_id: str, payload: bytes) -> None:
         """Write ``payload`` to stdin and close it. Repeating it is harmless: Modal drops what it has at that offset."""
+        await self._objects()  # none that was given up hands anything over
         # A handle keeps the offset it reached: a second try must begin anew, so the handle is taken out until this succeeded.
         sandbox = self._sandboxes.pop(sandbox_id, None) or await self._look_up(sandbox_id, "hand the workload over")
         async with bounded("hand the workload over", self._settings.rpc_timeout):
@@ -132,7 +138,7 @@ class ModalGateway:
                             name,
                             environment_name=home.environment,
                             include_terminated=include_terminated,
-                            client=self._client,
+                            client=kept.client,
                         )
                         await sandbox.poll.aio()
                     except modal_errors.NotFoundError:
@@ -271,6 +277,19 @@ class ModalGateway:
             async with handle.batch_upload.aio(force=True) as batch:
                 batch.put_file(io.BytesIO(before + text.encode()), path)
 
+    def successor(self) -> ModalGateway:
+        """See ``Gateway.successor``: what this one has on the way to Modal is cut off before the successor connects."""
+        self._given_up = True
+        following = ModalGateway(self._settings, client=self._given_client)
+        following._predecessor = self
+        return following
+
+    async def _cut_off(self) -> None:
+        """End all calls under way, from whichever loop; a workload that is being sent must not arrive later."""
+        if self._client is not None and self._client is not self._given_client:
+            async with bounded("close the connection that was given up", self._settings.rpc_timeout):
+                await self._client.close.aio()
+
     async def close(self) -> None:
         """Close the client, if it is ours."""
         if self._opening is not None and not self._opening.done():
@@ -295,15 +314,26 @@ class ModalGateway:
         Everybody who comes meanwhile shares one attempt and its failure. One after the other, each with an attempt of its own,
         the last of a hundred launches would hear after fifty minutes that Modal is away.
         """
+        if self._given_up:
+            raise Unavailable("the connection to Modal was given up")
         if self._kept is not None and self._kept.client.is_closed():
             self._kept = None  # somebody else in this process closed it
         if self._kept is None:
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.create_task(self._open(), name="modalflow-connect")
-            return await asyncio.shield(self._opening)
+            kept = await asyncio.shield(self._opening)
+            if self._given_up:
+                raise Unavailable("the connection to Modal was given up")
+            return kept
         return self._kept
 
     async def _open(self) -> KeptObjects:
+        previous, self._predecessor = self._predecessor, None
+        if previous is not None:
+            try:
+                await previous._cut_off()
+            except GatewayError as error:
+                log.warning("modalflow: %s; its calls end by their own deadlines", error)
         async with bounded("connect to Modal", self._settings.rpc_timeout):
             self._client = self._given_client or await open_client()
         self._kept = KeptObjects(self._client, self._settings)
@@ -316,9 +346,9 @@ class ModalGateway:
             del self._sandboxes[next(iter(self._sandboxes))]
 
     async def _look_up(self, sandbox_id: str, doing: str) -> Sandbox:
-        await self._objects()
+        kept = await self._objects()
         async with bounded(f"{doing} the sandbox {sandbox_id}", self._settings.rpc_timeout):
-            return await Sandbox.from_id.aio(sandbox_id, client=self._client)
+            return await Sandbox.from_id.aio(sandbox_id, client=kept.client)
 
 
 async def _status(sandbox: Sandbox, name: str) -> SandboxStatus:

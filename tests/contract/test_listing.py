@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from modalflow.launch.gateway import EndKind, NotFound, SandboxEnd, Unavailable
 from modalflow.modal_gateway import ModalGateway, listing
 from tests.contract.conftest import WithGateway
 from tests.contract.test_gateway import CPU, create
+from tests.launch.scripted_gateway import until
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorThread
@@ -40,8 +42,8 @@ class TestListing:
             assert [len(page) for page in pages] == [2, 2]
             assert [one for page in pages for one in page] == created[::-1]
             listed = await gateway.list_running({"deployment": "airflow"})
-            assert [(one.sandbox_id, dict(one.tags), one.end) for one in listed] == [
-                (one, {"deployment": "airflow", "launch": "1"}, None) for one in created[::-1]
+            assert [(one.sandbox_id, one.tags["deployment"], one.tags["launch"], one.end) for one in listed] == [
+                (one, "airflow", "1", None) for one in created[::-1]
             ]
             assert await gateway.list_running({"deployment": "nobody"}) == []
 
@@ -98,5 +100,25 @@ def test_handles_of_the_latest_sandboxes_are_kept_and_no_more(
         assert list(gateway._sandboxes) == created[1:]
         await gateway.hand_over(created[0], b"x")
         assert await gateway.wait(created[0]) == SandboxEnd(kind=EndKind.SUCCESS, exit_code=0)
+
+    with_gateway(scene)
+
+
+def test_a_gateway_that_was_given_up_is_cut_off_before_its_successor_asks_anything(
+    with_gateway: WithGateway[None], modal_emulator: EmulatorThread
+) -> None:
+    async def scene(gateway: ModalGateway) -> None:
+        sandbox_id = await create(gateway)
+        fault = modal_emulator.faults.add("SandboxCreateV2", delay=60.0)
+        under_way = asyncio.create_task(create(gateway))
+        await asyncio.to_thread(until, lambda: fault.hits == 1, "the create under way")
+        async with gateway.successor() as following:
+            with pytest.raises(Unavailable, match=r"^could not create the sandbox: "):
+                await under_way
+            status = await following.status(sandbox_id)
+            assert status is not None
+            assert status.end is None
+            with pytest.raises(Unavailable, match=r"^the connection to Modal was given up$"):
+                await create(gateway)
 
     with_gateway(scene)

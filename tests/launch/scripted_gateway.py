@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modalflow.launch.gateway import EndKind, SandboxEnd, SandboxStatus
+from modalflow.launch.gateway import EndKind, Gateway, SandboxEnd, SandboxStatus
 from modalflow.translation.plan import SandboxPlan
 
 BOUND = 10.0
@@ -58,7 +58,11 @@ class Gate:
             if self._opened.is_set():
                 return
             self._waiting.append((asyncio.get_running_loop(), event))
-        await event.wait()
+        try:
+            await event.wait()
+        finally:
+            with self._lock:
+                self._waiting.remove((asyncio.get_running_loop(), event))
 
 
 @dataclass(kw_only=True)
@@ -87,6 +91,7 @@ class ScriptedGateway:
     prepared: list[SandboxPlan] = field(default_factory=list)
     on_prepare: Callable[[SandboxPlan], None] | None = None
     closed: bool = False
+    succeeded: int = 0
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _ends: dict[str, SandboxEnd] = field(default_factory=dict)
     _gates: dict[str, Gate] = field(default_factory=dict)
@@ -155,6 +160,10 @@ class ScriptedGateway:
 
     async def append_log(self, volume: str, path: str, text: str) -> None:
         self.logged.append((volume, path, text))
+
+    def successor(self) -> Gateway:
+        self.succeeded += 1
+        return self
 
     async def close(self) -> None:
         self.closed = True
