@@ -61,7 +61,7 @@ class Ours:
         """Start the backend, and launch once so that App and image are known."""
         from modalflow.modal_gateway import ModalGateway
 
-        settings = LaunchSettings(app_name="ours", deployment="bench")
+        settings = LaunchSettings(app_name="ours", deployment="bench", cpu_create_rate=None)  # the emulator has no limit
         self._backend = LaunchBackend(lambda: ModalGateway(settings), settings, ARGV, lambda _path, _line: None)
         self._backend.start()
         self.run(1)

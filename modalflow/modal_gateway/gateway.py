@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from modal import Client, CloudBucketMount, Sandbox, Secret, Volume
@@ -23,6 +24,7 @@ from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, San
 from modalflow.modal_gateway.connection import open_client
 from modalflow.modal_gateway.endings import end_of
 from modalflow.modal_gateway.errors import bounded, ended_before_it_ran
+from modalflow.modal_gateway.given_up import leaving_nothing
 from modalflow.modal_gateway.kept import KeptObjects
 from modalflow.modal_gateway.listing import Infos, pages, status_of
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
@@ -94,7 +96,7 @@ class ModalGateway:
             secrets = await kept.secrets(plan.secrets, plan.home)
             if secret_env:
                 secrets.append(Secret.from_dict(inline_secret(secret_env)))  # last: nothing of the user's may replace it
-            sandbox = await Sandbox.create.aio(
+            create = Sandbox.create.aio(
                 *argv,
                 app=await kept.app(plan.home),
                 image=await kept.image(plan.image, plan.home),
@@ -103,8 +105,19 @@ class ModalGateway:
                 client=kept.client,
                 **sandbox_kwargs(plan, gpu, name=name),
             )
+            is_known = partial(self._is_known, name, kept.at_home(plan.home))
+            sandbox = await (create if gpu is None else leaving_nothing(create, is_known))
         self._keep_handle(sandbox.object_id, sandbox)
         return sandbox.object_id
+
+    async def _is_known(self, name: str, home: Home) -> bool:
+        """Whether Modal knows a sandbox of this name that has not ended. An answer that does not come is a no."""
+        try:
+            async with bounded(f"look for the sandbox {name}", self._settings.rpc_timeout):
+                await Sandbox.from_name.aio(home.app or "", name, environment_name=home.environment, client=self._client)
+        except GatewayError:
+            return False
+        return True
 
     async def hand_over(self, sandbox_id: str, payload: bytes) -> None:
         """Write ``payload`` to stdin and close it. Repeating it is harmless: Modal drops what it has at that offset."""

@@ -180,7 +180,7 @@ class TestParameters:
         )
         assert sandbox_kwargs(plan, "H100:2", name="n") == {
             "name": "n",
-            "tags": {"t": "1"},
+            "tags": {"t": "1", "gpu": "H100.2"},
             "timeout": 60,
             "env": {"A": "1"},
             "gpu": "H100:2",
