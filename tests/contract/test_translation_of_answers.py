@@ -15,6 +15,7 @@ from modal_proto import api_pb2
 
 from modalflow.launch import gateway as ours
 from modalflow.launch.gateway import EndKind, SandboxEnd
+from modalflow.launch.price_tags import price_tags
 from modalflow.modal_gateway.endings import end_of
 from modalflow.modal_gateway.errors import LONGEST_TEXT, bounded, translate_error
 from modalflow.modal_gateway.parameters import sandbox_kwargs
@@ -163,7 +164,9 @@ def test_without_the_cause_the_exit_code_decides(code: int, kind: EndKind) -> No
 
 class TestParameters:
     def test_a_bare_plan_leaves_modals_defaults_but_for_the_timeout(self) -> None:
-        assert sandbox_kwargs(SandboxPlan(image=IMAGE), None, name="n") == {"name": "n", "tags": {}, "timeout": 86_400}
+        plan = SandboxPlan(image=IMAGE)
+        tags = price_tags(plan, None)
+        assert sandbox_kwargs(plan, None, name="n") == {"name": "n", "tags": tags, "timeout": 86_400}
 
     def test_everything_is_passed_on(self) -> None:
         plan = SandboxPlan(
@@ -180,7 +183,7 @@ class TestParameters:
         )
         assert sandbox_kwargs(plan, "H100:2", name="n") == {
             "name": "n",
-            "tags": {"t": "1", "gpu": "H100.2"},
+            "tags": {"t": "1", "gpu": "H100.2", **price_tags(plan, "H100:2")},
             "timeout": 60,
             "env": {"A": "1"},
             "gpu": "H100:2",
