@@ -5,9 +5,12 @@ WORKER := .venv-worker
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PYTEST_WORKERS ?= 2
+# The oldest and the newest patch release of Airflow 3.3; each has environments of its own under .matrix/.
+AIRFLOW_VERSIONS ?= 3.3.0 3.3.2
+MATRIX_TESTS ?= tests/executor tests/worker tests/provider tests/launch tests/contract/test_launching.py tests/e2e/test_main_line.py tests/e2e/test_executor_contract.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check lint types contracts bench chaos soak docs constraints wheel clean
+.PHONY: help setup demo up down test matrix check lint types contracts bench chaos soak docs constraints wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +41,26 @@ down: ## stop what `make up` started
 
 test: setup ## run the whole test suite
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+.PRECIOUS: .matrix/%/.ready
+matrix: $(foreach version,$(AIRFLOW_VERSIONS),matrix-$(version)) ## run the tests that know Airflow on its oldest and newest 3.3
+
+matrix-%: .matrix/%/.ready
+	MODALFLOW_TEST_WORKER_PYTHON=$(CURDIR)/.matrix/$*/worker/bin/python .matrix/$*/dev/bin/python -m pytest -n $(PYTEST_WORKERS) \
+	  --dist loadscope $(MATRIX_TESTS)
+
+# Airflow and what it pins differ from constraints.txt; our own tools, modal and the providers are as there.
+.matrix/%/.ready: $(VENV)/.ready constraints.txt
+	@mkdir -p $(@D)
+	grep -E '^(modal|pytest.*|hypothesis|apache-airflow-providers.*|kubernetes|grpclib|protobuf|rich|pyroute2|aiohttp)==' constraints.txt \
+	  > $(@D)/constraints.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python $(@D)/dev
+	$(UV) pip install --quiet --python $(@D)/dev/bin/python --constraint $(@D)/constraints.txt --editable . --group dev apache-airflow==$*
+	$(UV) venv --quiet --clear --python $(BIN)/python $(@D)/worker
+	$(UV) pip install --quiet --python $(@D)/worker/bin/python --constraint $(@D)/constraints.txt --compile-bytecode \
+	  apache-airflow-core==$* apache-airflow-task-sdk==1.$(word 2,$(subst ., ,$*)).$(word 3,$(subst ., ,$*)) \
+	  apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes
+	@touch $@
 
 check: lint types contracts ## lint, types and import contracts
 
@@ -83,4 +106,4 @@ wheel: setup ## build the wheel into dist/
 	$(UV) build --quiet --wheel
 
 clean: down ## remove environments and caches
-	rm -rf $(VENV) $(WORKER) dist .modalflow .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(WORKER) .matrix dist .modalflow .mypy_cache .ruff_cache .pytest_cache .hypothesis

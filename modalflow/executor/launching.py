@@ -29,7 +29,7 @@ from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
 from modalflow.executor.observers import build_observer
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
-from modalflow.executor.routing import answer_to_class_name, ids_are_new
+from modalflow.executor.routing import answer_to_class_name, configured_executors, ids_are_new, names_for_workers
 from modalflow.executor.summary import summary
 from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
@@ -147,7 +147,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
     settings = with_hooks(without_functions(with_longest_gpu_wait(settings, queued_timeout)))
     settings = replace(settings, launch=replace(settings.launch, queued_timeout=queued_timeout))
     api_url = execution_api_url(view, settings)
-    environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version)
+    executors = names_for_workers(configured_executors())
+    environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version, executors=executors)
     for warning in (
         logging_warning(view.get("logging", "logging_config_class")),
         reachability_warning(api_url, os.environ.get("MODAL_SERVER_URL", "")),

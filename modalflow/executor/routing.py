@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     from airflow.executors.base_executor import BaseExecutor
     from airflow.executors.executor_utils import ExecutorName
 
+
+def configured_executors() -> Sequence[ExecutorName]:
+    """All executors of ``[core] executor``, the global default first. The scheduler has read them already."""
+    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415 - Airflow is imported where it is needed
+
+    return ExecutorLoader.get_executor_names()
+
+
+def names_for_workers(configured: Sequence[ExecutorName]) -> str:
+    """Return a ``[core] executor`` in which every name that a task may use is known, whatever its team.
+
+    Airflow refuses a DAG, in a sandbox too, if one of its tasks names an executor that is not configured (3.3.2,
+    ``dagbag._validate_executor_fields``). It looks at names only, and takes no path twice.
+    """
+    paths: set[str] = set()
+    names = []
+    for name in configured:
+        path = f"{name.team_name}.{name.module_path}" if name.module_path in paths else name.module_path
+        paths.add(path)
+        names.append(f"{name.alias}:{path}" if name.alias else path)
+    return ",".join(names)
+
+
 WantsIds = Callable[["ExecutorName"], bool]
 """Whether the class of that name has ``pre_assigns_external_executor_id``."""
 
@@ -36,12 +59,12 @@ def answer_to_class_name(executor: BaseExecutor) -> None:
 
 def ids_are_new(executor: BaseExecutor) -> bool:
     """Whether every task that reaches ``executor`` carries an id that was made when it was queued this time."""
-    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415
+    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415 - Airflow is imported where it is needed
 
     def wants_ids(name: ExecutorName) -> bool:
         return bool(getattr(ExecutorLoader.import_executor_cls(name)[0], "pre_assigns_external_executor_id", False))
 
-    return judge(executor.name, ExecutorLoader.get_executor_names(), wants_ids)
+    return judge(executor.name, configured_executors(), wants_ids)
 
 
 def judge(own: ExecutorName | None, configured: Sequence[ExecutorName], wants_ids: WantsIds) -> bool:

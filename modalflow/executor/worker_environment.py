@@ -72,9 +72,12 @@ class WorkerEnvironment:
 
 
 def build_worker_environment(
-    view: ConfigurationView, settings: Settings, *, api_url: str, airflow_version: str
+    view: ConfigurationView, settings: Settings, *, api_url: str, airflow_version: str, executors: str = ""
 ) -> WorkerEnvironment:
-    """Collect the allow-list. ``api_url`` as ``execution_api_url`` returned it. Raises ``SettingsError``."""
+    """Collect the allow-list. ``api_url`` as ``execution_api_url`` returned it. Raises ``SettingsError``.
+
+    ``executors``: the names that tasks may use, as ``routing.names_for_workers`` writes them; no executor is loaded by them.
+    """
     check_worker_env(settings.worker_env)
     env = {
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api_url,
@@ -82,6 +85,7 @@ def build_worker_environment(
         "MODALFLOW_HANDOVER_TIMEOUT": f"{settings.launch.handover_timeout:g}",
         "MODALFLOW_STOP_GRACE": str(settings.launch.stop_grace),
         "MODALFLOW_AIRFLOW_VERSION": airflow_version,
+        **({"MODALFLOW_EXECUTORS": executors} if executors else {}),
         **dict(_bundles(view, settings.dags_volume)),
         **dict(_copied(view)),
         **settings.worker_env,
@@ -131,14 +135,18 @@ def _checked(option: str, url: str) -> str:
 
 
 def _bundles(view: ConfigurationView, dags_volume: str | None) -> Iterator[tuple[str, str]]:
-    """The DAG bundles; local ones point into the DAG Volume if there is one, else to the configured path in the image."""
+    """The DAG bundles; local ones point into the DAG Volume if there is one, else to the configured path in the image.
+
+    Their teams stay behind: a worker has no ``[core] multi_team``, without which Airflow refuses a bundle of a team (3.3.2).
+    """
     if dags_folder := view.get("core", "dags_folder"):
         yield "AIRFLOW__CORE__DAGS_FOLDER", f"{BUNDLES_MOUNT}/dags-folder" if dags_volume else dags_folder
     text = view.get("dag_processor", "dag_bundle_config_list")
     if not text:
         return
     option = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
-    yield option, json.dumps([_moved(bundle) for bundle in _bundle_list(text)]) if dags_volume else text
+    bundles = [{key: value for key, value in bundle.items() if key != "team_name"} for bundle in _bundle_list(text)]
+    yield option, json.dumps([_moved(bundle) for bundle in bundles] if dags_volume else bundles)
 
 
 def _bundle_list(text: str) -> list[dict[str, Any]]:

@@ -133,6 +133,7 @@ BY_EXIT_CODE: Mapping[int, FailureClass] = {
     code.EXIT_ROOT: FailureClass.SET_UP,
     code.EXIT_COMMAND_FAILED: FailureClass.SET_UP,
     code.EXIT_NOT_CLONED: FailureClass.SET_UP,
+    code.EXIT_CALLBACK_FAILED: FailureClass.USER,
     code.EXIT_NOT_FOUND: FailureClass.IMAGE,
     code.EXIT_KILLED: FailureClass.OUT_OF_MEMORY,
     code.EXIT_SIGTERM: FailureClass.PREEMPTED,

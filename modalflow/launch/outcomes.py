@@ -43,6 +43,7 @@ BY_EXIT_CODE: Mapping[int, str] = {
         "a git repository that the task's pod asks for could not be cloned, so the task did not start (exit code 72); git's "
         "words are in the task's log"
     ),
+    code.EXIT_CALLBACK_FAILED: "the callback failed in the sandbox (exit code 73)",
     code.EXIT_NOT_FOUND: "the image has no `python` on its PATH (exit code 127); use an image with Python and Airflow",
     code.EXIT_KILLED: "the task's process was killed in the sandbox (exit code 137), most likely out of memory; raise `memory`",
     code.EXIT_SIGTERM: "the task's process got SIGTERM in the sandbox (exit code 143): the sandbox was being ended",

@@ -26,6 +26,7 @@ from modalflow.worker.api_failures import api_failure
 from modalflow.worker.ending import let_stop
 from modalflow.worker.errors import (
     EXIT_AIRFLOW_UNUSABLE,
+    EXIT_CALLBACK_FAILED,
     EXIT_CRASHED,
     EXIT_NOT_SET_UP,
     EXIT_REPORTED,
@@ -41,6 +42,8 @@ from modalflow.worker.workload import WORKLOAD, hide_workload, inherited_workloa
 LAUNCH_ID = "MODALFLOW_LAUNCH_ID"
 LOG_PATH = "MODALFLOW_LOG_PATH"
 AIRFLOW_VERSION = "MODALFLOW_AIRFLOW_VERSION"
+EXECUTORS = "MODALFLOW_EXECUTORS"
+"""The names that tasks of this deployment may give as their ``executor``, as ``[core] executor`` would say them."""
 SUMMARY = "MODALFLOW_SUMMARY"
 """What Modal was asked for and who decided it: the first line of the task's log."""
 SANDBOX_ID = "MODAL_SANDBOX_ID"
@@ -199,6 +202,20 @@ def use_launch_id_as_hostname() -> None:
         conf.set("core", "hostname_callable", HOSTNAME_MODULE + ".hostname")
 
 
+def know_executors() -> None:
+    """Have Airflow know the executors' names, in this process only: it refuses a DAG whose tasks name another one (3.3.2).
+
+    The classes are not in this image, and ``airflow`` commands of the task shall not look for them: hence no variable.
+    """
+    names = os.environ.get(EXECUTORS)
+    if not names:
+        return
+    from airflow.configuration import conf
+
+    os.environ.pop("AIRFLOW__CORE__EXECUTOR", None)  # it would win
+    conf.set("core", "executor", names)
+
+
 def skip_tail(supervisor: Any, after: Callable[[], None]) -> bool:
     """Make the supervisor notice the end of its child at once, and call ``after`` each time that it has served the child.
 
@@ -311,7 +328,13 @@ def run_other(workload: dict[str, Any], log_path: str | None, server: str) -> No
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
         text = f"the workload is not one that this Airflow knows ({places})"
         raise Failure(EXIT_WORKLOAD_UNREADABLE, text) from None
-    BaseExecutor.run_workload(decoded, server=server, subprocess_logs_to_stdout=True)
+    try:
+        BaseExecutor.run_workload(decoded, server=server, subprocess_logs_to_stdout=True)
+    except RuntimeError as error:
+        # The words of ``supervise_callback`` (3.3.2) for a callback that raised, whose traceback it has logged.
+        if workload["type"] != "ExecuteCallback" or not str(error).startswith("Callback subprocess exited"):
+            raise
+        raise Failure(EXIT_CALLBACK_FAILED, f"the callback {decoded.display_name} failed ({error})") from None
 
 
 def set_title(title: str) -> None:
@@ -378,6 +401,7 @@ def work() -> None:
             prepare_log(log_path, home)
             introduce()
     use_launch_id_as_hostname()
+    know_executors()
     run(workload, log_path, supervisor, setup.ending)
 
 

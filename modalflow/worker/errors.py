@@ -27,6 +27,9 @@ EXIT_COMMAND_FAILED = 71
 EXIT_NOT_CLONED = 72
 """A git repository that the task's pod asks for cannot be cloned."""
 
+EXIT_CALLBACK_FAILED = 73
+"""The callback of a deadline ran and failed. Airflow's supervisor of callbacks reports nothing: this code is the report."""
+
 
 class SetUpError(Exception):
     """What the pod asked for cannot be set up; the text is one readable sentence without a value."""

@@ -5,6 +5,7 @@ Sandboxes run in ``.venv-worker`` (made by ``make setup``): Airflow, and neither
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from modalflow.emulator import EmulatorConfig, EmulatorThread
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"
-WORKER_PYTHON = ROOT / ".venv-worker" / "bin" / "python"
+WORKER_PYTHON = Path(os.environ.get("MODALFLOW_TEST_WORKER_PYTHON", ROOT / ".venv-worker" / "bin" / "python"))
+"""``make matrix`` names another one, with another Airflow."""
 RUN_TIMEOUT = 180.0
 
 

@@ -6,7 +6,7 @@ import pytest
 from airflow.executors.executor_utils import ExecutorName
 
 from modalflow.executor import ModalExecutor
-from modalflow.executor.routing import answer_to_class_name, judge
+from modalflow.executor.routing import answer_to_class_name, judge, names_for_workers
 
 OURS = "modalflow.executor.ModalExecutor"
 
@@ -47,3 +47,11 @@ def test_the_class_name_is_the_alias_where_there_is_none() -> None:
         executor.name = name(alias=alias, team="ml")
         answer_to_class_name(executor)
         assert executor.name == name(alias=alias or "ModalExecutor", team="ml")
+
+
+def test_workers_know_every_name_whatever_its_team() -> None:
+    names = names_for_workers([LOCAL, name(alias=None), name(alias="gpu", team="ml"), LOCAL_OF_ML])
+    assert names == (
+        "LocalExecutor:airflow.executors.local_executor.LocalExecutor,modalflow.executor.ModalExecutor,"
+        "gpu:ml.modalflow.executor.ModalExecutor,LocalExecutor:ml.airflow.executors.local_executor.LocalExecutor"
+    )

@@ -97,7 +97,8 @@ def test_local_bundles_move_to_the_dag_volume_and_others_stay(monkeypatch: pytes
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
         "kwargs": {"path": "/srv/dags", "refresh_interval": 5},
     }
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([git, local]))
+    of_team = [git | {"team_name": "ml"}, local]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(of_team))
     environment = built(dags_volume="airflow-dags")
     assert json.loads(environment.env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]) == [
         git,

@@ -142,7 +142,8 @@ def test_a_callback_runs_too(run_sandbox: RunSandbox, env: dict[str, str]) -> No
 def test_a_callback_that_fails_fails_the_sandbox(run_sandbox: RunSandbox, env: dict[str, str]) -> None:
     # Unlike a task's, its end is reported to nobody but the executor, which has the exit code.
     ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": callback("callbacks.fails")})
-    assert ended.code == 1
+    text = "the callback fails failed (Callback subprocess exited with code 1)"
+    assert (ended.code, ended.stderr) == (73, f"modalflow: {text}\n")
     assert "this callback fails" in json.dumps(ended.log("one"))
 
 
