@@ -78,7 +78,7 @@ def contract_teardown():
 
 
 def tell(word: str) -> None:
-    print(f"the deadline was missed: {word}")
+    Path(os.environ["TOLD"]).write_text(f"{word}, in {os.environ['MODAL_SANDBOX_ID']}")
 
 
 def fails_to_tell(context: dict) -> None:
