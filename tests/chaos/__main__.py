@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ FULL = "full: Airflow's own api-server, dag-processor, triggerer and scheduler, 
 
 def main() -> int:
     """Read the arguments and run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with us
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on (default: 3)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")

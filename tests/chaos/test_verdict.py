@@ -64,7 +64,7 @@ def test_a_lost_task(kind: Kind, tries: list[dict[str, Any]], sentence: str) -> 
 
 def test_user_code_entered_by_two_launches() -> None:
     verdict = judged("success", ledger=[*WELL, line("enter", "sb-2")], tries=[row("success")])
-    assert verdict.twice == ("t0 try 1 leg 0 was entered 2 times: L in sb-1, L in sb-2",)
+    assert verdict.twice == ("t0 a leg 0 was entered 2 times: L in sb-1 (try 1), L in sb-2 (try 1)",)
     assert not verdict.good
 
 
@@ -72,6 +72,14 @@ def test_the_legs_of_a_deferred_task_and_a_further_try_are_no_double() -> None:
     ledger = [line("enter"), line("enter", "sb-2", leg=1), line("enter", "sb-3", ti="b", number=2)]
     tries = [row("failed", past=True), row("success", ti="b", number=2)]
     assert judged("defer", ledger=ledger, tries=tries, killed={"sb-2": "preemption"}).good
+
+
+def test_a_task_that_was_started_again_though_nothing_had_ended_it() -> None:
+    # As when a scheduler hands a running task back instead of adopting it: the id stays, the try number does not.
+    ledger = [*WELL[:2], line("enter", "sb-2", number=2), line("leave", "sb-2", number=2)]
+    told = ("t0 a leg 0 was entered 2 times: L in sb-1 (try 1), L in sb-2 (try 2)",)
+    assert judged("success", ledger=ledger, tries=[row("success", number=2)]).spent == told
+    assert judged("success", ledger=ledger, tries=[row("success", number=2)], killed={"sb-1": "preemption"}).spent == ()
 
 
 def test_a_sandbox_that_is_left() -> None:

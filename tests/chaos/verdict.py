@@ -62,7 +62,7 @@ def judge(
         twice=tuple(_twice(ledger)),
         left=tuple(left),
         deaths=tuple(deaths),
-        spent=tuple(_spent(plan, ledger, tries, killed)),
+        spent=(*_spent(plan, ledger, tries, killed), *_again(ledger, killed)),
         figures={
             "tasks": len(plan.scripts),
             "tries": len(tries),
@@ -85,14 +85,34 @@ def _lost(plan: Plan, tries: Sequence[Row]) -> Iterable[str]:
 
 
 def _twice(ledger: Sequence[Row]) -> Iterable[str]:
+    for lines in _entered(ledger, "ti", "leg", "try"):
+        if len(lines) > 1:
+            yield _told(lines)
+
+
+def _again(ledger: Sequence[Row], killed: Mapping[str, str]) -> Iterable[str]:
+    """Entries of one task instance id and leg in a later try, though nothing had killed a sandbox of it.
+
+    Airflow gives a try that failed while it ran a new id; one that failed while queued, or was handed back, keeps it (3.3.2).
+    """
+    dead = {line["ti"] for line in ledger if line["sandbox"] in killed}
+    for lines in _entered(ledger, "ti", "leg"):
+        if len({line["try"] for line in lines}) > 1 and lines[0]["ti"] not in dead:
+            yield _told(lines)
+
+
+def _entered(ledger: Sequence[Row], *names: str) -> Iterable[list[Row]]:
+    """The entries of user code, grouped by these fields."""
     entered: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for line in ledger:
         if line["kind"] == "enter":
-            entered[line["ti"], line["try"], line["leg"]].append(line)
-    for (_, number, leg), lines in entered.items():
-        if len(lines) > 1:
-            where = ", ".join(f"{line['launch']} in {line['sandbox']}" for line in lines)
-            yield f"{lines[0]['task']} try {number} leg {leg} was entered {len(lines)} times: {where}"
+            entered[tuple(line[name] for name in names)].append(line)
+    return entered.values()
+
+
+def _told(lines: list[Row]) -> str:
+    where = ", ".join(f"{line['launch']} in {line['sandbox']} (try {line['try']})" for line in lines)
+    return f"{lines[0]['task']} {lines[0]['ti']} leg {lines[0]['leg']} was entered {len(lines)} times: {where}"
 
 
 def _spent(plan: Plan, ledger: Sequence[Row], tries: Sequence[Row], killed: Mapping[str, str]) -> Iterable[str]:
