@@ -229,8 +229,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="launch_concurrency", default="64", read=read_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
     Option(name="launch_retries", default="5", read=read_count_or_none, expects="a whole number of 0 or more",
-           description="How often a launch that Modal could not serve (unavailable) is tried again before the task fails. No "
+           description="How often a launch that Modal could not serve (unavailable) is tried again before the task fails, and a "
+                       "task launched again whose sandbox Modal could not start, or failed inside, before the task began. No "
                        "Airflow retry is used up by it, and none of these by a create that Modal refuses for now."),
+    Option(name="infra_retries", default="3", read=read_count_or_none, expects="a whole number of 0 or more",
+           description="How often a task is launched again whose sandbox was preempted, evicted or ended from outside before "
+                       "the task began (Airflow still had it as queued). No Airflow retry is used up by it; once the task "
+                       "began, Airflow's own retries decide."),
     Option(name="cpu_create_rate", default="20", read=read_seconds, expects="creates a second; 0 for no limit",
            description="How many CPU sandboxes a second are created at most. Modal's limit is the workspace's (ask Modal to "
                        "raise it); where it refuses more, fewer are made for a while. Several schedulers share the workspace."),
@@ -260,6 +265,7 @@ class LaunchSettings:
     rpc_timeout: float = 30.0
     launch_concurrency: int = 64
     launch_retries: int = 5
+    infra_retries: int = 3
     cpu_create_rate: float | None = 20.0
     """Creates a second, ``None`` for no limit of ours."""
     gpu_create_rate: float | None = 5.0
@@ -334,6 +340,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             rpc_timeout=value("rpc_timeout", float),
             launch_concurrency=value("launch_concurrency", int),
             launch_retries=value("launch_retries", int),
+            infra_retries=value("infra_retries", int),
             cpu_create_rate=value("cpu_create_rate", float) or None,
             gpu_create_rate=value("gpu_create_rate", float) or None,
             max_gpus=optional("max_gpus", GpuCaps) or GpuCaps(),

@@ -20,6 +20,7 @@ def test_with_nothing_set_these_defaults_are_promised() -> None:
         rpc_timeout=30.0,
         launch_concurrency=64,
         launch_retries=5,
+        infra_retries=3,
         cpu_create_rate=20.0,
         gpu_create_rate=5.0,
         max_gpus=GpuCaps(),

@@ -28,6 +28,7 @@ from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
 from modalflow.executor.observers import build_observer
+from modalflow.executor.recall import recalled
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.routing import answer_to_class_name, configured_executors, ids_are_new, names_for_workers
 from modalflow.executor.summary import summary
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from airflow.executors.base_executor import BaseExecutor
 
     from modalflow.launch.gateway import Gateway
+    from modalflow.launch.recall import Recall
     from modalflow.settings import Settings
     from modalflow.translation.inputs import TaskContext
     from modalflow.translation.result import Translation
@@ -157,8 +159,12 @@ def start_launching(executor: BaseExecutor) -> Launching:
             log.warning("modalflow: %s", warning)
     if notice := kubernetes_notice(view, settings.translation.namespaces):
         log.info("modalflow: %s", notice)
+
+    def recall(launch_id: str, key: Hashable) -> LaunchRequest | None:
+        return recalled(launch_id, key, launching)
+
     launching = Launching(
-        backend=build_backend(settings, build_journal(view), build_observer(conf)),
+        backend=build_backend(settings, build_journal(view), build_observer(conf), recall),
         environment=environment,
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
@@ -186,7 +192,7 @@ def build_translate(settings: Settings) -> Translate:
     return Translator(settings.translation, TemplateFolders(settings.template_folders))
 
 
-def build_backend(settings: Settings, journal: Journal, observer: Observer = NOBODY) -> Backend:
+def build_backend(settings: Settings, journal: Journal, observer: Observer = NOBODY, recall: Recall | None = None) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
     from modalflow.launch.watchdog import WatchedBackend  # noqa: PLC0415
@@ -203,3 +209,4 @@ def build_backend(settings: Settings, journal: Journal, observer: Observer = NOB
         return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer)
 
     return WatchedBackend(make)
+    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall)

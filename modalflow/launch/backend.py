@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +29,7 @@ from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.observe import NOBODY, Observer
 from modalflow.launch.pools import Limits, Pools
 from modalflow.launch.portal import LoopThread
+from modalflow.launch.recall import Recall, Recaller
 from modalflow.launch.sights import Sights
 from modalflow.launch.survey import Survey
 from modalflow.launch.task_log import Journal, TaskLog
@@ -62,6 +63,7 @@ class LaunchBackend:
         *,
         stop_argv: Sequence[str] = (),
         observer: Observer = NOBODY,
+        recall: Recall | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -69,7 +71,7 @@ class LaunchBackend:
         """Keep the arguments; no thread, no import of modal.
 
         ``gateway_factory`` is called on the loop's thread at the first need, again after a failure. ``argv`` is every sandbox's
-        command, ``stop_argv`` what is run in one that has time to stop.
+        command, ``stop_argv`` what is run in one that has time to stop. ``recall`` asks Airflow whether a task has not begun.
         ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
@@ -80,6 +82,7 @@ class LaunchBackend:
         self._rules = Rules(
             create_timeout=settings.create_timeout,
             retries=settings.launch_retries,
+            infra_retries=settings.infra_retries,
             jitter=jitter,
             refusal_limit=settings.queued_timeout,
             stamp=_stamps(clock),
@@ -117,6 +120,7 @@ class LaunchBackend:
             keep=self._keep,
             calm=self._calm,
             ended=self._watch.end,
+            recall=Recaller(recall),
             clock=clock,
             sleep=sleep,
             sights=Sights(observer, clock=clock),
@@ -250,7 +254,7 @@ class LaunchBackend:
     def _accept(
         self,
         launch_id: str,
-        key: object,
+        key: Hashable,
         label: str,
         log_path: str | None,
         priority: int,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.launch import messages as m
@@ -49,6 +49,7 @@ class Surroundings:
     keep: Callable[[asyncio.Task[None]], None]
     calm: Callable[[], Awaitable[None]]
     ended: Callable[[str], Awaitable[SandboxEnd]]
+    recall: Callable[[str, Hashable], Awaitable[LaunchRequest | None]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     sights: Sights
@@ -79,7 +80,7 @@ class Driver:
         around: Surroundings,
         *,
         launch_id: str,
-        key: object,
+        key: Hashable,
         label: str,
         priority: int,
         source: Callable[[], LaunchRequest] | None,
@@ -249,6 +250,8 @@ class Driver:
                 return m.AskedToStop()
             case m.AwaitEnd():
                 return await self._await_end(step, gateway)
+            case m.Recall():
+                return await self._recall()
             case m.ReadTail(sandbox_id=sandbox_id):
                 return m.TailRead(text=await gateway.output_tail(sandbox_id, max_bytes=TAIL_BYTES))
             case m.Pause(seconds=seconds):
@@ -256,6 +259,13 @@ class Driver:
                 return m.PauseOver()
             case m.Translate():
                 return self._translate()
+
+    async def _recall(self) -> m.Happening:
+        request = await self._around.recall(self.launch_id, self.key)
+        if request is None:
+            return m.Recalled(possible=False)
+        self._request, self.priority = request, request.priority
+        return m.Recalled(possible=True)
 
     async def _await_end(self, step: m.AwaitEnd, gateway: Gateway) -> m.Happening:
         ending = asyncio.ensure_future(gateway.wait(step.sandbox_id))
@@ -304,6 +314,7 @@ _FAILURES: Mapping[type[m.Step], Callable[[GatewayError], m.Happening]] = {
     m.Wait: lambda error: m.WaitFailed(error=error),
     m.AskToStop: lambda error: m.AskFailed(error=error),
     m.AwaitEnd: lambda error: m.WaitFailed(error=error),
+    m.Recall: lambda _: m.Recalled(possible=False),
     m.ReadTail: lambda _: m.TailRead(text=""),
     m.Pause: lambda _: m.PauseOver(),
 }

@@ -48,6 +48,13 @@ class FailureClass(StrEnum):
     INTERNAL = "internal"
 
 
+class Budget(StrEnum):
+    """The option that bounds how often a task that has not begun is launched again."""
+
+    LAUNCH = "launch_retries"
+    INFRA = "infra_retries"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Meaning:
     """One class for its reader: what happened, and what to do about it."""
@@ -166,6 +173,22 @@ _BY_ERROR: tuple[tuple[type[GatewayError], FailureClass, str], ...] = (
     (ImageBuildFailed, FailureClass.IMAGE_BUILD, "mend the image or `requirements`, then clear the task"),
 )
 """Class of the error, of the failure, and what to do where the error itself does not say so."""
+
+
+AGAIN: Mapping[FailureClass, Budget] = {
+    FailureClass.INIT: Budget.LAUNCH,
+    FailureClass.MODAL: Budget.LAUNCH,
+    FailureClass.NETWORK: Budget.LAUNCH,
+    FailureClass.PREEMPTED: Budget.INFRA,
+}
+"""Classes of ends after which a task that has not begun is launched again, and which option bounds that."""
+
+
+def budget_of(end: SandboxEnd) -> Budget | None:
+    """Return what bounds further launches after this end, ``None`` where another one would end no better."""
+    if end.kind is EndKind.FAILURE and end.exit_code == code.EXIT_API_UNREACHABLE:
+        return Budget.LAUNCH
+    return AGAIN.get(of_end(end))
 
 
 def of_error(error: GatewayError) -> FailureClass:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from modalflow.launch import outcomes
-from modalflow.launch.failures import BY_EXIT_CODE, BY_KIND, MEANINGS
+from modalflow.launch.failures import AGAIN, BY_EXIT_CODE, BY_KIND, MEANINGS
 
 HEAD = """# Failures
 
@@ -19,8 +19,15 @@ When a launch does not succeed, Airflow shows one sentence: in the task's events
 Airflow itself reports the failure. It says what happened, Modal's own words if there are any, the sandbox, and the last lines of
 its output. Metrics and commands show the class of it:
 
-| class | what happened | what to do |
-|---|---|---|"""
+| class | what happened | what to do | launched again |
+|---|---|---|---|"""
+
+AGAIN_TEXT = """
+**Launched again** means: at most so often as that option of `[modal_executor]` says, and only if Airflow still has the task as
+queued under this launch. It is Airflow that is asked, by one query: the sandbox reports the start of a task to Airflow before any
+code of the user's is read. No retry of the user's is used up, and each sandbox of a launch has a name of its own, so Airflow
+would refuse a second one that came too late. Once the task has begun, its failure is a matter of its `retries`. The same holds
+for `airflow` if the sandbox could not reach Airflow's API (exit code 68)."""
 
 CODES = """
 ## By exit code
@@ -41,12 +48,13 @@ How Modal says that it ended the sandbox (`GenericResult.status`, modal 1.6.4).
 
 def page() -> str:
     """The whole page, with its last newline."""
-    return "\n".join([HEAD, *_classes(), CODES, *_codes(), KINDS, *_kinds()]) + "\n"
+    return "\n".join([HEAD, *_classes(), AGAIN_TEXT, CODES, *_codes(), KINDS, *_kinds()]) + "\n"
 
 
 def _classes() -> Iterator[str]:
     for failure, meaning in MEANINGS.items():
-        yield f"| `{failure}` | {meaning.what} | {meaning.to_do} |"
+        again = f"`{AGAIN[failure]}`" if failure in AGAIN else "no"
+        yield f"| `{failure}` | {meaning.what} | {meaning.to_do} | {again} |"
 
 
 def _codes() -> Iterator[str]:

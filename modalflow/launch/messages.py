@@ -175,6 +175,13 @@ class CheckFailed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Recalled:
+    """Airflow says whether the task can still be launched: it has not begun, and the request was made anew."""
+
+    possible: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TailRead:
     """The last output of the ended sandbox, possibly empty."""
 
@@ -223,7 +230,7 @@ class Broke:
 Happening = (
     Taken | Translated | Prepared | PrepareFailed | SlotGranted | SlotRefused | SlotSlow | QueuedLong | Created | CreateFailed
     | CreateTimedOut | CreateSlow | LookedUp | LookupFailed | Terminated | TerminateFailed | PauseOver | HandedOver
-    | HandOverFailed | SandboxEnded | WaitFailed | Checked | CheckFailed | TailRead | Listed | AskedToStop | AskFailed
+    | HandOverFailed | SandboxEnded | WaitFailed | Checked | CheckFailed | Recalled | TailRead | Listed | AskedToStop | AskFailed
     | GraceOver | Revoked | Broke
 )  # fmt: skip
 
@@ -322,6 +329,11 @@ class AwaitEnd:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Recall:
+    """Ask Airflow whether the task has not begun, and make its request anew."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReadTail:
     """Read the last output of an ended sandbox."""
 
@@ -356,8 +368,8 @@ class Forget:
 
 
 Step = (
-    Translate | Prepare | Create | Find | FindAttempts | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | ReadTail
-    | Pause
+    Translate | Prepare | Create | Find | FindAttempts | Check | Terminate | HandOver | Wait | AskToStop | AwaitEnd | Recall
+    | ReadTail | Pause
 )  # fmt: skip
 """Commands that take time. A launch has at most one under way: a new one supersedes the one before (which is cancelled)."""
 

@@ -90,8 +90,11 @@ def explained_by_output(end: SandboxEnd) -> bool:
     return end.exit_code not in (code.EXIT_NO_WORKLOAD, code.EXIT_START_REFUSED)
 
 
-def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
-    """One sentence on an end that is not a success, with Modal's own detail and the last lines of output if there are any."""
+def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "", earlier: str = "") -> str:
+    """One sentence on an end that is not a success, with Modal's own detail and the last lines of output if there are any.
+
+    ``earlier`` tells of sandboxes of the same launch before this one.
+    """
     if end.kind in (EndKind.FAILURE, EndKind.SUCCESS):
         sentence = BY_EXIT_CODE.get(end.exit_code, f"the task's process in the sandbox ended with exit code {end.exit_code}")
     else:
@@ -101,7 +104,21 @@ def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "") -> str:
     detail = f": {told}" if told else ""
     last = last_lines(tail)
     output = f"; its last output was: {last}" if last else ""
-    return f"{sentence}{detail} (sandbox {sandbox_id}){output}"
+    return f"{sentence}{detail} (sandbox {sandbox_id}){earlier}{output}"
+
+
+def again(reason: str, count: int, limit: int, option: str) -> str:
+    """Return what is said when a task is launched again."""
+    return f"{reason}; the task had not begun and is launched again ({count} of {limit}, [modal_executor] {option})"
+
+
+def earlier(count: int) -> str:
+    """Return what a reason adds after ``count`` sandboxes that ended before the task began."""
+    return (
+        f"; {count} earlier {'sandbox' if count == 1 else 'sandboxes'} of this launch ended before the task began"
+        if count
+        else ""
+    )
 
 
 def last_lines(tail: str) -> str:

@@ -31,6 +31,7 @@ class State(StrEnum):
     RUNNING = "running"
     CHECKING = "checking"
     STOPPING = "stopping"
+    RECALLING = "recalling"
     EXPLAINING = "explaining"
     ENDED = "ended"
 

@@ -180,10 +180,11 @@ def import_ahead() -> None:
 
 
 def use_launch_id_as_hostname() -> None:
-    """Make Airflow's ``[core] hostname_callable`` answer the launch id.
+    """Make Airflow's ``[core] hostname_callable`` answer launch id and sandbox id.
 
     Airflow takes two workers with the same hostname, user and pid for one and lets both run a task; pids are small and
-    repeat in containers. The callable must be importable by name, and the image has nothing of ours: hence the module.
+    repeat in containers, and a launch whose first sandbox was lost has a second. The callable must be importable by name, and
+    the image has nothing of ours: hence the module.
     """
     launch_id = os.environ.get(LAUNCH_ID)
     if not launch_id:
@@ -194,7 +195,9 @@ def use_launch_id_as_hostname() -> None:
     from airflow.sdk.configuration import conf as sdk_conf
 
     module = types.ModuleType(HOSTNAME_MODULE)
-    module.__dict__["hostname"] = lambda: launch_id
+    sandbox_id = os.environ.get(SANDBOX_ID)
+    hostname = f"{launch_id}/{sandbox_id}" if sandbox_id else launch_id
+    module.__dict__["hostname"] = lambda: hostname
     sys.modules[HOSTNAME_MODULE] = module
     # An environment variable would win over this, and would reach `airflow` commands of the task, which have no such module.
     os.environ.pop("AIRFLOW__CORE__HOSTNAME_CALLABLE", None)

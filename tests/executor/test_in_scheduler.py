@@ -265,3 +265,48 @@ def test_a_database_that_breaks_off_during_adoption_is_left_to_airflow_which_ask
     session.commit()
     assert [request.launch_id for request in backend.adopted].count(launch_id) == 1
     assert found(session, ti_id).queued_by_job_id == scheduler.job.id
+
+
+@pytest.fixture
+def queued(session: Any, stored_dag: str) -> Any:
+    """A task instance that was queued and handed to a sandbox."""
+    run = run_of(session, stored_dag)
+    launch_id = str(uuid.uuid4())
+    return abandoned(session, run, "train", state=TaskInstanceState.QUEUED, external_id=f"{launch_id}/sb-1")
+
+
+def test_a_task_that_has_not_begun_can_be_launched_again(executor: ModalExecutor, queued: Any) -> None:
+    from modalflow.executor.recall import recalled
+
+    assert executor._launching is not None
+    launch_id = queued.external_executor_id.partition("/")[0]
+    request = recalled(launch_id, queued.key, executor._launching)
+    assert request is not None
+    assert (request.launch_id, request.key) == (launch_id, queued.key)
+    assert request.label == f"adopting.train {queued.run_id} try 1"
+    assert json.loads(request.mint_workload())["ti"]["id"] == str(queued.id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"state": TaskInstanceState.RUNNING}, "it has begun"),
+        ({"state": TaskInstanceState.SUCCESS}, "it has ended"),
+        ({"external_executor_id": str(uuid.uuid4())}, "it was queued anew, by another launch"),
+        ({"external_executor_id": None}, "it was cleared"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_one_that_has_begun_or_is_another_launchs_cannot(
+    executor: ModalExecutor, session: Any, queued: Any, changes: dict[str, Any], because: str
+) -> None:
+    from modalflow.executor.recall import recalled
+
+    assert executor._launching is not None
+    launch_id, key = queued.external_executor_id.partition("/")[0], queued.key
+    for name, value in changes.items():
+        setattr(queued, name, value)
+    session.commit()
+    assert recalled(launch_id, key, executor._launching) is None, because
+    assert recalled(launch_id, key._replace(try_number=2), executor._launching) is None
+    assert recalled(launch_id, "a callback's key", executor._launching) is None

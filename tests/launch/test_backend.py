@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -180,6 +180,38 @@ class TestOneLaunch:
         assert isinstance(ended, LaunchEnded)
         assert (ended.success, waits, room.gateway.terminated) == (True, ["sb-1", "sb-1"], [])
         assert "failed at Wait" in caplog.text
+
+    def test_a_task_whose_sandbox_was_lost_before_it_began_is_launched_again(self, room: Room) -> None:
+        asked: list[tuple[str, object, str]] = []
+
+        def recall(launch_id: str, key: Hashable) -> LaunchRequest:
+            asked.append((launch_id, key, threading.current_thread().name))
+            return request()
+
+        room.backend = LaunchBackend(room.connect, SETTINGS, ARGV, room.write, sleep=no_time, recall=recall)
+        room.run(request())
+        room.take(LaunchStarted)
+        room.gateway.end("sb-1", EndKind.EVICTED, 137)
+        room.take(LaunchStarted)
+        room.gateway.end("sb-2")
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.success
+        assert asked == [(LAUNCH, ("key", LAUNCH), f"modalflow-recall-{LAUNCH}")]
+        assert [call.name for call in room.gateway.creates] == [LAUNCH, f"{LAUNCH}.2"]
+
+    def test_an_airflow_that_does_not_say_leaves_the_failure_as_it_is(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+        def recall(_launch_id: str, _key: Hashable) -> LaunchRequest:
+            raise RuntimeError("no database")
+
+        room.backend = LaunchBackend(room.connect, SETTINGS, ARGV, room.write, sleep=no_time, recall=recall)
+        room.run(request())
+        room.take(LaunchStarted)
+        room.gateway.end("sb-1", EndKind.EVICTED, 137)
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert (ended.success, ended.failure, len(room.gateway.creates)) == (False, FailureClass.PREEMPTED, 1)
+        assert "failed at Recall" in caplog.text
 
     def test_a_failed_sandbox_is_explained(self, room: Room) -> None:
         room.gateway.tail = "ModuleNotFoundError: No module named 'airflow'\n"

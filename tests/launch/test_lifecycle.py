@@ -481,7 +481,11 @@ class TestEnds:
     def test_whatever_ended_it_its_last_output_is_told(self, end: SandboxEnd, sentence: str, failure: F) -> None:
         launch = Launch()
         launch.running()
-        assert launch.tell(m.SandboxEnded(end=end)) == [m.ReadTail(sandbox_id="sb-1")]
+        commands = launch.tell(m.SandboxEnded(end=end))
+        if failure is F.PREEMPTED:
+            assert commands == [m.Recall()]
+            commands = launch.tell(m.Recalled(possible=False))
+        assert commands == [m.ReadTail(sandbox_id="sb-1")]
         reason = f"{sentence} (sandbox sb-1); its last output was: epoch 3"
         assert launch.tell(m.TailRead(text="epoch 3\n")) == ended(reason, failure)
 
@@ -520,6 +524,97 @@ class TestEnds:
         launch.tell(m.PauseOver())
         status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SUCCESS)
         assert launch.tell(m.Checked(status=status)) == ended()
+
+
+class TestEndsBeforeTheTaskBegan:
+    """Airflow is asked whether the task began: if not, it is launched again, and no retry of the user's is used up."""
+
+    PREEMPTED = SandboxEnd(kind=EndKind.TERMINATED, exit_code=137, detail="Sandbox was preempted")
+
+    def lose(self, launch: Launch, end: SandboxEnd) -> list[m.Command]:
+        assert launch.tell(m.SandboxEnded(end=end)) == [m.Recall()]
+        return launch.tell(m.Recalled(possible=True))
+
+    @pytest.mark.parametrize(
+        ("end", "option", "limit", "told"),
+        [
+            (PREEMPTED, "infra_retries", 3, "Modal preempted the sandbox"),
+            (
+                SandboxEnd(kind=EndKind.EVICTED, exit_code=137),
+                "infra_retries",
+                3,
+                "Modal evicted the sandbox because its host ran short of memory; raise the `memory` request",
+            ),
+            (SandboxEnd(kind=EndKind.INIT_FAILURE, exit_code=1), "launch_retries", 2, "Modal could not start the sandbox"),
+            (SandboxEnd(kind=EndKind.INTERNAL_FAILURE, exit_code=1), "launch_retries", 2, "the sandbox failed inside Modal"),
+            (
+                SandboxEnd(kind=EndKind.FAILURE, exit_code=65),
+                "launch_retries",
+                2,
+                "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65)",
+            ),
+            (
+                SandboxEnd(kind=EndKind.FAILURE, exit_code=68),
+                "launch_retries",
+                2,
+                "the sandbox could not reach Airflow's execution API (exit code 68); check [modal_executor] execution_api_url",
+            ),
+        ],
+        ids=["preempted", "evicted", "init", "internal", "no workload", "API"],
+    )
+    def test_it_is_launched_again_under_the_next_name(self, end: SandboxEnd, option: str, limit: int, told: str) -> None:
+        launch = Launch()
+        launch.running()
+        text = f"{told} (sandbox sb-1); the task had not begun and is launched again (1 of {limit}, [modal_executor] {option})"
+        notice = LaunchNotice(launch_id=LAUNCH, key=KEY, event="launching-again", message=text)
+        assert self.lose(launch, end) == [m.WriteLog(level="info", text=text), m.Emit(event=notice), m.Pause(seconds=0.25)]
+        assert launch.tell(m.PauseOver()) == [m.Translate()]
+        assert launch.tell(m.Translated(translation=Translation(plan=CPU))) == [m.Prepare(plan=CPU)]
+        launch.tell(m.Prepared())
+        assert launch.tell(m.SlotGranted()) == [create(CPU, attempt=2)]
+        launch.tell(m.Created(sandbox_id="sb-2"))
+        assert launch.tell(m.SandboxEnded(end=SUCCESS)) == ended()
+
+    def test_a_bounded_number_of_times_which_the_reason_tells(self) -> None:
+        launch = Launch()
+        launch.running()
+        for number in range(2, 2 + RULES.infra_retries):
+            self.lose(launch, self.PREEMPTED)
+            launch.tell(m.PauseOver())
+            launch.tell(m.Translated(translation=Translation(plan=CPU)))
+            launch.tell(m.Prepared())
+            launch.tell(m.SlotGranted())
+            launch.tell(m.Created(sandbox_id=f"sb-{number}"))
+        assert launch.tell(m.SandboxEnded(end=self.PREEMPTED)) == [m.ReadTail(sandbox_id="sb-4")]
+        reason = "Modal preempted the sandbox (sandbox sb-4); 3 earlier sandboxes of this launch ended before the task began"
+        assert launch.tell(m.TailRead(text="")) == ended(reason, F.PREEMPTED)
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            SandboxEnd(kind=EndKind.OUT_OF_MEMORY, exit_code=137),
+            SandboxEnd(kind=EndKind.TIMEOUT, exit_code=124),
+            SandboxEnd(kind=EndKind.FAILURE, exit_code=66),
+            SandboxEnd(kind=EndKind.FAILURE, exit_code=1),
+        ],
+        ids=["memory", "timeout", "image", "crash"],
+    )
+    def test_what_would_end_no_better_is_not(self, end: SandboxEnd) -> None:
+        launch = Launch()
+        launch.running()
+        assert launch.tell(m.SandboxEnded(end=end)) == [m.ReadTail(sandbox_id="sb-1")]
+
+    def test_a_task_that_is_taken_back_meanwhile_is_forgotten(self) -> None:
+        launch = Launch()
+        launch.running()
+        launch.tell(m.SandboxEnded(end=self.PREEMPTED))
+        assert launch.tell(m.Revoked(reason="cleared")) == [m.Forget()]
+
+    def test_also_one_taken_over_from_an_earlier_scheduler(self) -> None:
+        launch = Launch(Adoption(sandbox_id="sb-1", can_relaunch=False))
+        launch.tell(m.Listed(status=None))
+        status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=self.PREEMPTED)
+        assert launch.tell(m.Checked(status=status)) == [m.Recall()]
 
 
 class TestRevoke:
@@ -694,7 +789,8 @@ class TestAdoption:
         launch.tell(m.Listed(status=None))
         status = SandboxStatus(sandbox_id="sb-1", name="", tags={}, end=SandboxEnd(kind=EndKind.TERMINATED, exit_code=137))
         commands = launch.tell(m.LookedUp(status=status, attempt=launch.life._launch.rules.retries + 1))
-        assert commands == [m.ReadTail(sandbox_id="sb-1")]
+        assert commands == [m.Recall()]
+        assert launch.tell(m.Recalled(possible=False)) == [m.ReadTail(sandbox_id="sb-1")]
 
     def test_a_gpu_request_that_nobody_waits_for_is_ended_and_made_anew(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))

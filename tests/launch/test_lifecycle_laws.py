@@ -146,6 +146,11 @@ class World:
                 return happening
             case m.Wait():
                 return draw(st.builds(m.SandboxEnded, end=ends) | st.builds(m.WaitFailed, error=errors))
+            case m.Recall():
+                possible = draw(st.booleans())
+                if possible:
+                    self.handed_over.clear()  # Airflow says that the task has not begun
+                return m.Recalled(possible=possible)
             case m.ReadTail():
                 return m.TailRead(text="x")
             case m.Pause(seconds=seconds):

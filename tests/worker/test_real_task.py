@@ -20,12 +20,13 @@ from tests.worker.conftest import RunSandbox
 from tests.worker.real_airflow import RealAirflow
 
 LAUNCH_ID = "3f0a6c1e-launch-of-this-test"
+SANDBOX_ID = "sb-of-this-test"
 BOUND = 60.0
 
 
 @pytest.fixture
 def env(airflow: RealAirflow, sandbox_home: Path) -> dict[str, str]:
-    return airflow.worker_env(sandbox_home) | {"MODALFLOW_LAUNCH_ID": LAUNCH_ID}
+    return airflow.worker_env(sandbox_home) | {"MODALFLOW_LAUNCH_ID": LAUNCH_ID, "MODAL_SANDBOX_ID": SANDBOX_ID}
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -40,7 +41,7 @@ def test_a_task_runs_to_success_by_environment(airflow: RealAirflow, run_sandbox
     ended = run_sandbox({**env, "MODALFLOW_WORKLOAD": json.dumps(workload)})
     assert (ended.code, ended.stderr) == (0, "")
     assert airflow.state(workload)["state"] == "success"
-    assert airflow.state(workload)["hostname"] == LAUNCH_ID
+    assert airflow.state(workload)["hostname"] == f"{LAUNCH_ID}/{SANDBOX_ID}"
     lines = ended.home.joinpath("logs", workload["log_path"]).read_text().splitlines()
     assert "hello from the task" in [record["event"] for record in ended.log()]
     # stdout has the very same lines, beside those of the supervisor itself.

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
-from modalflow.launch.failures import of_end
+from modalflow.launch.failures import budget_of, of_end
 from modalflow.launch.gateway import NotFound, SandboxEnd
 from modalflow.launch.lifecycle.patience import not_ended
-from modalflow.launch.lifecycle.record import Commands, Continuation, Launch, end_doomed, fail, finish, on
+from modalflow.launch.lifecycle.record import (
+    Commands,
+    Continuation,
+    Launch,
+    backoff,
+    end_doomed,
+    fail,
+    finish,
+    notice,
+    on,
+    pause,
+    release_slot,
+    translate,
+)
 from modalflow.launch.transitions import State
 
 # A sandbox that is not wanted
@@ -100,15 +113,44 @@ def on_sandbox_ended(launch: Launch, happening: m.SandboxEnded, _now: float) -> 
 
 
 def ended(launch: Launch, end: SandboxEnd) -> Commands:
-    """Report the end of the sandbox, after a look at its last output where that explains it."""
-    sandbox_id = launch.the(launch.sandbox_id)
+    """Report the end of the sandbox; if its task may not have begun, first ask Airflow, and launch it again."""
     if outcomes.succeeded(end):
         return finish(launch)
-    if not outcomes.explained_by_output(end):
-        return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id))
-    launch.state = State.EXPLAINING
     launch.explaining = end
-    return [m.ReadTail(sandbox_id=sandbox_id)]
+    budget = budget_of(end)
+    if budget is None or launch.relaunches.get(budget, 0) >= launch.rules.launches(budget):
+        return _explain(launch, end)
+    launch.state = State.RECALLING
+    return [m.Recall()]
+
+
+@on(m.Recalled, State.RECALLING)
+def on_recalled(launch: Launch, happening: m.Recalled, _now: float) -> Commands:
+    """Launch a task again that has not begun; once it has, its failure is a matter of Airflow's retries."""
+    end = launch.the(launch.explaining)
+    if not happening.possible:
+        return _explain(launch, end)
+    budget = launch.the(budget_of(end))
+    count, limit = launch.relaunches.get(budget, 0) + 1, launch.rules.launches(budget)
+    launch.relaunches[budget] = count
+    reason = outcomes.reason(end, sandbox_id=launch.the(launch.sandbox_id))
+    told = notice(launch, "launching-again", outcomes.again(reason, count, limit, budget))
+    launch.attempt += 1
+    launch.retries = 0
+    launch.sandbox_id = launch.adoption = launch.explaining = launch.gpu_try = launch.candidates = None
+    return told + release_slot(launch) + pause(launch, backoff(launch, count), _launch_again)
+
+
+def _launch_again(launch: Launch, _now: float) -> Commands:
+    return translate(launch)
+
+
+def _explain(launch: Launch, end: SandboxEnd) -> Commands:
+    """Look at the last output where that explains the end."""
+    if not outcomes.explained_by_output(end):
+        return tell_end(launch, tail="")
+    launch.state = State.EXPLAINING
+    return [m.ReadTail(sandbox_id=launch.the(launch.sandbox_id))]
 
 
 @on(m.TailRead, State.EXPLAINING)
@@ -120,4 +162,5 @@ def on_tail_read(launch: Launch, happening: m.TailRead, _now: float) -> Commands
 def tell_end(launch: Launch, *, tail: str) -> Commands:
     """Report the end that was to be explained, with what is known of its output."""
     end, sandbox_id = launch.the(launch.explaining), launch.the(launch.sandbox_id)
-    return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=tail))
+    earlier = outcomes.earlier(sum(launch.relaunches.values()))
+    return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=tail, earlier=earlier))

@@ -32,7 +32,7 @@ def on_translated(launch: Launch, happening: m.Translated, now: float) -> Comman
     notes: Commands = [
         m.WriteLog(level="error" if d.severity is Severity.ERROR else "warning", text=d.full())
         for d in translation.diagnostics
-        if d.severity is not Severity.NOTICE
+        if d.severity is not Severity.NOTICE and not launch.relaunches
     ]
     launch.grace = _grace_of(translation)
     if launch.sandbox_id is not None:  # adopted: it exists already, whatever the configuration says by now

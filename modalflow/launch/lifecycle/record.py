@@ -15,7 +15,7 @@ from modalflow.launch import outcomes
 from modalflow.launch.backoff import pause_before
 from modalflow.launch.candidates import Candidates, Try
 from modalflow.launch.events import LaunchEnded, LaunchNotice
-from modalflow.launch.failures import FailureClass, of_error
+from modalflow.launch.failures import Budget, FailureClass, of_error
 from modalflow.launch.gateway import GatewayError, RateLimited, SandboxEnd, SandboxStatus
 from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.plan import SandboxPlan
@@ -44,6 +44,11 @@ class Rules:
     refusal_limit: float = 600.0
     stamp: Callable[[float], str] = "{:.0f} s".format
     stop_grace: int = 0
+    infra_retries: int = 3
+
+    def launches(self, budget: Budget) -> int:
+        """Return how often a task that has not begun is launched again."""
+        return self.retries if budget is Budget.LAUNCH else self.infra_retries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +112,8 @@ class Launch:
     breaks: int = 0
     """Defects met since Modal last answered."""
     explaining: SandboxEnd | None = None
+    relaunches: dict[Budget, int] = field(default_factory=dict)
+    """How often the task was launched again because its sandbox ended before it began."""
     story: deque[tuple[float, State, str]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
 
     def told(self) -> str:

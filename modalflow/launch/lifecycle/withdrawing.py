@@ -49,7 +49,7 @@ def on_broke(launch: Launch, happening: m.Broke, now: float) -> Commands:
     error = Unavailable(f"modalflow: internal error: {happening.message}")
     if _is_watched(launch) and patient:
         return while_unreachable(launch, error, now, check, limit=SANDBOX_LIFE)
-    if launch.state is State.EXPLAINING:
+    if launch.state in (State.RECALLING, State.EXPLAINING):
         return tell_end(launch, tail="")
     if launch.state is State.STOPPING:
         return clear(launch)
@@ -70,7 +70,7 @@ def _is_watched(launch: Launch) -> bool:
 def _wind_down(launch: Launch, doom: Doom) -> Commands:
     """End the sandbox of this launch, if it has one or may have, then the launch."""
     launch.retries = 0
-    if launch.sandbox_id is not None and launch.state is not State.EXPLAINING:
+    if launch.sandbox_id is not None and launch.state not in (State.RECALLING, State.EXPLAINING):
         return clear(launch)
     if launch.unknown is not None or (launch.adoption is not None and launch.sandbox_id is None):
         return resolve(launch)
