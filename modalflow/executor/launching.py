@@ -206,7 +206,6 @@ def build_backend(settings: Settings, journal: Journal, observer: Observer = NOB
 
             return ModalGateway(settings.launch) if previous is None else previous.successor()
 
-        return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer)
+        return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall)
 
     return WatchedBackend(make)
-    return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall)

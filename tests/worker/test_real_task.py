@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from modalflow.worker import bootstrap_source, stop_source
 from tests.worker.conftest import RunSandbox
 from tests.worker.real_airflow import RealAirflow
 
-LAUNCH_ID = "3f0a6c1e-launch-of-this-test"
+LAUNCH_ID = f"3f0a6c1e-launch-of-this-test-{os.getpid()}"
 SANDBOX_ID = "sb-of-this-test"
 BOUND = 60.0
 
