@@ -91,6 +91,7 @@ docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.emulator.coverage > docs/reference/emulator-coverage.md
 	$(BIN)/python -m modalflow.translation.gpus.page > docs/reference/gpus.md
 	$(BIN)/python -m modalflow.launch.failures_page > docs/reference/failures.md
+	$(BIN)/python -m modalflow.launch.launching_page > docs/explanation/launching.md
 	$(BIN)/python -m modalflow.cli.field_matrix > docs/reference/fields.md
 	$(BIN)/python -m modalflow.cli.codes_pages docs/diagnostics
 	$(BIN)/python -m modalflow.translation.schema template > templates/modal-task.schema.json

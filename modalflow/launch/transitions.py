@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +41,16 @@ class InvalidTransition(Exception):
     """A happening that cannot be in this state. The text tells the launch's story."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One method of the table: its happening, the states it is taken in, its docstring's first line, its module."""
+
+    happening: str
+    states: tuple[State, ...]
+    text: str
+    module: str
+
+
 class Transitions(Generic[L]):
     """Maps (state, type of happening) to the method that handles it."""
 
@@ -63,3 +74,18 @@ class Transitions(Generic[L]):
     def find(self, state: State, happening: Happening) -> Callable[[L, Happening, float], list[Command]] | None:
         """Return the method for this happening, ``None`` when it cannot happen in this state."""
         return self._methods.get((state, type(happening)))
+
+    def rows(self) -> list[Row]:
+        """Return what the table says, a row for each method, in the order of registration."""
+        found: dict[tuple[Callable[..., object], str], list[State]] = {}
+        for (state, happening), method in self._methods.items():
+            found.setdefault((method, happening.__name__), []).append(state)
+        return [
+            Row(
+                happening=happening,
+                states=tuple(states),
+                text=(method.__doc__ or "").partition("\n")[0],
+                module=method.__module__,
+            )
+            for (method, happening), states in found.items()
+        ]
