@@ -208,6 +208,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="dags_volume", read=read_text, expects="a Modal Volume name", example="airflow-dags",
            description="Volume with one folder per local DAG bundle (`dags-folder` is Airflow's default bundle), mounted "
                        "read-only. Empty: the image holds the DAGs at the configured path."),
+    Option(name="sandbox_url", default="https://modal.com/id/{sandbox_id}", read=read_text, can_be_empty=True,
+           expects="an address with {sandbox_id}", example="https://modal.example.com/id/{sandbox_id}",
+           description='Where the button "Modal sandbox" of a task instance leads; empty: nowhere. The default is the address '
+                       "that Modal's client gives for any object."),
     Option(name="logs_volume", default="modalflow-logs", read=read_text, expects="a Modal Volume name", can_be_empty=True,
            description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
     Option(name="base_logging_config_class", read=read_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",

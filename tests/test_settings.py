@@ -140,3 +140,9 @@ def test_an_empty_text_is_the_default_except_where_it_switches_off() -> None:
     emptied = read_settings({option.name: "" for option in OPTIONS})
     assert emptied.launch.logs_volume is None
     assert read_settings({option.name: "" for option in OPTIONS if not option.can_be_empty}) == read_settings({})
+
+
+def test_settings_can_be_the_key_of_what_is_kept_for_a_process() -> None:
+    """The API server keeps one connection for the settings: reading a live log failed where they had no hash."""
+    settings = read_settings({"max_gpus": '{"H100": 8, "*": 16}'}).launch
+    assert hash(settings) == hash(read_settings({"max_gpus": '{"H100": 8, "*": 16}'}).launch)

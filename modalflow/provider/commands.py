@@ -14,6 +14,8 @@ from modalflow.provider.command_table import COMMANDS, Argument
 TWINS = "modalflow.cli.airflow_side"
 """Module with a function for each command of the table. By name: it is in the layer above this one."""
 
+ARG_WATCH = Arg(("-w", "--watch"), type=float, metavar="SECONDS", help="Show it anew every so many seconds")  # type: ignore[no-untyped-call]
+ARG_EVERY = Arg(("-w", "--watch"), type=float, default=5.0, metavar="SECONDS", help="Seconds between two looks (5)")  # type: ignore[no-untyped-call]
 ARG_JSON = Arg(("--json",), help="Write JSON, for programs", action="store_true")  # type: ignore[no-untyped-call]
 
 ARG_YES = Arg(("-y", "--yes"), help="End them; without it nothing is done", action="store_true")  # type: ignore[no-untyped-call]
@@ -33,13 +35,49 @@ def get_modal_cli_commands() -> list[GroupCommand]:
         )
         for name, command in COMMANDS.items()
     ]
-    ps = ActionCommand(
+    return [
+        GroupCommand(
+            name="modal",
+            help="Tools for tasks that run on Modal",
+            subcommands=(*shared, _ps(), _top(), _logs(), _cleanup(), _shell()),
+        )
+    ]
+
+
+def _ps() -> ActionCommand:
+    return ActionCommand(
         name="ps",
-        help="list the running sandboxes of this deployment",
+        help="list the sandboxes of this deployment, and the tasks that wait for one",
         func=lazy_load_command("modalflow.provider.command_ps.ps"),
-        args=(ARG_JSON, ARG_VERBOSE),
+        args=(ARG_JSON, ARG_WATCH, ARG_VERBOSE),
     )
-    return [GroupCommand(name="modal", help="Tools for tasks that run on Modal", subcommands=(*shared, ps, _cleanup(), _shell()))]
+
+
+def _top() -> ActionCommand:
+    return ActionCommand(
+        name="top",
+        help="show what runs, waits, failed lately and what it costs, live",
+        func=lazy_load_command("modalflow.provider.command_ps.top"),
+        args=(ARG_EVERY, ARG_VERBOSE),
+    )
+
+
+def _logs() -> ActionCommand:
+    return ActionCommand(
+        name="logs",
+        help="print the log of a task, as its page shows it; of the run that was queued last, unless --run-id says another",
+        func=lazy_load_command("modalflow.provider.command_logs.logs"),
+        args=(
+            Arg(("dag",), metavar="DAG", help="A DAG id"),  # type: ignore[no-untyped-call]
+            Arg(("task",), metavar="TASK", help="A task id"),  # type: ignore[no-untyped-call]
+            ARG_RUN_ID,
+            ARG_MAP_INDEX,
+            Arg(("--try-number",), type=int, help="Of this try; without it, the latest"),  # type: ignore[no-untyped-call]
+            Arg(("-f", "--follow"), help="Go on until the try has ended", action="store_true"),  # type: ignore[no-untyped-call]
+            ARG_JSON,
+            ARG_VERBOSE,
+        ),
+    )
 
 
 def _cleanup() -> ActionCommand:

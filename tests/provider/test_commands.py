@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -58,6 +57,12 @@ def test_every_part_of_a_plan_has_its_row() -> None:
 class TestPs:
     """``airflow modal ps``."""
 
+    @pytest.fixture(autouse=True)
+    def nothing_in_airflow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Airflow's side is tested by ``test_seen``."""
+        monkeypatch.setattr(command_ps, "active_tasks", lambda _session: [])
+        monkeypatch.setattr(command_ps, "recent_failures", lambda _session, _since: [])
+
     def listed(self, monkeypatch: pytest.MonkeyPatch, *statuses: SandboxStatus) -> None:
         async def running(settings: LaunchSettings) -> list[SandboxStatus]:
             assert settings.deployment == "airflow"
@@ -68,36 +73,23 @@ class TestPs:
     def status(self, tags: Mapping[str, str]) -> SandboxStatus:
         return SandboxStatus(sandbox_id="sb-1", name="the-launch", tags={"launch": "the-launch", **tags})
 
-    def test_as_json(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.listed(monkeypatch, self.status({"dag_id": "models", "task_id": "train", "run_id": "r", "try_number": "1"}))
-        command_ps.ps(Namespace(json=True, verbose=False))
-        assert json.loads(capsys.readouterr().out) == [
-            {
-                "sandbox": "sb-1",
-                "dag_id": "models",
-                "task_id": "train",
-                "run_id": "r",
-                "try_number": "1",
-                "map_index": "",
-                "launch": "the-launch",
-            }
-        ]
-
     def test_as_a_table(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.listed(monkeypatch, self.status({"dag_id": "models"}))
-        command_ps.ps(Namespace(json=False, verbose=False))
+        command_ps.ps(Namespace(json=False, watch=None, verbose=False))
         out = capsys.readouterr().out
         assert "sb-1" in out
         assert "map_index" not in out
 
     def test_nothing_runs(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.listed(monkeypatch)
-        command_ps.ps(Namespace(json=False, verbose=False))
-        assert capsys.readouterr().out == "No sandbox of deployment 'airflow' runs in App 'modalflow'.\n"
+        command_ps.ps(Namespace(json=False, watch=None, verbose=False))
+        assert (
+            capsys.readouterr().out == "No sandbox of deployment 'airflow' runs in App 'modalflow', and no task waits for one.\n"
+        )
 
     def test_without_credentials_it_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
-            command_ps.ps(Namespace(json=False, verbose=False))
+            command_ps.ps(Namespace(json=False, watch=None, verbose=False))
         assert ended.value.code == 1
         assert capsys.readouterr().err == (
             "no Modal credentials: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET in the scheduler's environment, or run "
@@ -110,7 +102,7 @@ class TestGroup:
 
     def test_it_has_every_shared_command_and_ps(self) -> None:
         (group,) = get_modal_cli_commands()
-        assert [command.name for command in group.subcommands] == [*COMMANDS, "ps", "cleanup", "shell"]
+        assert [command.name for command in group.subcommands] == [*COMMANDS, "ps", "top", "logs", "cleanup", "shell"]
 
     def test_declaring_it_imports_no_command(self) -> None:
         script = (

@@ -20,7 +20,7 @@ class GpuCaps:
     """Most GPUs at once: ``total`` of all models, ``models`` by model; absent means no cap."""
 
     total: int | None = None
-    models: Mapping[str, int] = field(default_factory=dict)
+    models: Mapping[str, int] = field(default_factory=dict, hash=False)  # settings are the key of what is kept for a process
 
     @property
     def any(self) -> bool:
