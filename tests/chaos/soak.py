@@ -93,6 +93,7 @@ def executor_on_emulator(folder: Path) -> Iterator[ModalExecutor]:
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             "AIRFLOW__MODAL_EXECUTOR__LOGS_VOLUME": "",
+            "AIRFLOW__MODAL_EXECUTOR__CPU_CREATE_RATE": "0",  # the emulator has no limit
         }
         from modalflow.executor import ModalExecutor
 
