@@ -13,6 +13,7 @@ ALL = (
     "heartbeat",
     "launch_throughput",
     "cold_task",
+    "published",
     "emulator_waits",
     "emulator_overhead",
     "emulator_leaks",

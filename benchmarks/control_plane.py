@@ -345,7 +345,12 @@ class ControlPlaneProcess:
         return answer
 
 
-if __name__ == "__main__":
+def raise_descriptor_limit() -> None:
+    """Allow this process as many descriptors as the machine allows it: each client's connection is one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    raise_descriptor_limit()
     asyncio.run(serve(json.loads(sys.argv[1])))
