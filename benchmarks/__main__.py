@@ -12,6 +12,7 @@ ALL = (
     "translation",
     "heartbeat",
     "launch_throughput",
+    "scale_model",
     "cold_task",
     "published",
     "emulator_waits",

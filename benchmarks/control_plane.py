@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +47,10 @@ class Commands(TypedDict, total=False):
     """What may stand in a line on stdin; one line of JSON answers.
 
     ``end_per_second``: end that many running sandboxes a second from now on, drawn at random. ``end_all``: end all that run.
+    ``create``: that many sandboxes run from now on, as if an earlier scheduler had launched them: ``launch_of`` names them.
     """
+
+    create: int
 
     end_per_second: float
     end_all: bool
@@ -152,9 +156,14 @@ class ControlPlane:
         """Make a record; ALREADY_EXISTS if a running one has the name."""
         from grpclib import GRPCError, Status
 
+        if request.definition.name in self.by_name:
+            raise GRPCError(Status.ALREADY_EXISTS, f"a sandbox named {request.definition.name!r} runs")
+        record = self.make(request)
+        return self.pb.SandboxCreateV2Response(sandbox_id=record.sandbox_id, task_id=f"ta-{self.number:021d}V")
+
+    def make(self, request: Any) -> Record:
+        """Have a sandbox run."""
         name = request.definition.name
-        if name in self.by_name:
-            raise GRPCError(Status.ALREADY_EXISTS, f"a sandbox named {name!r} runs")
         self.number += 1
         self.last_created = max(time.time(), self.last_created + 1e-5)  # a listing pages by it: no two alike
         del request.secret_sources[:]
@@ -167,7 +176,7 @@ class ControlPlane:
         self.running.append(record)
         if self.lifetime is not None:
             asyncio.get_running_loop().call_later(self.lifetime, self.end, record)
-        return self.pb.SandboxCreateV2Response(sandbox_id=record.sandbox_id, task_id=f"ta-{self.number:021d}V")
+        return record
 
     async def SandboxWaitV2(self, request: Any) -> Any:
         """Answer when the sandbox has ended, or after the time asked for."""
@@ -281,6 +290,16 @@ class ControlPlane:
     def obey(self, commands: Commands) -> dict[str, Any]:
         """Do what a line asks for, and say how things stand."""
         self.end_rate = commands.get("end_per_second", self.end_rate)
+        for _ in range(commands.get("create", 0)):
+            launch_id, _ = launch_of(self.number + 1)
+            tags = {"deployment": "airflow", "launch": launch_id}
+            self.make(
+                self.pb.SandboxCreateV2Request(
+                    app_id="ap-modalflow",
+                    definition=self.pb.Sandbox(name=launch_id),
+                    tags=[self.pb.SandboxTag(tag_name=name, tag_value=value) for name, value in tags.items()],
+                )
+            )
         if commands.get("end_all"):
             for record in list(self.running):
                 self.end(record)
@@ -290,6 +309,11 @@ class ControlPlane:
             "ended": self.number - len(self.running),
             "rpcs": self.counts,
         }
+
+
+def launch_of(number: int) -> tuple[str, str]:
+    """Return launch id and sandbox id of the ``number``-th sandbox, from 1, where all before it were made by ``create``."""
+    return str(uuid.UUID(int=number)), f"sb-{number:026d}"
 
 
 def _unsigned_token(expiry: float) -> str:

@@ -7,7 +7,7 @@ resumed (apache/airflow issues 71580 and 72716). Pure: ``modal_executor`` puts l
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
@@ -35,6 +35,7 @@ class LaunchTable:
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._live: dict[str, _Live] = {}
         self._newest: dict[Hashable, str] = {}
+        self._launches: Counter[Hashable] = Counter()
         self._used: OrderedDict[str, None] = OrderedDict()
         self._remembered = remembered
 
@@ -49,6 +50,8 @@ class LaunchTable:
 
     def add(self, launch_id: str, *, key: Hashable, task: Hashable) -> None:
         """Enter a launch as the newest of ``task``; one that was the newest before no longer counts."""
+        if launch_id not in self._live:
+            self._launches[key] += 1
         self._live[launch_id] = _Live(key, task)
         self._newest[task] = launch_id
         self._used[launch_id] = None
@@ -71,13 +74,16 @@ class LaunchTable:
 
     def holds(self, key: Hashable) -> bool:
         """Whether any launch of ``key`` lives, counting or not."""
-        return any(live.key == key for live in self._live.values())
+        return key in self._launches
 
     def remove(self, launch_id: str) -> EndedLaunch | None:
         """Take a launch out; ``None`` if it is not here (revoked, or never ours)."""
         live = self._live.pop(launch_id, None)
         if live is None:
             return None
+        self._launches[live.key] -= 1
+        if not self._launches[live.key]:
+            del self._launches[live.key]
         counts = self._newest.get(live.task) == launch_id
         if counts:
             del self._newest[live.task]
