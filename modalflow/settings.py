@@ -230,6 +230,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="stop_grace", default="30", read=read_count_or_none, expects="whole seconds, 0 or more",
            description="Seconds that a task has to stop (`on_kill`, preStop) once it is to end, before its sandbox is ended: 30 "
                        "as in Kubernetes. A pod's `terminationGracePeriodSeconds` goes before it. 0: it is ended at once."),
+    Option(name="sweep_interval", default="300", read=read_seconds, expects="seconds; 0 for never",
+           description="Seconds between two looks for sandboxes of this deployment whose task Airflow knows as over and that run "
+                       "still. What is over at two looks in a row is ended: it has that long to end by itself. Each scheduler "
+                       "looks; a look is one listing and a query by primary key for each 500 sandboxes."),
     Option(name="launch_concurrency", default="64", read=read_count, expects="a whole number of 1 or more",
            description="CPU sandboxes being created at the same time. GPU creates wait apart and take none of these slots."),
     Option(name="launch_retries", default="5", read=read_count_or_none, expects="a whole number of 0 or more",
@@ -277,6 +281,8 @@ class LaunchSettings:
     queued_timeout: float = 600.0
     """Airflow's ``[scheduler] task_queued_timeout``."""
     stop_grace: int = 30
+    sweep_interval: float = 300.0
+    """0 for never."""
     logs_volume: str | None = "modalflow-logs"
     homes: tuple[Home, ...] = (MODALFLOWS,)
     """Every environment and App that may hold a sandbox of ours: modalflow's own, then those of ``namespaces``."""
@@ -349,6 +355,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             gpu_create_rate=value("gpu_create_rate", float) or None,
             max_gpus=optional("max_gpus", GpuCaps) or GpuCaps(),
             stop_grace=value("stop_grace", int),
+            sweep_interval=value("sweep_interval", float),
             logs_volume=optional("logs_volume", str),
             homes=tuple(dict.fromkeys((MODALFLOWS, *(optional("namespaces", dict) or {}).values()))),
         ),

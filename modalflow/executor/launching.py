@@ -28,6 +28,7 @@ from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
 from modalflow.executor.observers import build_observer
+from modalflow.executor.ownership import ask_database
 from modalflow.executor.recall import recalled
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
 from modalflow.executor.routing import answer_to_class_name, configured_executors, ids_are_new, names_for_workers
@@ -37,6 +38,7 @@ from modalflow.executor.worker_environment import WorkerEnvironment, build_worke
 from modalflow.executor.workloads import WorkloadFacts, workload_json
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
 from modalflow.launch.observe import NOBODY, Observer
+from modalflow.launch.sweep import Claims
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
@@ -164,7 +166,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
         return recalled(launch_id, key, launching)
 
     launching = Launching(
-        backend=build_backend(settings, build_journal(view), build_observer(conf), recall),
+        backend=build_backend(settings, build_journal(view), build_observer(conf), recall, ask_database),
         environment=environment,
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
@@ -192,7 +194,9 @@ def build_translate(settings: Settings) -> Translate:
     return Translator(settings.translation, TemplateFolders(settings.template_folders))
 
 
-def build_backend(settings: Settings, journal: Journal, observer: Observer = NOBODY, recall: Recall | None = None) -> Backend:
+def build_backend(
+    settings: Settings, journal: Journal, observer: Observer = NOBODY, recall: Recall | None = None, claims: Claims | None = None
+) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
     from modalflow.launch.watchdog import WatchedBackend  # noqa: PLC0415
@@ -206,6 +210,8 @@ def build_backend(settings: Settings, journal: Journal, observer: Observer = NOB
 
             return ModalGateway(settings.launch) if previous is None else previous.successor()
 
-        return LaunchBackend(gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall)
+        return LaunchBackend(
+            gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall, claims=claims
+        )
 
     return WatchedBackend(make)

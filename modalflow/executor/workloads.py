@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modalflow.translation.hooks.types import TaskFacts
+from modalflow.translation.tags import INSTANCE_TAG
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
@@ -69,6 +70,7 @@ def _task(workload: Any) -> WorkloadFacts:
             "run_id": ti.run_id,
             "try_number": str(ti.try_number),
             "map_index": str(ti.map_index),
+            INSTANCE_TAG: str(ti.id),
         },
         trace=trace_of(ti),
         task=TaskFacts(

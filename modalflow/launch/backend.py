@@ -32,6 +32,7 @@ from modalflow.launch.portal import LoopThread
 from modalflow.launch.recall import Recall, Recaller
 from modalflow.launch.sights import Sights
 from modalflow.launch.survey import Survey
+from modalflow.launch.sweep import Claims, Sweep
 from modalflow.launch.task_log import Journal, TaskLog
 from modalflow.launch.transitions import State
 from modalflow.launch.watch import Watch
@@ -64,6 +65,7 @@ class LaunchBackend:
         stop_argv: Sequence[str] = (),
         observer: Observer = NOBODY,
         recall: Recall | None = None,
+        claims: Claims | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -72,6 +74,7 @@ class LaunchBackend:
 
         ``gateway_factory`` is called on the loop's thread at the first need, again after a failure. ``argv`` is every sandbox's
         command, ``stop_argv`` what is run in one that has time to stop. ``recall`` asks Airflow whether a task has not begun.
+        With ``claims`` it ends what others left (``sweep``).
         ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
@@ -106,6 +109,7 @@ class LaunchBackend:
         self._stop_grace = 0.0
         self._watch = Watch(self._the_gateway, {"deployment": settings.deployment}, clock=clock, sleep=sleep)
         self._survey = Survey(self._the_gateway, settings.deployment, self._keep)
+        self._sweep = self._sweep_by(claims, stop_argv) if claims is not None and settings.sweep_interval else None
         self._around = Surroundings(
             gateway=self._the_gateway,
             survey=self._survey,
@@ -205,14 +209,23 @@ class LaunchBackend:
     # On the loop
 
     async def _main(self) -> None:
-        intake = asyncio.create_task(self._take_in(), name="modalflow-intake")
+        own = [asyncio.create_task(self._take_in(), name="modalflow-intake")]
+        if self._sweep is not None:
+            sweeping = self._sweep.run(self._settings.sweep_interval, self._sleep)
+            own.append(asyncio.create_task(sweeping, name="modalflow-sweep"))
         self._around.sights.start()
         try:
             await self._stop_asked.wait()
         finally:
-            intake.cancel()
+            for task in own:
+                task.cancel()
             self._around.sights.stop()
             await self._shut_down()
+
+    def _sweep_by(self, claims: Claims, stop_argv: Sequence[str]) -> Sweep:
+        settings = self._settings
+        grace = settings.stop_grace
+        return Sweep(self._the_gateway, claims, deployment=settings.deployment, stop_argv=stop_argv, stop_grace=grace)
 
     async def _take_in(self) -> None:
         """Translate one launch after the other, most urgent first, letting everything else run in between."""

@@ -21,9 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
-from modalflow.executor.ownership import Claim, claims_on
+from modalflow.executor.ownership import claims_on
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.stopping import end_in_order
+from modalflow.launch.sweep import Claim
 from modalflow.settings import LaunchSettings, SettingsError
 
 UNKNOWN = "this Airflow's database does not know its launch: left alone"

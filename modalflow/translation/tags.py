@@ -12,7 +12,11 @@ GRACE_TAG = "stop_grace"
 """Seconds that a sandbox may take to end, where its pod says so; absent, ``[modal_executor] stop_grace`` holds."""
 GPU_TAG = "gpu"
 """Model and number of GPUs, ``H100.2``; absent on CPU."""
-RESERVED = frozenset({"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", GRACE_TAG, GPU_TAG})
+INSTANCE_TAG = "task_instance"
+"""Id of the task instance, by which Airflow's database finds it; absent for what is no task."""
+RESERVED = frozenset(
+    {"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", INSTANCE_TAG, GRACE_TAG, GPU_TAG}
+)
 """Tags by which modalflow finds its sandboxes again."""
 LONGEST = 63
 """Modal's rule for the tags of an App (modal.com/docs, 2026-09), taken for sandboxes too."""

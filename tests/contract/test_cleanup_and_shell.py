@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modalflow.executor.ownership import Claim, claims_on
+from modalflow.executor.ownership import ask_database, claims_by_instance, claims_on
 from modalflow.launch.gateway import SandboxStatus, Unavailable
 from modalflow.launch.stopping import end_in_order
+from modalflow.launch.sweep import Claim, Sweep
 from modalflow.modal_gateway import ModalGateway
 from modalflow.modal_gateway.shell import enter
 from modalflow.provider import command_cleanup, command_shell
@@ -135,6 +136,82 @@ def test_a_try_that_waits_for_the_next_is_over_though_its_row_has_its_id_still(s
     ti.prepare_db_for_next_try(session)
     session.commit()
     assert claims_on(session, [one], NOW)[one].over
+
+
+def test_by_primary_key_it_says_the_same(session: Any) -> None:
+    ids = [launch_id() for _ in range(6)]
+    running = instance(session, "running", f"{ids[0]}/sb-1")
+    failed = instance(session, "failed", f"{ids[1]}/sb-1", OLD)
+    fresh = instance(session, "failed", f"{ids[2]}/sb-1", NOW - timedelta(seconds=30))
+    retried = instance(session, "up_for_retry", f"{ids[3]}/sb-1", OLD)
+    first_try = retried.id
+    retried.prepare_db_for_next_try(session)
+    resumed = instance(session, "running", f"{launch_id()}/sb-2")
+    session.commit()
+    launches = {
+        ids[0]: str(running.id),
+        ids[1]: str(failed.id),
+        ids[2]: str(fresh.id),
+        ids[3]: str(first_try),
+        ids[4]: str(resumed.id),  # was deferred after this launch: the instance tells of its next only
+        ids[5]: launch_id(),  # of another database
+        "not-an-id": str(failed.id),
+        launch_id(): "",  # no callback of ours
+    }
+    assert claims_by_instance(session, launches, NOW) == {
+        ids[0]: Claim(over=False, why="the task is running"),
+        ids[1]: Claim(over=True, why="the task is failed"),
+        ids[2]: Claim(over=False, why="the task is failed since a moment; its log may be on its way"),
+        ids[3]: Claim(over=True, why="try 1 of the task is over"),
+    }
+
+
+def test_callbacks_are_found_by_their_own_id(session: Any) -> None:
+    from airflow.models.callback import Callback
+
+    def stored(state: str) -> str:
+        one = uuid.uuid4()
+        values = {"id": one, "type": "executor", "fetch_method": "import_path", "data": {}, "state": state, "priority_weight": 1}
+        session.execute(Callback.__table__.insert().values(**values, created_at=OLD))
+        session.commit()
+        return str(one)
+
+    ids = [stored("running"), stored("failed")]
+    assert claims_by_instance(session, dict.fromkeys(ids, ""), NOW) == {
+        ids[0]: Claim(over=False, why="the callback is running"),
+        ids[1]: Claim(over=True, why="the callback is failed"),
+    }
+
+
+@pytest.mark.emulated
+def test_the_sweep_ends_what_is_over_twice_and_nothing_else(
+    session: Any, with_gateway: WithGateway[None], modal_emulator: EmulatorThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted, over, strange, keyless = (launch_id() for _ in range(4))
+    running, failed = instance(session, "running", wanted), instance(session, "failed", f"{over}/sb-1", OLD)
+    instance(session, "failed", f"{keyless}/sb-1", OLD)
+
+    async def scene(gateway: ModalGateway) -> None:
+        def of(launch: str, ti: Any, deployment: str = "airflow") -> SandboxPlan:
+            plan = sleeper(launch, deployment)
+            return replace(plan, tags={**plan.tags, "task_instance": str(ti)})
+
+        left = await runs(gateway, of(over, failed.id))
+        kept = [
+            await runs(gateway, of(wanted, running.id)),
+            await runs(gateway, of(strange, failed.id)),  # the instance is ours, the launch is not
+            await runs(gateway, of(over, failed.id, "staging")),
+            await runs(gateway, sleeper(keyless)),  # without a key of the database: for `airflow modal cleanup`
+        ]
+        sweep = Sweep(lambda: gateway, ask_database, deployment="airflow", stop_argv=["stop"], stop_grace=0)
+        await sweep.look()
+        assert {status.sandbox_id for status in await gateway.list_running({})} == {left, *kept}
+        await sweep.look()
+        assert {status.sandbox_id for status in await gateway.list_running({})} == set(kept)
+        said = f"modalflow: ending sandbox {left} (cleaned.work, launch {over}), which was left running: the task is failed"
+        assert [record.getMessage() for record in caplog.records if record.name == "modalflow.launch.sweep"] == [said]
+
+    with_gateway(scene)
 
 
 def sleeper(launch: str, deployment: str = "airflow") -> SandboxPlan:

@@ -27,6 +27,10 @@ def test_a_task_is_launched_under_the_id_that_the_scheduler_committed(executor: 
     assert executor.running == {workload.key}
     assert not executor.queued_tasks
     assert events_of(executor) == {}
+    plan = request.translate().plan
+    assert plan is not None
+    assert (plan.tags["deployment"], plan.tags["launch"]) == ("airflow", request.launch_id)
+    assert plan.tags["task_instance"] == str(workload.ti.id), "Airflow's key of it, by which a sweep finds it"
 
 
 def test_mapped_tasks_are_named_by_their_index(executor: ModalExecutor, backend: RecordingBackend) -> None:

@@ -28,6 +28,7 @@ from modalflow.launch.gateway import (
     Unauthenticated,
     Unavailable,
 )
+from modalflow.launch.sweep import Claims
 from modalflow.settings import LaunchSettings
 from modalflow.translation.gpus.caps import GpuCaps
 from modalflow.translation.result import Translation
@@ -69,8 +70,13 @@ class Room:
         self.factory: Callable[[], Gateway] = self.make_gateway
         self.backend = self.build(SETTINGS)
 
-    def build(self, settings: LaunchSettings, sleep: Callable[[float], Awaitable[None]] = no_time) -> LaunchBackend:
-        self.backend = LaunchBackend(self.connect, settings, ARGV, self.write, sleep=sleep, jitter=lambda: 0.0)
+    def build(
+        self,
+        settings: LaunchSettings,
+        sleep: Callable[[float], Awaitable[None]] = no_time,
+        claims: Claims | None = None,
+    ) -> LaunchBackend:
+        self.backend = LaunchBackend(self.connect, settings, ARGV, self.write, claims=claims, sleep=sleep, jitter=lambda: 0.0)
         return self.backend
 
     def connect(self) -> Gateway:

@@ -1,0 +1,110 @@
+"""Ends, every few minutes, sandboxes of this deployment whose task Airflow knows as over.
+
+What should have ended is mostly ended by its own program or its own launch; here comes what neither did: a program that hangs
+after its task, a sandbox whose scheduler died between its task's end and its own. In: what runs on Modal, and what Airflow's
+database says of it (``Claims``, called in a thread of its own). A sandbox is ended only if its deployment tag is ours, and the
+database knows its launch id and has said at two looks in a row that it is over: neither age nor a tag alone ends anything, and
+what other schedulers run is known to the same database. ``backend`` runs it on its loop; ``stopping`` ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
+from modalflow.launch.reconcile import DEPLOYMENT_TAG, LAUNCH_TAG
+from modalflow.launch.stopping import end_in_order
+from modalflow.translation.tags import INSTANCE_TAG
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32
+"""Sandboxes that are ended at the same time."""
+BY_ITSELF = ("callback_id", "connection_test_id")
+"""Tags of what has no task instance: its launch id is its key in the database."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """What Airflow says of a launch. ``over``: its sandbox may be ended; ``why`` is half a sentence."""
+
+    over: bool
+    why: str
+
+
+Claims = Callable[[Mapping[str, str]], Mapping[str, Claim]]
+"""Launch ids, each with its task instance's id (empty if it is none), to what Airflow says of those it knows. May block."""
+
+
+class Sweep:
+    """Used on the loop's thread only."""
+
+    def __init__(
+        self,
+        gateway: Callable[[], Gateway],
+        claims: Claims,
+        *,
+        deployment: str,
+        stop_argv: Sequence[str],
+        stop_grace: int,
+    ) -> None:
+        """Sweep ``deployment``. ``stop_argv`` asks a sandbox to stop, ``stop_grace`` is how many seconds it has then."""
+        self._gateway = gateway
+        self._claims = claims
+        self._deployment = deployment
+        self._stop_argv = tuple(stop_argv)
+        self._stop_grace = stop_grace
+        self._over: frozenset[str] = frozenset()
+
+    async def run(self, interval: float, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Look at once and then every ``interval`` seconds, for ever. What fails is said and tried at the next look."""
+        while True:
+            try:
+                await self.look()
+            except GatewayError as error:
+                log.warning("modalflow: cannot look for sandboxes that are left; the next look is in %g s: %s", interval, error)
+            except Exception:
+                log.exception("modalflow: cannot look for sandboxes that are left; the next look is in %g s", interval)
+            await sleep(interval)
+
+    async def look(self) -> None:
+        """End what was over at the look before and is over still; remember what is over for the first time."""
+        running = await self._gateway().list_running({DEPLOYMENT_TAG: self._deployment})
+        ours = [status for status in running if status.tags.get(DEPLOYMENT_TAG) == self._deployment]
+        launches = {
+            status.tags.get(LAUNCH_TAG, ""): status.tags.get(INSTANCE_TAG, "") for status in ours if _can_be_found(status)
+        }
+        if not launches:
+            self._over = frozenset()
+            return
+        # After the listing: a sandbox is made after its launch id is committed, so the database knows of each that is listed.
+        known = await asyncio.to_thread(self._claims, launches)
+        over = {
+            status.sandbox_id: (status, claim)
+            for status in ours
+            if (claim := known.get(status.tags.get(LAUNCH_TAG, ""))) is not None and claim.over
+        }
+        before, self._over = self._over, frozenset(over)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._end(*over[sandbox_id], at_once) for sandbox_id in over if sandbox_id in before))
+
+    async def _end(self, status: SandboxStatus, claim: Claim, at_once: asyncio.Semaphore) -> None:
+        tags = status.tags
+        task = ".".join(text for name in ("dag_id", "task_id") if (text := tags.get(name)))
+        said = (status.sandbox_id, task or "no task", tags.get(LAUNCH_TAG), claim.why)
+        async with at_once:
+            log.warning("modalflow: ending sandbox %s (%s, launch %s), which was left running: %s", *said)
+            try:
+                await end_in_order(self._gateway(), status, stop_argv=self._stop_argv, stop_grace=self._stop_grace)
+            except GatewayError as error:
+                log.warning(
+                    "modalflow: could not end sandbox %s; it is tried again at the next look: %s", status.sandbox_id, error
+                )
+
+
+def _can_be_found(status: SandboxStatus) -> bool:
+    """Whether its tags hold a key of the database; ``airflow modal cleanup`` does without."""
+    return INSTANCE_TAG in status.tags or any(name in status.tags for name in BY_ITSELF)
