@@ -87,9 +87,7 @@ def test_a_deferring_task_resumes_in_a_sandbox_of_its_own_however_it_names_us(de
     for task in ("defers", "defers_by_path"):
         finished = wait_for_state(deployment.airflow, "contract_defers", run_id, task, *ENDED)
         before, after = records(deployment, dag_id="contract_defers", task_id=task)
-        log = log_holding(deployment.airflow, "contract_defers", run_id, task, f"resumed, in {after.sandbox_id}")
-        assert finished["state"] == "success", log
-        assert f"before, in {before.sandbox_id}" in log
+        assert finished["state"] == "success"
         assert before.tags["launch"] != after.tags["launch"]
         assert finished["hostname"] == after.tags["launch"]
         assert (before.app, after.app) == ("shared", "shared")
@@ -142,7 +140,7 @@ def test_the_callbacks_of_a_missed_deadline_run_in_sandboxes(deployment: Deploym
     assert failed[1] == "failed"
     other = sandboxes[failed[0]]
     assert failed[2].startswith(f"the callback failed in the sandbox (exit code 73) (sandbox {other.sandbox_id})")
-    assert "nobody listens to contract_deadline" in failed[2]
+    assert "the callback fails_to_tell failed (Callback subprocess exited with code 1)" in failed[2]
 
 
 def test_connections_are_tested_in_sandboxes(deployment: Deployment, tmp_path: Path) -> None:
