@@ -89,7 +89,7 @@ def test_a_deferring_task_resumes_in_a_sandbox_of_its_own_however_it_names_us(de
         before, after = records(deployment, dag_id="contract_defers", task_id=task)
         assert finished["state"] == "success"
         assert before.tags["launch"] != after.tags["launch"]
-        assert finished["hostname"].startswith(after.tags["launch"])
+        assert finished["hostname"] == f"{after.tags['launch']}/{after.sandbox_id}"
         assert (before.app, after.app) == ("shared", "shared")
 
 

@@ -32,7 +32,7 @@ def test_standalone_runs_a_gpu_task_through_us(deployment: Deployment) -> None:
     assert finished["state"] == "success", log
     assert (record.backend, record.gpu) == ("V1", "A10G:1")
     assert record.name == record.tags["launch"]
-    assert finished["hostname"] == record.name, "the worker's hostname is the launch id"
+    assert finished["hostname"] == f"{record.name}/{record.sandbox_id}", "the worker's hostname names launch and sandbox"
     assert "Forcing executor to LocalExecutor" not in airflow_log(airflow.home).read_text()
 
 

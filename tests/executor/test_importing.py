@@ -40,8 +40,10 @@ def test_nothing_heavy_no_thread_no_socket(import_it: str) -> None:
     assert done.stdout.splitlines()[-3:] == [
         "[]",
         "0 0",
-        "['modalflow.launch', 'modalflow.launch.events', 'modalflow.launch.exit_codes', 'modalflow.launch.failures', "
-        "'modalflow.launch.gateway', 'modalflow.launch.identity']",
+        (
+            "['modalflow.launch', 'modalflow.launch.events', 'modalflow.launch.exit_codes', 'modalflow.launch.failures', "
+            "'modalflow.launch.gateway', 'modalflow.launch.identity']"
+        ),
     ]
 
 
