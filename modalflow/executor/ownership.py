@@ -67,7 +67,7 @@ def ask_database(launches: Mapping[str, str]) -> Mapping[str, Claim]:
     """Ask Airflow's database, in a session of this thread's own. Blocks; raises what the database raises."""
     from airflow.utils.session import create_session  # noqa: PLC0415
 
-    with create_session() as session:
+    with create_session(scoped=False) as session:
         return claims_by_instance(session, launches, datetime.now(UTC))
 
 

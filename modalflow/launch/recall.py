@@ -7,11 +7,10 @@ Airflow's database, made only after failures of Modal's. ``backend`` owns the on
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 
 from modalflow.launch.events import LaunchRequest
+from modalflow.launch.off_loop import off_loop
 
 Recall = Callable[[str, Hashable], LaunchRequest | None]
 """Takes launch id and key; called in a thread of its own, and may block. ``None``: the task began, or nobody knows."""
@@ -34,32 +33,4 @@ class Recaller:
         if recall is None:
             return None
         async with self._turn:
-            return await asyncio.wait_for(
-                _in_thread(lambda: recall(launch_id, key), f"modalflow-recall-{launch_id}"), RECALL_LIMIT
-            )
-
-
-def _in_thread(call: Callable[[], LaunchRequest | None], name: str) -> asyncio.Future[LaunchRequest | None]:
-    """Run ``call`` in a daemon thread: asyncio's own would keep the process from ending while a database does not answer."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[LaunchRequest | None] = loop.create_future()
-
-    def settle(result: LaunchRequest | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def run() -> None:
-        result, failed = None, None
-        try:
-            result = call()
-        except Exception as error:
-            failed = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, result, failed)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future
+            return await asyncio.wait_for(off_loop(lambda: recall(launch_id, key), f"modalflow-recall-{launch_id}"), RECALL_LIMIT)

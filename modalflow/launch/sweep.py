@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
+from modalflow.launch.off_loop import off_loop
 from modalflow.launch.reconcile import DEPLOYMENT_TAG, LAUNCH_TAG
 from modalflow.launch.stopping import end_in_order
 from modalflow.translation.tags import INSTANCE_TAG
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Sandboxes that are ended at the same time."""
+ANSWER_LIMIT = 120.0
+"""Seconds that the database may take; 100,000 sandboxes are some 400 queries by primary key."""
 BY_ITSELF = ("callback_id", "connection_test_id")
 """Tags of what has no task instance: its launch id is its key in the database."""
 
@@ -81,7 +84,7 @@ class Sweep:
             self._over = frozenset()
             return
         # After the listing: a sandbox is made after its launch id is committed, so the database knows of each that is listed.
-        known = await asyncio.to_thread(self._claims, launches)
+        known = await asyncio.wait_for(off_loop(lambda: self._claims(launches), "modalflow-sweep"), ANSWER_LIMIT)
         over = {
             status.sandbox_id: (status, claim)
             for status in ours

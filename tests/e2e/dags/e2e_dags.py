@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import dag, task
+from airflow.sdk import BaseOperator, dag, task
 
 
 @dag(schedule=None, catchup=False)
@@ -55,6 +56,50 @@ def e2e_waits():
     on_gpu()
 
 
+class Waits(BaseOperator):
+    """Runs until its file appears, and writes what happens to it beside that file: the sandbox's own word."""
+
+    template_fields = ("folder",)
+
+    def __init__(self, **kwargs):
+        super().__init__(retries=0, retry_delay=timedelta(0), **kwargs)
+        self.folder = "{{ params.folder }}"
+        self.asked_to_stop = False
+
+    def execute(self, context):
+        attempt = context["ti"].try_number
+        self.note(f"begun {attempt}")
+        while not self.asked_to_stop:
+            if (Path(self.folder) / f"go-{self.task_id}").exists():
+                self.note(f"came to its end {attempt}")
+                return
+            time.sleep(0.1)
+
+    def on_kill(self):
+        self.note("on_kill")
+        self.asked_to_stop = True
+
+    def note(self, word):
+        with (Path(self.folder) / f"{self.task_id}.txt").open("a") as file:
+            file.write(word + "\n")
+
+
+@dag(schedule=None, catchup=False, params={"folder": ""})
+def e2e_stops():
+    """Tasks that are stopped from outside, each in another way."""
+    for task_id in ("cleared", "marked_failed", "marked_success"):
+        Waits(task_id=task_id)
+    Waits(task_id="timed_out", execution_timeout=timedelta(seconds=3))
+
+
+@dag(schedule=None, catchup=False, params={"folder": ""})
+def e2e_pauses():
+    """A task that runs on while its DAG is paused."""
+    Waits(task_id="goes_on")
+
+
 e2e_gpu()
 e2e_imports()
+e2e_pauses()
+e2e_stops()
 e2e_waits()
