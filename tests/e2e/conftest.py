@@ -40,7 +40,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
             gpus={"A10G": 2}, python=worker_python, state_dir=state, isolation="process", network="host", image_builds="record"
         )
     ) as emulator:
-        env = environment(home, emulator.environment())
+        env = {**environment(home, emulator.environment()), "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "3"}
         upload_dags(home, env)
         with airflow_running(home, env) as airflow:
             yield Deployment(airflow=airflow, env=env, emulator=emulator)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modalflow.demo.deployment import AirflowRunning, Deployment
+from modalflow.demo.deployment import AirflowRunning, Deployment, airflow_log
 from modalflow.emulator.introspection import SandboxRecord, sandbox_records
 from tests.e2e.conftest import instance, wait_for, wait_for_state
 
@@ -29,6 +31,18 @@ def records_of(deployment: Deployment, task_id: str) -> list[SandboxRecord]:
     """The sandboxes of a task, oldest first."""
     records = [record for record in sandbox_records(deployment.emulator) if record.tags.get("task_id") == task_id]
     return sorted(records, key=lambda record: record.created_at)
+
+
+def leave_one(deployment: Deployment, tags: dict[str, str]) -> str:
+    """Start a sandbox with these tags that runs by itself; return its id."""
+    program = f"""
+import modal
+app = modal.App.lookup("modalflow", create_if_missing=True)
+image = modal.Image.debian_slim()
+print(modal.Sandbox.create("python", "-c", "import time; time.sleep(600)", app=app, image=image, tags={tags!r}).object_id)
+"""
+    argv = [sys.executable, "-c", program]
+    return subprocess.run(argv, env=deployment.env, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def start(airflow: AirflowRunning, dag_id: str, folder: Path) -> str:
@@ -75,4 +89,11 @@ def test_what_stops_a_task_and_what_does_not(deployment: Deployment, tmp_path: P
     (tmp_path / "go-goes_on").touch()
     assert wait_for_state(airflow, "e2e_pauses", paused_run, "goes_on", "success", "failed")["state"] == "success"
     assert words_of(tmp_path, "goes_on") == ["begun 1", "came to its end 1"]
+    # A sandbox that goes on under the launch of the try that was cleared is ended by the scheduler.
+    left = leave_one(deployment, dict(first.tags))
+    wait_for(
+        "the sweep has ended what was left",
+        lambda: next(record for record in sandbox_records(deployment.emulator) if record.sandbox_id == left).ended,
+    )
+    assert f"modalflow: ending sandbox {left} (e2e_stops.cleared, launch" in airflow_log(airflow.home).read_text()
     wait_for("no sandbox runs", lambda: all(record.ended for record in sandbox_records(deployment.emulator)))
