@@ -312,14 +312,16 @@ class LaunchBackend:
 
     async def _hand_listing(self, drivers: list[Driver]) -> None:
         """One listing for all; where it fails, each launch asks for itself and goes on asking."""
-        running = await self._survey.running({driver.launch_id: driver.lifecycle.sandbox_id for driver in drivers})
-        for driver in drivers:
-            if driver.lifecycle.state is State.ADOPTING:  # not revoked meanwhile
-                choice = running.get(driver.launch_id)
-                self._seen(driver.launch_id, choice.status if choice else None)
-                driver.feed(m.Listed(status=choice.status, attempt=choice.attempt) if choice else m.Listed(status=None))
-        self._pools.listing(begins=False)
-        self._look_soon()
+        try:
+            running = await self._survey.running({driver.launch_id: driver.lifecycle.sandbox_id for driver in drivers})
+            for driver in drivers:
+                if driver.lifecycle.state is State.ADOPTING:  # not revoked meanwhile
+                    choice = running.get(driver.launch_id)
+                    self._seen(driver.launch_id, choice.status if choice else None)
+                    driver.feed(m.Listed(status=choice.status, attempt=choice.attempt) if choice else m.Listed(status=None))
+        finally:
+            self._pools.listing(begins=False)
+            self._look_soon()
 
     def _revoke(self, launch_id: str, reason: str) -> None:
         driver = self._drivers.get(launch_id)

@@ -109,9 +109,26 @@ class Driver:
             return  # fed from within the loop below
         while self._inbox:
             happening = self._inbox[0]
-            for command in self._around.sights.note(self.track, happening, self.lifecycle, self._decide(happening)):
-                self._perform(command)
+            for command in self._noted(happening, self._decide(happening)):
+                self._do(command)
             self._inbox.popleft()
+
+    def _noted(self, happening: m.Happening, commands: list[m.Command]) -> list[m.Command]:
+        """Account for a step. What goes wrong in that costs the launch nothing: it is all the same carried out."""
+        try:
+            return self._around.sights.note(self.track, happening, self.lifecycle, commands)
+        except Exception:
+            self._report("cannot be accounted for")
+            return commands
+
+    def _do(self, command: m.Command) -> None:
+        """Carry out one command; a defect in that is the lifecycle's to deal with, or the launch would wait for ever."""
+        try:
+            self._perform(command)
+        except Exception as error:
+            self._report(f"failed at {type(command).__name__}")
+            if self.lifecycle.state is not State.ENDED and not isinstance(command, m.WriteLog):
+                self._inbox.append(m.Broke(message=_sentence(error)))
 
     def stop(self) -> asyncio.Task[None] | None:
         """Drop the step under way without a word (the process ends); the task to wait for, if there is one."""

@@ -77,8 +77,10 @@ class Pools:
     def ask(self, launch_id: str, *, priority: int, gpus: tuple[str, ...] = ()) -> str | None:
         """Stand in line for one of ``gpus`` (none: a CPU create). Returns why that can never be, if it cannot.
 
-        A launch that asks again has the place that it had before, until it is forgotten.
+        A launch that asks again has the place that it had before, until it is forgotten. Who stands in line holds no GPU: those
+        of a sandbox taken over from an earlier scheduler, which is gone by now, would bar its own successor.
         """
+        self._gpus.release(launch_id)
         possible = tuple(gpu for gpu in gpus if self._gpus.could_ever(gpu))
         if gpus and not possible:
             return self._gpus.refusal(gpus)
@@ -173,7 +175,7 @@ class Pools:
             cpu_slots=self._limits.cpu_slots,
             cpu_creates=len(self._creating),
             gpus=self._gpus.in_flight,
-            waiting=Counter(gpus[0] if gpus else "cpu" for gpus in self._waiting.values()),
+            waiting=Counter(gpus[0] if gpus else "cpu" for gpus in list(self._waiting.values())),  # read from another thread
             cpu_rate=self._rates[False].rate,
             gpu_rate=self._rates[True].rate,
         )

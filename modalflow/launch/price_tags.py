@@ -16,6 +16,8 @@ from modalflow.translation.tags import GPU_TAG
 
 PRICE_TAG = "usd_hour"
 MICRO = 1_000_000
+MOST = 1_000_000
+"""US dollars an hour from which a tag is not a price: the tag may be a user's own, and ``1e99999`` is a number too."""
 
 
 def micro_usd_hours(plan: SandboxPlan) -> dict[str | None, int]:
@@ -36,7 +38,7 @@ def read_price_tags(tags: Mapping[str, str]) -> tuple[str | None, int]:
         price = Decimal(tags.get(PRICE_TAG, "0"))
     except InvalidOperation:
         return gpu, 0
-    return gpu, int(price * MICRO) if price.is_finite() and price > 0 else 0
+    return gpu, int(price * MICRO) if price.is_finite() and 0 < price < MOST else 0
 
 
 def gpu_words(gpu: str) -> str:

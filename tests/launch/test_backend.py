@@ -28,6 +28,7 @@ from modalflow.launch.gateway import (
     Unauthenticated,
     Unavailable,
 )
+from modalflow.launch.pools import Pools
 from modalflow.launch.sweep import Claims
 from modalflow.settings import LaunchSettings
 from modalflow.translation.gpus.caps import GpuCaps
@@ -501,6 +502,41 @@ class TestTrouble:
         (started,) = room.take(LaunchStarted)
         assert started.launch_id == launch_id(2)
         assert "KeyError" in caplog.text, "the traceback is in the scheduler's log"
+
+    def test_a_defect_in_the_account_of_a_launch_does_not_stop_it(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise OverflowError("int too large to convert to float")
+
+        monkeypatch.setattr("modalflow.launch.sights.Sights.note", broken)
+        room.run(request())
+        room.take(LaunchStarted)
+        room.gateway.end("sb-1")
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert ended.success
+        assert "cannot be accounted for" in caplog.text
+
+    def test_a_defect_in_a_command_ends_the_launch_and_gives_its_slot_back(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask = Pools.ask
+
+        def broken(pools: Pools, name: str, *, priority: int, gpus: tuple[str, ...] = ()) -> str | None:
+            if name == launch_id(1):
+                raise KeyError("gpu")
+            return ask(pools, name, priority=priority, gpus=gpus)
+
+        monkeypatch.setattr(Pools, "ask", broken)
+        room.backend.start()
+        room.backend.submit(request(launch_id(1)))
+        room.backend.submit(request(launch_id(2)))
+        (ended,) = room.take(LaunchEnded)
+        assert isinstance(ended, LaunchEnded)
+        assert (ended.launch_id, ended.reason) == (launch_id(1), "modalflow: internal error: KeyError: 'gpu'")
+        (started,) = room.take(LaunchStarted)
+        assert started.launch_id == launch_id(2)
 
     def test_a_journal_that_fails_harms_nobody(self, room: Room, caplog: pytest.LogCaptureFixture) -> None:
         def full(_path: str, _line: str) -> None:

@@ -186,6 +186,12 @@ class TestGpus:
         line.forget("old")
         assert granted(line) == ["a L4"]
 
+    def test_a_sandbox_taken_over_does_not_bar_its_own_successor(self) -> None:
+        line = pools(total=1)
+        line.count("a", "H100:1")
+        ask(line, "a", "H100:1")
+        assert granted(line) == ["a H100:1"]
+
     def test_without_caps_a_listing_holds_nobody_up(self) -> None:
         line = pools()
         line.listing(begins=True)

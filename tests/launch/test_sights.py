@@ -131,6 +131,8 @@ def test_what_another_scheduler_s_sandbox_costs_is_read_from_its_tags() -> None:
         ({"usd_hour": "0.0123"}, (None, 12_300)),
         ({"gpu": "mine", "usd_hour": "cheap"}, (None, 0)),
         ({"usd_hour": "NaN"}, (None, 0)),
+        ({"usd_hour": "1e400"}, (None, 0)),
+        ({"usd_hour": "1e999999"}, (None, 0)),
         ({"usd_hour": "-1"}, (None, 0)),
     ],
 )  # fmt: skip

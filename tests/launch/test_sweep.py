@@ -115,6 +115,27 @@ def test_what_is_not_ours_or_has_no_key_is_not_asked_for(scene: Scene, tags: dic
     assert scene.asked == []
 
 
+def test_a_database_that_does_not_answer_holds_up_neither_the_sweep_nor_the_end_of_the_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("modalflow.launch.sweep.ANSWER_LIMIT", 0.01)
+    awake, asking = threading.Event(), []
+
+    def hanging(_launches: Mapping[str, str]) -> Mapping[str, Claim]:
+        asking.append(threading.current_thread().daemon)
+        awake.wait()
+        return {}
+
+    scene.room.build(ENDS_AT_ONCE, sleep=scene.sleep, claims=hanging)
+    scene.room.backend.start()
+    try:
+        scene.looked(2)
+        assert asking == [True, True], "a thread that is no daemon is waited for"
+        assert "modalflow: cannot look for sandboxes that are left; the next look is in 300 s" in caplog.messages
+    finally:
+        awake.set()
+
+
 def test_an_interval_of_zero_is_never(room: Room) -> None:
     scene = Scene(room)
     room.build(replace(ENDS_AT_ONCE, sweep_interval=0.0), claims=scene.claims)
