@@ -215,13 +215,18 @@ class ModalGateway:
         found = [status_of(info) async for page in self._pages(tags, with_tags=True, ended_too=True) for info in page]
         homes = [] if found else self._settings.homes
         for environment in {home.environment or self._settings.environment for home in homes}:
-            kept, seconds = await self._objects(), self._settings.rpc_timeout
-            async with bounded("look for a sandbox in all Apps", None):
-                listing = pages(
-                    kept.client, "", tags, seconds=seconds, with_tags=True, environment=environment or "", ended_too=True
-                )
-                found += [status_of(info) async for page in listing for info in page]
+            try:
+                found += await self._in_all_apps(environment, tags)
+            except NotFound:
+                if environment == self._settings.environment:
+                    raise  # of `namespaces`, one that is gone has none
         return found
+
+    async def _in_all_apps(self, environment: str | None, tags: Mapping[str, str]) -> list[SandboxStatus]:
+        kept, seconds = await self._objects(), self._settings.rpc_timeout
+        async with bounded("look for a sandbox in all Apps", None):
+            listing = pages(kept.client, "", tags, seconds=seconds, with_tags=True, environment=environment or "", ended_too=True)
+            return [status_of(info) async for page in listing for info in page]
 
     async def _pages(self, tags: Mapping[str, str], *, with_tags: bool, ended_too: bool = False) -> AsyncIterator[Infos]:
         """Yield the pages of all Apps. One whose environment is gone has none; if another cannot be listed, all fails."""

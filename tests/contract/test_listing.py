@@ -12,7 +12,8 @@ from modal_proto import api_pb2
 
 from modalflow.launch.gateway import EndKind, NotFound, SandboxEnd, Unavailable
 from modalflow.modal_gateway import ModalGateway, listing
-from tests.contract.conftest import WithGateway
+from modalflow.translation.plan import MODALFLOWS, Home
+from tests.contract.conftest import SETTINGS, WithGateway
 from tests.contract.test_gateway import CPU, create
 from tests.launch.scripted_gateway import until
 
@@ -62,6 +63,18 @@ class TestListing:
             assert len(modal_emulator.calls("AppGetOrCreate")) == before + 1
 
         with_gateway(scene)
+
+
+def test_an_environment_that_is_gone_keeps_no_launch_from_being_found_missing(modal_emulator: EmulatorThread) -> None:
+    homes = (MODALFLOWS, Home(environment="gone", app="other"))
+
+    async def scene(own: str | None) -> object:
+        async with ModalGateway(replace(SETTINGS, homes=homes, environment=own)) as gateway:
+            return await gateway.list_launch({"deployment": "airflow", "launch": "1"})
+
+    assert asyncio.run(scene(None)) == []
+    with pytest.raises(NotFound):
+        asyncio.run(scene("gone too"))
 
 
 def test_a_server_that_repeats_a_page_does_not_keep_the_listing_for_ever(
