@@ -122,7 +122,8 @@ def run() -> None:
     ti = found["ti"]
     note("born", ti)
     api = Api(os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"], found["token"])
-    who = {"hostname": os.environ.get("MODALFLOW_LAUNCH_ID", ""), "pid": os.getpid()}
+    host = f"{os.environ['MODALFLOW_LAUNCH_ID']}/{os.environ['MODAL_SANDBOX_ID']}"  # as the bootstrap names it
+    who = {"hostname": host, "pid": os.getpid()}
     start = {"state": "running", "unixname": "chaos", "start_date": now(), **who}
     status, context = api.call("PATCH", f"task-instances/{ti['id']}/run", start)
     if status != 200:
