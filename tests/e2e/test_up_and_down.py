@@ -60,7 +60,7 @@ def test_the_tutorial_from_up_to_down(tmp_path: Path, worker_python: Path) -> No
         assert told.returncode == 0, told.stdout + told.stderr
         assert "dags-folder/hello_gpu.py" in told.stdout
         assert "A10G" in told.stdout
-        assert "No sandbox of deployment 'airflow' runs in App 'modalflow'." in told.stdout
+        assert "No sandbox of deployment 'airflow' runs in App 'modalflow', and no task waits for one." in told.stdout
     finally:
         down = demo(tmp_path, "down")
     assert down.stdout == f"stopped; its DAGs, database and logs are still in {home}\n"
