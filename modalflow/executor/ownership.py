@@ -25,7 +25,8 @@ WANTED = frozenset({"queued", "running", "restarting", "scheduled", "pending"})
 launch yet: its id is of the one before."""
 OF_TASKS = frozenset({"queued", "running", "restarting"})
 TAIL = timedelta(minutes=2)
-"""After its end a task's sandbox still writes its log."""
+"""After its end a task's sandbox still writes its log. Before that, callbacks and listeners run in it for up to ``[core]
+task_success_overtime``, after which Airflow's supervisor ends them (3.3.2)."""
 QUERY_SIZE = 50
 """Launch ids per query."""
 KEYS_PER_QUERY = 500
@@ -75,6 +76,12 @@ def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def _tail() -> timedelta:
+    from airflow.configuration import conf  # noqa: PLC0415 - with the database only
+
+    return TAIL + timedelta(seconds=conf.getfloat("core", "task_success_overtime"))
+
+
 def _ti() -> Any:
     from airflow.models.taskinstance import TaskInstance  # noqa: PLC0415 - with the database only
 
@@ -97,7 +104,7 @@ def _carries(model: Any, launch_ids: Sequence[str]) -> Any:
 def _of_tasks(session: Session, where: Any, now: datetime) -> dict[str, Claim]:
     from sqlalchemy import select  # noqa: PLC0415
 
-    ti = _ti()
+    ti, tail = _ti(), _tail()
     found: dict[str, Claim] = {}
     for text, state, end_date in session.execute(select(ti.external_executor_id, ti.state, ti.end_date).where(where)):
         external = parse_external_id(text)
@@ -105,7 +112,7 @@ def _of_tasks(session: Session, where: Any, now: datetime) -> dict[str, Claim]:
             continue
         if str(state) in OF_TASKS:
             claim = Claim(over=False, why=f"the task is {state}")
-        elif end_date is not None and now - end_date < TAIL:
+        elif end_date is not None and now - end_date < tail:
             claim = Claim(over=False, why=f"the task is {state} since a moment; its log may be on its way")
         else:
             claim = Claim(over=True, why=f"the task is {state or 'not under way'}")

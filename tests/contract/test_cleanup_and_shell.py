@@ -138,6 +138,14 @@ def test_a_try_that_waits_for_the_next_is_over_though_its_row_has_its_id_still(s
     assert claims_on(session, [one], NOW)[one].over
 
 
+def test_what_may_run_on_after_a_task_is_waited_for(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = launch_id()
+    instance(session, "success", f"{one}/sb-1", NOW - timedelta(minutes=30))
+    assert claims_on(session, [one], NOW)[one].over
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "3600")
+    assert not claims_on(session, [one], NOW)[one].over, "its callbacks have an hour"
+
+
 def test_by_primary_key_it_says_the_same(session: Any) -> None:
     ids = [launch_id() for _ in range(6)]
     running = instance(session, "running", f"{ids[0]}/sb-1")
