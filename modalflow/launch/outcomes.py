@@ -142,7 +142,16 @@ def _said(line: str) -> str:
     if not isinstance(record, dict):
         return text
     routine = record.get("level") in _ROUTINE_LEVELS and _ROUTINE.match(str(record.get("logger", "")))
-    return "" if routine else str(record.get("event", "")).strip()
+    return "" if routine else f"{str(record.get('event', '')).strip()}{_raised(record)}"
+
+
+def _raised(record: dict[str, object]) -> str:
+    """The exception that a line tells of, as Airflow's structlog writes it; the supervisor renames its key (3.3.2)."""
+    told = record.get("error_detail") or record.get("exception")
+    first = told[0] if isinstance(told, list) and told else None
+    if not isinstance(first, dict):
+        return ""
+    return f": {first.get('exc_type')}: {' '.join(str(first.get('exc_value')).split())}"
 
 
 def gone(sandbox_id: str) -> str:

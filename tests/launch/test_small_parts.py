@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -107,6 +108,18 @@ class TestOutcomes:
             outcomes.last_lines("\n".join(lines))
             == "about to lose the sandbox | from a logger of theirs | no space left | Killed"
         )
+
+    @pytest.mark.parametrize("key", ["exception", "error_detail"])
+    def test_the_exception_of_a_line_is_told(self, key: str) -> None:
+        raised = [
+            {"exc_type": "ValueError", "exc_value": "bad amount:\n 3", "is_cause": False, "frames": []},
+            {"exc_type": "KeyError", "exc_value": "'inner'", "is_cause": True, "frames": []},
+        ]
+        lines = [
+            json.dumps({"event": "Callback execution failed", "level": "error", "logger": "callback", key: raised}),
+            json.dumps({"event": "without one", "level": "error", "logger": "callback", key: []}),
+        ]
+        assert outcomes.last_lines("\n".join(lines)) == "Callback execution failed: ValueError: bad amount: 3 | without one"
 
     def test_the_exit_codes_are_the_bootstraps(self) -> None:
         theirs = {int(code) for code in re.findall(r"^EXIT_\w+ = (\d+)$", bootstrap_source(), re.MULTILINE)}
