@@ -82,8 +82,8 @@ class LogAccess:
     def files(self, log_path: str) -> list[LogFile]:
         """Return the files of the log Volume whose names begin with ``log_path``, that one first; none if there are none.
 
-        That is how Airflow's own reader looks on disk: ``<log_path>``, ``<log_path>.modalflow.log``,
-        ``<log_path>.trigger.<n>.log``. Raises ``GatewayError``.
+        That is how Airflow's own reader looks on disk: ``<log_path>``, ``<log_path>.<start>.<sandbox id>.log`` in the order of
+        their starts, ``<log_path>.modalflow.log``, ``<log_path>.trigger.<n>.log``. Raises ``GatewayError``.
         """
         path = PurePosixPath(log_path)
         return self._run(f"read the log {path}", self._settings.rpc_timeout, lambda client: self._files(client, path))

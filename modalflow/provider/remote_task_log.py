@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Generator, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modalflow.modal_gateway.logs import LogAccess
+    from modalflow.modal_gateway.logs import LogAccess, LogFile
     from modalflow.settings import Settings
 
 log = logging.getLogger(__name__)
 
 TRIGGER_MARK = ".trigger."
 """In the name of a trigger's log: ``<log_path>.trigger.<triggerer id>.log`` (``FileTaskHandler.add_triggerer_suffix``)."""
+
+EXECUTOR_SUFFIX = ".modalflow.log"
+"""Of what the executor said (``launch.task_log``, which brings more than Airflow needs while it configures logging)."""
 
 Lines = Generator[str, None, None]
 
@@ -69,7 +73,7 @@ class ModalTaskLog:
         return messages, ["\n".join(lines) for lines in streams] or None
 
     def stream(self, relative_path: str, ti: Any) -> tuple[list[str], list[Lines]]:
-        """Return where the lines come from, and one stream of lines for each file of the Volume, then the deployment's own."""
+        """Return where the lines come from, and streams of lines (``_streams``), then the deployment's own."""
         messages, streams = self._from_volume(relative_path)
         if self._beside is not None:
             more, others = _read_beside(self._beside, relative_path, ti)
@@ -92,7 +96,7 @@ class ModalTaskLog:
             for file in files:
                 file.content.close()
             return [], []
-        return [f"Modal Volume {volume}: {file.path}" for file in files], [_lines(file.lines()) for file in files]
+        return [f"Modal Volume {volume}: {file.path}" for file in files], _streams(files)
 
     def _keep(self, path: str) -> None:
         from airflow.configuration import conf  # noqa: PLC0415 - see read_airflow_settings
@@ -106,6 +110,20 @@ class ModalTaskLog:
                 opened[0].write(path, (folder / path).read_bytes())
         except (GatewayError, OSError, ValueError) as error:
             log.warning("modalflow: could not keep %s on the log Volume: %s", path, error)
+
+
+def _streams(files: Iterable[LogFile]) -> list[Lines]:
+    """One stream of what the try's sandboxes wrote, one after another, and one for each other file.
+
+    Airflow reads streams side by side and orders 5,000 lines at a time (3.3.2): two long files of which one begins where the
+    other ends would be shown as one mixture.
+    """
+    tasks: list[LogFile] = []
+    others: list[LogFile] = []
+    for file in files:
+        (others if TRIGGER_MARK in file.path or file.path.endswith(EXECUTOR_SUFFIX) else tasks).append(file)
+    whole = [_lines(chain.from_iterable(file.lines() for file in tasks))] if tasks else []
+    return whole + [_lines(file.lines()) for file in others]
 
 
 def _lines(lines: Iterable[str]) -> Lines:

@@ -19,6 +19,7 @@ import gc
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -108,6 +109,19 @@ def prepare_home() -> str:
         if named:
             log.say("warning", f"AIRFLOW_HOME: cannot write {refused}; using {home}")
     return home
+
+
+def own_file(log_path: str | None) -> str | None:
+    """Return the file of this sandbox beside the try's ``log_path``; the path itself if this is no sandbox.
+
+    A try may have several sandboxes (resumed after deferral, rescheduled, relaunched), and one may start before the last one's
+    files are committed. Of two that write one file of a Volume, the last to commit wins and the other's lines are lost. The
+    name begins with ``log_path``, which is how it is found, and sorts by its start (UTC).
+    """
+    sandbox_id = os.environ.get(SANDBOX_ID)
+    if not log_path or not sandbox_id:
+        return log_path
+    return f"{log_path}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{sandbox_id}.log"
 
 
 def prepare_log(relative: str, home: str) -> None:
@@ -383,7 +397,7 @@ def work() -> None:
         hide_workload()
     raw = inherited_workload()
     workload = None if raw is None else decode(raw)
-    log_path = os.environ.get(LOG_PATH) or (workload or {}).get("log_path")
+    log_path = own_file(os.environ.get(LOG_PATH) or (workload or {}).get("log_path"))
     setup = SetUp(os.environ, log.say)
     set_up(setup, log_path)
     home = prepare_home()
@@ -400,8 +414,8 @@ def work() -> None:
     if workload is None:
         workload = decode(workload_from_stdin())
         if not log_path and workload.get("log_path"):
-            log_path = workload["log_path"]
-            prepare_log(log_path, home)
+            log_path = own_file(workload["log_path"])
+            prepare_log(log_path or "", home)
             introduce()
     use_launch_id_as_hostname()
     know_executors()

@@ -47,7 +47,7 @@ class Log:
         self._write()
 
     def goes_to(self, path: str) -> None:
-        """Name the task's log file, absolute. What earlier sandboxes of the same try wrote there is not copied."""
+        """Name the task's log file, absolute. What is there already is not copied."""
         if self.path is not None:  # another user may not write the first one
             self.copy()
             self._file, self._start = None, 0

@@ -24,7 +24,7 @@ CANARY = "hunter2-canary"
 LOGS = "/mnt/modalflow/logs"
 LOOK = """
 def work():
-    set_up(SetUp(os.environ, log.say), os.environ.get(LOG_PATH))
+    set_up(SetUp(os.environ, log.say), own_file(os.environ.get(LOG_PATH)))
     root = os.environ["MODAL_EMULATOR_ROOT"]
     def look(path):
         place = root + path
@@ -107,12 +107,13 @@ def seen(plan: SandboxPlan, **given: Any) -> dict[str, Any]:
 
 
 def task_log() -> list[str]:
-    """The lines of the task's log on its Volume, level and text."""
+    """The lines of the try's sandboxes on the log Volume, level and text, one sandbox after another."""
 
     async def scene() -> bytes:
         async with await modal.Client.from_env.aio() as client:
             volume = modal.Volume.from_name("logs", client=client)
-            return b"".join([part async for part in volume.read_file.aio("attempt=1.log")])
+            names = sorted([entry.path async for entry in volume.iterdir.aio("/") if entry.path.startswith("attempt=1.log")])
+            return b"".join([part for name in names async for part in volume.read_file.aio(name)])
 
     records = [json.loads(line) for line in asyncio.run(scene()).splitlines()]
     return [f"{record['level']}: {record['event']}" for record in records]

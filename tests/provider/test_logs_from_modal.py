@@ -126,6 +126,13 @@ def test_airflow_reads_the_volume_through_the_remote_log(access: LogAccess) -> N
     assert ModalTaskLog().read(LOG_PATH, None) == (messages, ["one\ntwo", "why"])
 
 
+def test_the_sandboxes_of_a_try_are_read_one_after_another(access: LogAccess) -> None:
+    access.write(f"{LOG_PATH}.20261124T183305Z.sb-a.log", b"second\n")
+    access.write(f"{LOG_PATH}.20261124T183300Z.sb-b.log", b"first\n")
+    access.write(f"{LOG_PATH}.modalflow.log", b"why\n")
+    assert [list(stream) for stream in ModalTaskLog().stream(LOG_PATH, None)[1]] == [["first", "second"], ["why"]]
+
+
 def test_a_triggers_log_alone_is_not_a_task_on_modal(access: LogAccess) -> None:
     access.write(f"{LOG_PATH}.trigger.3.log", b"a local executor's task waits\n")
     assert ModalTaskLog().stream(LOG_PATH, None) == ([], [])

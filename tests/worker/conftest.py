@@ -39,8 +39,12 @@ class Ended:
 
     def log(self, name: str = "attempt=1.log") -> list[dict[str, Any]]:
         """The records of the task's log file."""
-        (path,) = (self.home / "logs").rglob(name)
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in self.log_file(name).read_text().splitlines()]
+
+    def log_file(self, name: str = "attempt=1.log") -> Path:
+        """The one file of this sandbox for the try's log ``name``."""
+        (path,) = (self.home / "logs").rglob(f"{name}*")
+        return path
 
 
 RunSandbox = Callable[..., Ended]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_a_task_runs_to_success_by_environment(airflow: RealAirflow, run_sandbox
     assert (ended.code, ended.stderr) == (0, "")
     assert airflow.state(workload)["state"] == "success"
     assert airflow.state(workload)["hostname"] == f"{LAUNCH_ID}/{SANDBOX_ID}"
-    lines = ended.home.joinpath("logs", workload["log_path"]).read_text().splitlines()
+    lines = ended.log_file().read_text().splitlines()
     assert "hello from the task" in [record["event"] for record in ended.log()]
     # stdout has the very same lines, beside those of the supervisor itself.
     assert set(lines) < set(ended.stdout.splitlines())
@@ -57,7 +58,8 @@ def test_a_task_runs_to_success_by_stdin(airflow: RealAirflow, run_sandbox: RunS
     assert (ended.code, ended.stderr) == (0, "")
     assert airflow.state(workload)["state"] == "success"
     assert "hello from the task" in [record["event"] for record in ended.log("attempt=7.log")]
-    assert [path.name for path in (ended.home / "logs").rglob("*.log")] == ["attempt=7.log"]
+    (name,) = [path.name for path in (ended.home / "logs").rglob("*.log")]
+    assert re.fullmatch(rf"attempt=7\.log\.\d{{8}}T\d{{6}}Z\.{SANDBOX_ID}\.log", name)
 
 
 def test_the_log_opens_with_what_modal_was_asked_for(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
