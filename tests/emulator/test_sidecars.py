@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import modal
@@ -76,15 +77,28 @@ def test_sidecars_end_with_their_sandbox(
     sandbox: modal.Sandbox, image: modal.Image, emulator: EmulatorThread, eventually: Eventually
 ) -> None:
     sidecar = sandbox._experimental_sidecars.create("cat", name="db", image=image)
-    process = sidecar.exec("sh", "-c", "sleep 300 & echo $!")
-    pid = int(next(iter(process.stdout)))
+    seconds = f"300.{uuid.uuid4().int}"  # its process id in there is no process id out here
+    process = sidecar.exec("sh", "-c", f"sleep {seconds} & echo $!")
+    next(iter(process.stdout))
+    eventually(lambda: runs(seconds))
     root = emulator.workspace.sandboxes[sandbox.object_id].task_id
     assert root
     sandbox.terminate(wait=True)
     assert sidecar.poll() == 137
-    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not runs(seconds))
     with pytest.raises(modal.exception.NotFoundError, match="Sandbox has already terminated"):
         sandbox._experimental_sidecars.create("cat", name="late", image=image)
+
+
+def runs(argument: str) -> bool:
+    """Whether a process of this machine, containers included, has this argument."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue  # it ended meanwhile
+    return False
 
 
 def test_what_is_refused(sandbox: modal.Sandbox, image: modal.Image) -> None:
