@@ -16,13 +16,13 @@ import sys
 import tempfile
 import time
 import tracemalloc
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
+from benchmarks.published_probe import workload
 from benchmarks.report import report
 
 LATENCY = 0.05
@@ -87,36 +87,6 @@ def isolate(home: Path) -> None:
         "AIRFLOW__MODAL_EXECUTOR__IMAGE": "benchmark:1.0.0",
         "AIRFLOW__MODAL_EXECUTOR__LOGS_VOLUME": "",
     }
-
-
-def workload() -> Any:
-    """A task as the scheduler queues it."""
-    from airflow.executors.workloads import ExecuteTask
-
-    task_id = f"t{uuid.uuid4().hex[:8]}"
-    ti = {
-        "id": uuid.uuid4(),
-        "dag_version_id": uuid.UUID(int=7),
-        "dag_id": "bench",
-        "task_id": task_id,
-        "run_id": "manual",
-        "try_number": 1,
-        "map_index": -1,
-        "queue": "default",
-        "pool_slots": 1,
-        "priority_weight": 1,
-        "external_executor_id": str(uuid.uuid4()),
-        "executor_config": {"modal": {"cpu": 0.25, "env": {"A": "1"}}},
-    }
-    return ExecuteTask.model_validate(
-        {
-            "token": "t",
-            "dag_rel_path": "bench.py",
-            "bundle_info": {"name": "dags-folder"},
-            "log_path": f"dag_id=bench/run_id=manual/task_id={task_id}/attempt=1.log",
-            "ti": ti,
-        }
-    )
 
 
 def our_executor(gateway: Callable[[Any], Any]) -> Any:

@@ -45,7 +45,7 @@ def workload() -> Any:
                 "pool_slots": 1,
                 "priority_weight": 1,
                 "external_executor_id": str(uuid.uuid4()),
-                "executor_config": {},
+                "executor_config": {"modal": {"cpu": 0.25, "env": {"A": "1"}}},  # 0.3.1 does not read it
             },
         }
     )

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.control_plane import ControlPlaneProcess, launch_of
-from benchmarks.heartbeat import isolate, our_executor, workload
+from benchmarks.heartbeat import isolate, our_executor
+from benchmarks.published_probe import workload
 
 RUNNING = 50_000
 ENDS = 100.0
