@@ -18,15 +18,19 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from traceback import format_exc
+from typing import TypeVar
 
 from modalflow.launch import messages as m
 from modalflow.launch.alarms import TOLD_AFTER, WARNED_AT, Alarm, Alarms
 from modalflow.launch.driver import Driver, Surroundings
-from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
+from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchRequest
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus, Unavailable
 from modalflow.launch.gpu_ledger import gpu_of_tag
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.observe import NOBODY, Observer
+from modalflow.launch.outcomes import redact
 from modalflow.launch.pools import Limits, Pools
 from modalflow.launch.portal import LoopThread
 from modalflow.launch.recall import Recall, Recaller
@@ -40,6 +44,8 @@ from modalflow.settings import LaunchSettings
 from modalflow.translation.tags import GPU_TAG
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", LaunchRequest, AdoptRequest)
 
 STOP_SHARE = 0.5
 """Part of ``stop``'s time in which creates and hand-overs under way may finish; what is left is for closing connections."""
@@ -95,6 +101,7 @@ class LaunchBackend:
         self._thread = LoopThread("modalflow-launch")
         self._events: deque[LaunchEvent] = deque()
         self._drivers: dict[str, Driver] = {}
+        self._following: dict[str, Callable[[int], None]] = {}
         self._order = itertools.count()
         self._intake: list[tuple[int, int, Driver]] = []
         self._pools = Pools(limits_of(settings))
@@ -138,7 +145,7 @@ class LaunchBackend:
 
     def submit(self, request: LaunchRequest) -> None:
         """Launch one workload. O(1); the outcome comes as events."""
-        self._thread.post(partial(self._submit, request))
+        self._thread.post(partial(self._taken, request, self._submit))
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
         """Take over launches of an earlier scheduler: one listing for all of them, then each goes its way."""
@@ -258,11 +265,42 @@ class LaunchBackend:
             self._gateway = self._gateway_factory()
         return self._gateway
 
-    def _submit(self, request: LaunchRequest) -> None:
+    def _taken(self, request: R, take: Callable[[R], None]) -> None:
+        """Take a request. A defect in that fails this one: nobody would ever hear of it, and its slot would be held for good."""
+        try:
+            take(request)
+        except Exception as error:
+            self._not_taken(request, error)
+
+    def _not_taken(self, request: LaunchRequest | AdoptRequest, error: Exception) -> None:
+        launch_id, key = request.launch_id, request.key
+        log.error("modalflow: launch %s (%s) met a defect when it was taken\n%s", launch_id, request.label, redact(format_exc()))
+        if launch_id not in self._drivers:  # else it goes its way
+            reason = redact(f"modalflow: internal error: {type(error).__name__}: {error}")
+            internal = FailureClass.INTERNAL
+            self._events.append(LaunchEnded(launch_id=launch_id, key=key, success=False, reason=reason, failure=internal))
+
+    def _submit(self, request: LaunchRequest, attempt: int = 1) -> None:
+        def again(attempt: int) -> None:
+            self._taken(request, partial(self._submit, attempt=attempt))
+
+        if self._under_way(request.launch_id, request.label, again):
+            return
         about = (request.launch_id, request.key, request.label, request.log_path, request.priority)
-        driver = self._accept(*about, lambda: request, None, request.trace)
-        if driver is not None:
-            self._warn_in_time(driver, request.queue_limit)
+        driver = self._accept(*about, lambda: request, None, request.trace, attempt)
+        self._warn_in_time(driver, request.queue_limit)
+
+    def _under_way(self, launch_id: str, label: str, then: Callable[[int], None]) -> bool:
+        """Whether a launch of that id is under way; if it is being withdrawn, ``then`` follows, given a free attempt's number."""
+        before = self._drivers.get(launch_id)
+        if before is None:
+            return False
+        if before.lifecycle.is_withdrawn:
+            log.info("modalflow: launch %s (%s) begins again when its sandbox of before has ended", launch_id, label)
+            self._following[launch_id] = then
+        else:
+            log.error("modalflow: launch %s (%s) is under way already; the second request for it is ignored", launch_id, label)
+        return True
 
     def _accept(
         self,
@@ -274,13 +312,11 @@ class LaunchBackend:
         source: Callable[[], LaunchRequest] | None,
         adoption: Adoption | None,
         trace: Mapping[str, str],
-    ) -> Driver | None:
-        if launch_id in self._drivers:
-            log.error("modalflow: launch %s (%s) is under way already; the second request for it is ignored", launch_id, label)
-            return None
+        attempt: int = 1,
+    ) -> Driver:
         task_log = TaskLog(log_path, self._settings.logs_volume, self._journal, self._the_gateway) if log_path else None
         driver = Driver(
-            Lifecycle(launch_id, key, self._rules, adoption=adoption),
+            Lifecycle(launch_id, key, self._rules, adoption=adoption, attempt=attempt),
             self._around,
             launch_id=launch_id,
             key=key,
@@ -296,19 +332,22 @@ class LaunchBackend:
             self._intake_filled.set()
         return driver
 
-    def _adopt(self, requests: tuple[AdoptRequest, ...]) -> None:
-        drivers = [driver for request in requests if (driver := self._accept_adoption(request))]
+    def _adopt(self, requests: Sequence[AdoptRequest]) -> None:
+        drivers: list[Driver] = []
+        for request in requests:
+            self._taken(request, partial(self._accept_adoption, drivers))
         self._pools.listing(begins=True)
         self._keep(asyncio.create_task(self._hand_listing(drivers), name="modalflow-adoption"))
 
-    def _accept_adoption(self, request: AdoptRequest) -> Driver | None:
+    def _accept_adoption(self, drivers: list[Driver], request: AdoptRequest) -> None:
+        if self._under_way(request.launch_id, request.label, lambda _attempt: self._adopt([request])):
+            return
         adoption = Adoption(sandbox_id=request.sandbox_id, can_relaunch=request.relaunch is not None)
         driver = self._accept(
             request.launch_id, request.key, request.label, request.log_path, 0, request.relaunch, adoption, request.trace
         )  # fmt: skip
-        if driver is not None:
-            self._warn_in_time(driver, request.queue_limit)
-        return driver
+        drivers.append(driver)
+        self._warn_in_time(driver, request.queue_limit)
 
     async def _hand_listing(self, drivers: list[Driver]) -> None:
         """One listing for all; where it fails, each launch asks for itself and goes on asking."""
@@ -324,6 +363,7 @@ class LaunchBackend:
             self._look_soon()
 
     def _revoke(self, launch_id: str, reason: str) -> None:
+        self._following.pop(launch_id, None)
         driver = self._drivers.get(launch_id)
         if driver is not None:
             driver.feed(m.Revoked(reason=reason))
@@ -413,6 +453,8 @@ class LaunchBackend:
     def _forget(self, driver: Driver) -> None:
         self._drivers.pop(driver.launch_id, None)
         self._pools.forget(driver.launch_id)
+        if (following := self._following.pop(driver.launch_id, None)) is not None:
+            asyncio.get_running_loop().call_soon(following, driver.lifecycle.attempt + 1)
         self._creates_changed()
 
     def _keep(self, task: asyncio.Task[None]) -> None:

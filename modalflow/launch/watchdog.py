@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -38,7 +38,7 @@ REVOKED_KEPT = 600.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Held:
     """A launch as a new loop would need it. ``relaunch`` is dropped when the workload was handed over; ``due`` is when Airflow
     takes it back, on the watchdog's clock."""
@@ -49,6 +49,7 @@ class _Held:
     sandbox_id: str | None
     relaunch: Callable[[], LaunchRequest] | None
     due: float | None
+    trace: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -101,7 +102,13 @@ class WatchedBackend:
         """Launch one workload."""
         guarded = self._guarded(request)
         self._held[request.launch_id] = _Held(
-            request.key, request.label, request.log_path, None, lambda: guarded, self._due(request.queue_limit)
+            key=request.key,
+            label=request.label,
+            log_path=request.log_path,
+            sandbox_id=None,
+            relaunch=lambda: guarded,
+            due=self._due(request.queue_limit),
+            trace=request.trace,
         )
         self._backend.submit(guarded)
 
@@ -110,7 +117,13 @@ class WatchedBackend:
         guarded = [self._guarded_adoption(request) for request in requests]
         for one in guarded:
             self._held[one.launch_id] = _Held(
-                one.key, one.label, one.log_path, one.sandbox_id, one.relaunch, self._due(one.queue_limit)
+                key=one.key,
+                label=one.label,
+                log_path=one.log_path,
+                sandbox_id=one.sandbox_id,
+                relaunch=one.relaunch,
+                due=self._due(one.queue_limit),
+                trace=one.trace,
             )
         self._backend.adopt(guarded)
 
@@ -233,7 +246,7 @@ class WatchedBackend:
         )
 
     def _hand_over(self) -> None:
-        revoked = list(self._revoked)
+        revoked = [entry for entry in self._revoked if entry[1] not in self._held]  # taken over again since
         launches = [*self._held.items(), *((launch_id, held) for _, launch_id, held, _ in revoked)]
         self._backend.adopt(
             [
@@ -245,6 +258,7 @@ class WatchedBackend:
                     log_path=held.log_path,
                     relaunch=held.relaunch,
                     queue_limit=None if held.due is None else max(held.due - self._clock(), 0.0),
+                    trace=held.trace,
                 )
                 for launch_id, held in launches
             ]

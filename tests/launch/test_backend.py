@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -28,7 +28,10 @@ from modalflow.launch.gateway import (
     Unauthenticated,
     Unavailable,
 )
+from modalflow.launch.lifecycle import Lifecycle
+from modalflow.launch.observe import Track
 from modalflow.launch.pools import Pools
+from modalflow.launch.sights import Sights
 from modalflow.launch.sweep import Claims
 from modalflow.settings import LaunchSettings
 from modalflow.translation.gpus.caps import GpuCaps
@@ -568,6 +571,80 @@ class TestTrouble:
         room.take(LaunchStarted, 2)
         assert [call.name for call in room.gateway.creates] == [LAUNCH, launch_id(2)]
         assert "is under way already" in caplog.text
+
+    @pytest.mark.parametrize("broken_one", [1, 2])
+    def test_a_defect_when_a_launch_is_taken_fails_that_one(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken_one: int
+    ) -> None:
+        accept = Sights.accept
+
+        def broken(sights: Sights, name: str, label: str, lifecycle: Lifecycle, trace: Mapping[str, str]) -> Track:
+            if name == launch_id(broken_one):
+                raise KeyError("eyJhbGciOiJIUzUxMiJ9.c2VjcmV0.c2ln")
+            return accept(sights, name, label, lifecycle, trace)
+
+        monkeypatch.setattr(Sights, "accept", broken)
+        room.backend.start()
+        room.backend.submit(request(launch_id(1)))
+        room.backend.adopt([adopted(2, again=True), adopted(3, again=True)])
+        (ended,) = room.take(LaunchEnded)
+        assert ended == LaunchEnded(
+            launch_id=launch_id(broken_one),
+            key=("key", launch_id(broken_one)),
+            success=False,
+            reason="modalflow: internal error: KeyError: '***'",
+            failure=FailureClass.INTERNAL,
+        )
+        others = {launch_id(number) for number in (1, 2, 3)} - {launch_id(broken_one)}
+        assert {event.launch_id for event in room.take(LaunchStarted, 2)} == others
+        assert "met a defect when it was taken" in caplog.text
+        assert "eyJ" not in caplog.text
+
+
+class TestTheSameIdAgain:
+    """A launch that is wanted again while the sandbox of before is still being ended."""
+
+    def winding_down(self, room: Room) -> Gate:
+        """A launch that was revoked while its create is under way, which returns when the gate opens."""
+        gate, creating = Gate(), threading.Event()
+
+        async def held(call: CreateCall) -> None:
+            if len(room.gateway.creates) == 1:
+                creating.set()
+                await gate.passed()
+
+        room.gateway.before_create = held
+        room.run(request())
+        assert creating.wait(10.0)
+        room.backend.revoke(LAUNCH, "cleared")
+        return gate
+
+    def test_it_begins_under_the_next_name_when_that_one_is_gone(self, room: Room) -> None:
+        gate = self.winding_down(room)
+        room.backend.submit(request())
+        gate.open()
+        room.take(LaunchStarted)
+        assert [call.name for call in room.gateway.creates] == [LAUNCH, f"{LAUNCH}.2"]
+        assert room.gateway.terminated == ["sb-1"]
+        room.gateway.end("sb-2")
+        assert room.take(LaunchEnded) == [LaunchEnded(launch_id=LAUNCH, key=("key", LAUNCH), success=True, reason="")]
+
+    def test_also_one_that_is_taken_over(self, room: Room) -> None:
+        gate = self.winding_down(room)
+        room.backend.adopt([replace(adopted(1, again=True), launch_id=LAUNCH, relaunch=request)])
+        gate.open()
+        room.take(LaunchStarted)
+        assert room.gateway.terminated == ["sb-1"]
+
+    def test_taken_back_again_it_does_not_begin(self, room: Room) -> None:
+        gate = self.winding_down(room)
+        room.backend.submit(request())
+        room.backend.revoke(LAUNCH, "cleared")
+        gate.open()
+        until(lambda: room.gateway.terminated == ["sb-1"], "the end of the first")
+        room.backend.submit(request(launch_id(2)))
+        room.take(LaunchStarted)
+        assert [call.name for call in room.gateway.creates] == [LAUNCH, launch_id(2)]
 
 
 class TestMany:

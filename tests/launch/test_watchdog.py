@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +14,7 @@ from modalflow.launch.backend import LaunchBackend
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchStarted
 from modalflow.launch.failures import FailureClass
 from modalflow.launch.gateway import EndKind, Gateway, SandboxEnd, SandboxStatus
+from modalflow.launch.observe import Nobody, Track
 from modalflow.launch.watchdog import LONGEST_STEP, NOTICE_AFTER, RESTART_AFTER, WatchedBackend
 from modalflow.settings import LaunchSettings
 from modalflow.translation.result import Translation
@@ -22,6 +25,19 @@ from tests.launch.test_backend import launch_id, no_time
 SETTINGS = LaunchSettings(launch_concurrency=4, launch_retries=2)
 
 
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
+
+class Traces(Nobody):
+    """Keeps the trace context that each launch was accepted with, by every loop."""
+
+    def __init__(self, kept: dict[str, list[Mapping[str, str]]]) -> None:
+        self.kept = kept
+
+    def accepted(self, track: Track, trace: Mapping[str, str]) -> None:
+        self.kept[track.launch_id].append(trace)
+
+
 class Room:
     """A watched backend on a scripted gateway, a clock, and something to be stuck at."""
 
@@ -29,6 +45,7 @@ class Room:
         self.now = 0.0
         self.gateway = ScriptedGateway()
         self.events: list[LaunchEvent] = []
+        self.traces: dict[str, list[Mapping[str, str]]] = defaultdict(list)
         self.released = threading.Event()
         self.stuck = threading.Event()
         self.made: list[LaunchBackend] = []
@@ -38,7 +55,15 @@ class Room:
         def connect() -> Gateway:
             return self.gateway if previous is None else previous.successor()
 
-        made = LaunchBackend(connect, SETTINGS, ["true"], lambda _path, _line: None, sleep=no_time, jitter=lambda: 0.0)
+        made = LaunchBackend(
+            connect,
+            SETTINGS,
+            ["true"],
+            lambda _path, _line: None,
+            observer=Traces(self.traces),
+            sleep=no_time,
+            jitter=lambda: 0.0,
+        )
         self.made.append(made)
         return made
 
@@ -171,6 +196,26 @@ class TestStuck:
         assert isinstance(ended, LaunchEnded)
         assert not ended.success
         assert room.gateway.creates == []
+
+    @pytest.mark.parametrize("adopted", [False, True], ids=["its own", "of an earlier scheduler"])
+    def test_a_launch_keeps_its_place_in_the_tasks_trace(self, room: Room, *, adopted: bool) -> None:
+        if adopted:
+            given = AdoptRequest(
+                launch_id=launch_id(1),
+                key=("key", launch_id(1)),
+                label="t",
+                sandbox_id=None,
+                log_path=None,
+                relaunch=lambda: request(launch_id(1)),
+                trace=TRACE,
+            )
+            room.backend.adopt([given])
+        else:
+            room.backend.submit(replace(request(launch_id(1)), trace=TRACE))
+        room.get_stuck(2)
+        room.silence(RESTART_AFTER + LONGEST_STEP)
+        until(lambda: len(room.traces[launch_id(1)]) == 2, "the second loop's account of the launch")
+        assert room.traces[launch_id(1)] == [TRACE, TRACE]
 
 
 class TestNotStuck:

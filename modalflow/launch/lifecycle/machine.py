@@ -19,8 +19,10 @@ class Lifecycle:
 
     __slots__ = ("_launch",)
 
-    def __init__(self, launch_id: str, key: Hashable, rules: Rules, *, adoption: Adoption | None = None) -> None:
-        """Start a launch of ours, or take one over that an earlier scheduler started."""
+    def __init__(
+        self, launch_id: str, key: Hashable, rules: Rules, *, adoption: Adoption | None = None, attempt: int = 1
+    ) -> None:
+        """Start a launch of ours with this attempt, or take one over that an earlier scheduler started."""
         self._launch = Launch(
             launch_id=launch_id,
             key=key,
@@ -28,6 +30,7 @@ class Lifecycle:
             state=State.ADOPTING if adoption else State.ACCEPTED,
             adoption=adoption,
             sandbox_id=adoption.sandbox_id if adoption else None,
+            attempt=attempt,
         )
 
     @property
@@ -44,6 +47,11 @@ class Lifecycle:
     def attempt(self) -> int:
         """The number of the attempt under way, from 1."""
         return self._launch.attempt
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nobody waits for it any more: all that is left is to end its sandbox."""
+        return self._launch.doom is not None and self._launch.doom.silent
 
     @property
     def gpu(self) -> str | None:
