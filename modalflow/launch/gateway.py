@@ -7,7 +7,8 @@ coroutine that may be cancelled, and raises only ``GatewayError`` subclasses.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -39,13 +40,17 @@ class SandboxEnd:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxStatus:
-    """One sandbox as Modal lists it; ``end`` is ``None`` while it runs, ``waits`` true while it has no machine yet."""
+    """One sandbox as Modal lists it; ``end`` is ``None`` while it runs, ``waits`` true while it has no machine yet.
+
+    ``made_at`` is when it was created, by Modal's clock, where a listing says so; no part of what it is compared by.
+    """
 
     sandbox_id: str
     name: str
     tags: Mapping[str, str]
     end: SandboxEnd | None = None
     waits: bool = False
+    made_at: datetime | None = field(default=None, compare=False)
 
 
 class GatewayError(Exception):

@@ -3,16 +3,18 @@
 What should have ended is mostly ended by its own program or its own launch; here comes what neither did: a program that hangs
 after its task, a sandbox whose scheduler died between its task's end and its own. In: what runs on Modal, and what Airflow's
 database says of it (``Claims``, called in a thread of its own). A sandbox is ended only if its deployment tag is ours, and the
-database knows its launch id and has said at two looks in a row that it is over: neither age nor a tag alone ends anything, and
-what other schedulers run is known to the same database. ``backend`` runs it on its loop; ``stopping`` ends.
+database knows its launch (as that of a task instance, or as an earlier one of it) and has said at two looks in a row that it is
+over: neither age nor a tag alone ends anything, and what other schedulers run is known to the same database. ``backend`` runs it
+on its loop; ``stopping`` ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.off_loop import off_loop
@@ -38,8 +40,9 @@ class Claim:
     why: str
 
 
-Claims = Callable[[Mapping[str, str]], Mapping[str, Claim]]
-"""Launch ids, each with its task instance's id (empty if it is none), to what Airflow says of those it knows. May block."""
+Claims = Callable[[Mapping[str, str], Mapping[str, datetime]], Mapping[str, Claim]]
+"""Launch ids, each with its task instance's id (empty if it is none), and when their newest sandboxes were made, to what Airflow
+says of those it knows. May block."""
 
 
 class Sweep:
@@ -84,7 +87,8 @@ class Sweep:
             self._over = frozenset()
             return
         # After the listing: a sandbox is made after its launch id is committed, so the database knows of each that is listed.
-        known = await asyncio.wait_for(off_loop(lambda: self._claims(launches), "modalflow-sweep"), ANSWER_LIMIT)
+        made = made_of(ours)
+        known = await asyncio.wait_for(off_loop(lambda: self._claims(launches, made), "modalflow-sweep"), ANSWER_LIMIT)
         over = {
             status.sandbox_id: (status, claim)
             for status in ours
@@ -106,6 +110,16 @@ class Sweep:
                 log.warning(
                     "modalflow: could not end sandbox %s; it is tried again at the next look: %s", status.sandbox_id, error
                 )
+
+
+def made_of(statuses: Iterable[SandboxStatus]) -> Mapping[str, datetime]:
+    """When the newest sandbox of each launch was created, of those whose listing says so."""
+    made: dict[str, datetime] = {}
+    for status in statuses:
+        launch_id = status.tags.get(LAUNCH_TAG, "")
+        if status.made_at is not None:
+            made[launch_id] = max(status.made_at, made.get(launch_id, status.made_at))
+    return made
 
 
 def _can_be_found(status: SandboxStatus) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from modal import Client, Sandbox
@@ -136,6 +137,7 @@ def status_of(info: api_pb2.SandboxInfo) -> SandboxStatus:
         tags={tag.tag_name: tag.tag_value for tag in info.tags},
         end=end_of_result(info.task_info.result),
         waits=info.HasField("task_info") and not info.task_info.id and not info.task_info.started_at,
+        made_at=datetime.fromtimestamp(info.created_at, UTC) if info.created_at else None,
     )
 
 

@@ -1,7 +1,7 @@
 """``airflow modal cleanup``: the sandboxes of this deployment that Airflow wants no more, and their end.
 
 In: what runs on Modal, and Airflow's database. Out: a line for each sandbox; with ``--yes`` those that are over are ended. A
-sandbox is ended only if its deployment tag and its launch id are both ours: neither age nor tag alone is enough.
+sandbox is ended only if its deployment tag and its launch are both ours: neither age nor tag alone is enough.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,15 +24,13 @@ from modalflow.executor.configuration import ConfigurationView, load_settings
 from modalflow.executor.ownership import claims_on
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.stopping import end_in_order
-from modalflow.launch.sweep import Claim
+from modalflow.launch.sweep import Claim, Claims, made_of
 from modalflow.settings import LaunchSettings, SettingsError
+from modalflow.translation.tags import INSTANCE_TAG
 
 UNKNOWN = "this Airflow's database does not know its launch: left alone"
 AT_ONCE = 32
 """Sandboxes that are ended at the same time."""
-
-Claims = Callable[[Sequence[str]], Mapping[str, Claim]]
-"""Launch ids to what Airflow says of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,19 +78,19 @@ async def _with_modal(settings: LaunchSettings, *, yes: bool) -> list[Row]:
         return await clean_up(gateway, settings, from_database, yes=yes)
 
 
-def from_database(launch_ids: Sequence[str]) -> Mapping[str, Claim]:
+def from_database(launches: Mapping[str, str], made: Mapping[str, datetime]) -> Mapping[str, Claim]:
     """Ask Airflow's database."""
     from airflow.utils.session import create_session  # noqa: PLC0415
 
     with create_session() as session:
-        return claims_on(session, launch_ids, datetime.now(UTC))
+        return claims_on(session, launches, datetime.now(UTC), made)
 
 
 async def clean_up(gateway: Gateway, settings: LaunchSettings, claims: Claims, *, yes: bool) -> list[Row]:
     """Decide on every running sandbox of the deployment; with ``yes`` end those that are over, each in its time."""
     running = await gateway.list_running({"deployment": settings.deployment})
     ours = [status for status in running if status.tags.get("deployment") == settings.deployment]
-    known = claims([status.tags.get("launch", "") for status in ours])
+    known = claims({status.tags.get("launch", ""): status.tags.get(INSTANCE_TAG, "") for status in ours}, made_of(ours))
     rows = [_decide(status, known.get(status.tags.get("launch", ""))) for status in ours]
     rows.sort(key=lambda row: (row.action, row.status.sandbox_id))
     return list(await asyncio.gather(*_ends(gateway, settings, rows))) if yes else rows

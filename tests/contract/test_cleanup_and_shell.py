@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,7 @@ def instance(session: Any, state: str, external: str | None, end_date: datetime 
     session.flush()
     ti: Any = run.get_task_instance("work", session=session)
     ti.state, ti.try_number, ti.external_executor_id, ti.end_date = state, 1, external, end_date
+    ti.updated_at, ti.queued_dttm = end_date or OLD, OLD
     session.commit()
     return ti
 
@@ -115,11 +116,12 @@ def test_what_airflow_wants_by_state(session: Any) -> None:
     from airflow.models.taskinstancehistory import TaskInstanceHistory
 
     cleared = instance(session, "running", f"{ids[6]}/sb-1")
+    cleared.end_date = OLD
     cleared.prepare_db_for_next_try(session)
     cleared.external_executor_id, cleared.state = None, None
     session.commit()
     assert session.query(TaskInstanceHistory).filter_by(external_executor_id=f"{ids[6]}/sb-1").count() == 1
-    assert claims_on(session, [*ids, "not-an-id", ""], NOW) == {
+    assert claims_on(session, dict.fromkeys([*ids, "not-an-id", ""], ""), NOW) == {
         ids[0]: Claim(over=False, why="the task is queued"),
         ids[1]: Claim(over=False, why="the task is running"),
         ids[2]: Claim(over=False, why="the task is restarting"),
@@ -135,15 +137,15 @@ def test_a_try_that_waits_for_the_next_is_over_though_its_row_has_its_id_still(s
     ti = instance(session, "up_for_retry", f"{one}/sb-1", OLD)
     ti.prepare_db_for_next_try(session)
     session.commit()
-    assert claims_on(session, [one], NOW)[one].over
+    assert claims_on(session, {one: ""}, NOW)[one].over
 
 
 def test_what_may_run_on_after_a_task_is_waited_for(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     one = launch_id()
     instance(session, "success", f"{one}/sb-1", NOW - timedelta(minutes=30))
-    assert claims_on(session, [one], NOW)[one].over
+    assert claims_on(session, {one: ""}, NOW)[one].over
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "3600")
-    assert not claims_on(session, [one], NOW)[one].over, "its callbacks have an hour"
+    assert not claims_on(session, {one: ""}, NOW)[one].over, "its callbacks have an hour"
 
 
 def test_by_primary_key_it_says_the_same(session: Any) -> None:
@@ -161,7 +163,7 @@ def test_by_primary_key_it_says_the_same(session: Any) -> None:
         ids[1]: str(failed.id),
         ids[2]: str(fresh.id),
         ids[3]: str(first_try),
-        ids[4]: str(resumed.id),  # was deferred after this launch: the instance tells of its next only
+        ids[4]: str(resumed.id),  # nothing says when it was made: it may be of another database
         ids[5]: launch_id(),  # of another database
         "not-an-id": str(failed.id),
         launch_id(): "",  # no callback of ours
@@ -171,6 +173,80 @@ def test_by_primary_key_it_says_the_same(session: Any) -> None:
         ids[1]: Claim(over=True, why="the task is failed"),
         ids[2]: Claim(over=False, why="the task is failed since a moment; its log may be on its way"),
         ids[3]: Claim(over=True, why="try 1 of the task is over"),
+    }
+
+
+def test_a_try_that_is_past_still_has_its_callbacks_and_its_log(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = launch_id()
+    ti = instance(session, "success", f"{one}/sb-1", NOW - timedelta(minutes=30))
+    first = str(ti.id)
+    ti.prepare_db_for_next_try(session)  # cleared after it succeeded
+    ti.external_executor_id, ti.state = None, None
+    session.commit()
+    assert claims_by_instance(session, {one: first}, NOW)[one] == Claim(over=True, why="try 1 of the task is over")
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "3600")
+    told = Claim(over=False, why="try 1 of the task is over since a moment; its log may be on its way")
+    assert claims_by_instance(session, {one: first}, NOW)[one] == told, "its callbacks have an hour"
+    assert claims_on(session, {one: ""}, NOW)[one] == told
+
+
+def test_a_task_that_has_just_deferred_still_writes_its_log(session: Any) -> None:
+    one = launch_id()
+    ti = instance(session, "deferred", f"{one}/sb-1")
+    assert claims_by_instance(session, {one: str(ti.id)}, NOW)[one].over
+    ti.updated_at = NOW - timedelta(seconds=30)
+    session.commit()
+    told = Claim(over=False, why="the task is deferred since a moment; its log may be on its way")
+    assert claims_by_instance(session, {one: str(ti.id)}, NOW)[one] == told
+
+
+QUEUED = NOW - timedelta(hours=1)
+"""When the instance of these tests was queued again."""
+SECOND = timedelta(seconds=1)
+AGAIN = Claim(over=True, why="its task was queued again since, and has another sandbox")
+
+
+@pytest.mark.parametrize(
+    ("state", "made", "now", "claim"),
+    [
+        ("running", QUEUED - 6 * SECOND, NOW, AGAIN),
+        ("queued", QUEUED - 6 * SECOND, NOW, AGAIN),
+        ("success", QUEUED - 6 * SECOND, NOW, Claim(over=True, why="the task is success")),
+        (
+            "running",
+            QUEUED - 6 * SECOND,
+            QUEUED + 60 * SECOND,
+            Claim(over=False, why="its task was queued again a moment ago; its log may be on its way"),
+        ),
+        ("running", QUEUED - 4 * SECOND, NOW, None),
+        ("running", QUEUED + 60 * SECOND, NOW, None),
+        ("success", QUEUED + 60 * SECOND, NOW, None),
+        ("running", None, NOW, None),
+    ],
+    ids=["runs again", "queued again", "ended", "a moment ago", "clocks differ", "a later one", "a later one of its", "unknown"],
+)
+def test_an_earlier_launch_of_an_instance_is_over_if_its_sandbox_is_older(
+    session: Any, state: str, made: datetime | None, now: datetime, claim: Claim | None
+) -> None:
+    earlier, second = launch_id(), launch_id()
+    ti = instance(session, state, f"{second}/sb-2", OLD if state == "success" else None)
+    ti.queued_dttm = QUEUED
+    session.commit()
+    launches, known = {earlier: str(ti.id)}, {earlier: made} if made else {}
+    expected = {earlier: claim} if claim else {}
+    assert claims_by_instance(session, launches, now, known) == expected
+    assert claims_on(session, launches, now, known) == expected
+
+
+def test_an_earlier_launch_of_a_try_that_is_past_is_over(session: Any) -> None:
+    earlier = launch_id()
+    ti = instance(session, "running", f"{launch_id()}/sb-2")
+    first, ti.queued_dttm, ti.end_date = str(ti.id), QUEUED, OLD
+    ti.prepare_db_for_next_try(session)
+    session.commit()
+    made = {earlier: QUEUED - timedelta(minutes=1)}
+    assert claims_by_instance(session, {earlier: first}, NOW, made) == {
+        earlier: Claim(over=True, why="try 1 of the task is over")
     }
 
 
@@ -222,6 +298,38 @@ def test_the_sweep_ends_what_is_over_twice_and_nothing_else(
     with_gateway(scene)
 
 
+@pytest.mark.emulated
+def test_what_a_task_left_before_it_deferred_is_ended_while_it_runs_again(
+    session: Any, with_gateway: WithGateway[None], modal_emulator: EmulatorThread
+) -> None:
+    before, second = launch_id(), launch_id()
+    ti = instance(session, "running", f"{second}/sb-2")
+
+    async def scene(gateway: ModalGateway) -> None:
+        tags = {"task_instance": str(ti.id)}
+        left, goes_on = [
+            await runs(gateway, replace(sleeper(launch), tags={**sleeper(launch).tags, **tags})) for launch in (before, second)
+        ]
+        made_at = next(status.made_at for status in await gateway.list_running({}) if status.sandbox_id == left)
+        assert made_at is not None
+        ti.queued_dttm = made_at + timedelta(seconds=10)
+        session.commit()
+        an_hour_on = made_at + timedelta(hours=1)
+
+        def claims(launches: Mapping[str, str], made: Mapping[str, datetime]) -> Mapping[str, Claim]:
+            with create_session(scoped=False) as own:
+                return claims_by_instance(own, launches, an_hour_on, made)
+
+        sweep = Sweep(lambda: gateway, claims, deployment="airflow", stop_argv=["stop"], stop_grace=0)
+        await sweep.look()
+        await sweep.look()
+        assert {status.sandbox_id for status in await gateway.list_running({})} == {goes_on}
+
+    from airflow.utils.session import create_session
+
+    with_gateway(scene)
+
+
 def sleeper(launch: str, deployment: str = "airflow") -> SandboxPlan:
     return SandboxPlan(image=AUTO, tags={"deployment": deployment, "launch": launch, "dag_id": "cleaned", "task_id": "work"})
 
@@ -248,7 +356,7 @@ def test_only_what_is_ours_by_both_tags_and_over_is_ended(
             "of another deployment": await runs(gateway, sleeper(over, "staging")),
         }
         settings = replace(SETTINGS, stop_grace=0)
-        rows = await clean_up(gateway, settings, lambda launches: claims_on(session, launches, NOW), yes=yes)
+        rows = await clean_up(gateway, settings, lambda launches, made: claims_on(session, launches, NOW, made), yes=yes)
         assert {row.status.sandbox_id: (row.action, row.why) for row in rows} == {
             ids["wanted"]: ("keep", "the task is running"),
             ids["over"]: ("ended" if yes else "end", "the task is failed"),

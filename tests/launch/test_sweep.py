@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.launch.test_backend import SETTINGS, Room
 
 INSTANCE = "0199c5b2-0000-7a53-9d0c-000000000001"
 TAGS = {"deployment": "airflow", "launch": LAUNCH, "task_instance": INSTANCE}
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS_AT_ONCE = replace(SETTINGS, stop_grace=0)
 
 
@@ -34,7 +36,8 @@ class Scene:
         self.pauses.append((seconds, gate))
         await gate.passed()
 
-    def claims(self, launches: Mapping[str, str]) -> Mapping[str, Claim]:
+    def claims(self, launches: Mapping[str, str], made: Mapping[str, datetime]) -> Mapping[str, Claim]:
+        assert made == {LAUNCH: MADE}
         self.asked.append((threading.current_thread().name, dict(launches)))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -59,7 +62,7 @@ def room() -> Iterator[Room]:
 @pytest.fixture
 def scene(room: Room) -> Scene:
     scene = Scene(room)
-    room.gateway.running = [SandboxStatus(sandbox_id="sb-9", name=LAUNCH, tags=TAGS)]
+    room.gateway.running = [SandboxStatus(sandbox_id="sb-9", name=LAUNCH, tags=TAGS, made_at=MADE)]
     room.build(ENDS_AT_ONCE, sleep=scene.sleep, claims=scene.claims)
     return scene
 
@@ -121,7 +124,7 @@ def test_a_database_that_does_not_answer_holds_up_neither_the_sweep_nor_the_end_
     monkeypatch.setattr("modalflow.launch.sweep.ANSWER_LIMIT", 0.01)
     awake, asking = threading.Event(), []
 
-    def hanging(_launches: Mapping[str, str]) -> Mapping[str, Claim]:
+    def hanging(_launches: Mapping[str, str], _made: Mapping[str, datetime]) -> Mapping[str, Claim]:
         asking.append(threading.current_thread().daemon)
         awake.wait()
         return {}
