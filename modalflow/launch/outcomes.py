@@ -112,6 +112,13 @@ def again(reason: str, count: int, limit: int, option: str) -> str:
     return f"{reason}; the task had not begun and is launched again ({count} of {limit}, [modal_executor] {option})"
 
 
+def of_an_earlier_part(sandbox_id: str) -> str:
+    """Return what is said of a sandbox that was taken for a task's own, and ended without that task having begun."""
+    return (
+        f"the sandbox {sandbox_id} was of the part of this task before it deferred; the task has not begun since, and is launched"
+    )
+
+
 def earlier(count: int) -> str:
     """Return what a reason adds after ``count`` sandboxes that ended before the task began."""
     return (

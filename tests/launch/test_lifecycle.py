@@ -759,23 +759,83 @@ class TestAdoption:
         assert launch.tell(m.Listed(status=None)) == [m.FindAttempts(sandbox_id=None)]
         assert launch.tell(found(SUCCESS)) == ended()
 
-    @pytest.mark.parametrize(
-        "end",
-        [
-            SUCCESS,
-            SandboxEnd(kind=EndKind.TERMINATED, exit_code=137),
-            SandboxEnd(kind=EndKind.FAILURE, exit_code=EXIT_NO_WORKLOAD),
-        ],
-        ids=["the part that deferred", "died with Modal", "never got its workload"],
-    )
-    def test_one_that_was_queued_and_ended_is_launched_as_the_next_attempt(self, end: SandboxEnd) -> None:
-        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+    TERMINATED = SandboxEnd(kind=EndKind.TERMINATED, exit_code=137)
+
+    def adopted_when_queued(self, end: SandboxEnd, how: str) -> tuple[Launch, list[m.Command]]:
+        """A launch taken over while Airflow had it QUEUED, whose sandbox is found in one of three ways, and has ended."""
+        launch = Launch(Adoption(sandbox_id=None if how == "among its attempts" else "sb-1", can_relaunch=True))
+        status = SandboxStatus(sandbox_id="sb-1", name=f"{LAUNCH}.2", tags={}, end=None if how == "still ending" else end)
+        if how == "still ending":
+            assert launch.tell(m.Listed(status=status, attempt=2)) == [m.Wait(sandbox_id="sb-1")]
+            return launch, launch.tell(m.SandboxEnded(end=end))
         launch.tell(m.Listed(status=None))
-        status = SandboxStatus(sandbox_id="sb-1", name=f"{LAUNCH}.2", tags={}, end=end)
-        assert launch.tell(m.LookedUp(status=status, attempt=2)) == [m.Translate()]
+        if how == "by its id":
+            assert launch.tell(m.LookedUp(status=None, attempt=2)) == [m.Check(sandbox_id="sb-1")]
+            return launch, launch.tell(m.Checked(status=status))
+        return launch, launch.tell(m.LookedUp(status=status, attempt=2))
+
+    WAYS = pytest.mark.parametrize("how", ["still ending", "among its attempts", "by its id"])
+
+    @WAYS
+    def test_a_success_before_the_task_began_is_of_the_part_that_deferred(self, how: str) -> None:
+        launch, commands = self.adopted_when_queued(SUCCESS, how)
+        assert commands == [m.Recall()]
+        text = "the sandbox sb-1 was of the part of this task before it deferred; the task has not begun since, and is launched"
+        notice = LaunchNotice(launch_id=LAUNCH, key=KEY, event="launching-again", message=text)
+        assert launch.tell(m.Recalled(possible=True)) == [
+            m.WriteLog(level="info", text=text), m.Emit(event=notice), m.Translate()
+        ]  # fmt: skip
         launch.tell(m.Translated(translation=Translation(plan=CPU)))
         launch.tell(m.Prepared())
         assert launch.tell(m.SlotGranted()) == [create(CPU, attempt=3)]
+        launch.tell(m.Created(sandbox_id="sb-2"))
+        assert launch.tell(m.SandboxEnded(end=SUCCESS)) == ended()
+
+    @WAYS
+    def test_a_task_that_began_and_ended_meanwhile_is_not_launched_again(self, how: str) -> None:
+        launch, commands = self.adopted_when_queued(SUCCESS, how)
+        assert commands == [m.Recall()]
+        assert launch.tell(m.Recalled(possible=False)) == ended()
+
+    @WAYS
+    @pytest.mark.parametrize(
+        ("end", "told"),
+        [
+            (
+                TERMINATED,
+                (
+                    "the sandbox was terminated from outside (sandbox sb-1); the task had not begun and is launched again "
+                    "(1 of 3, [modal_executor] infra_retries)"
+                ),
+            ),
+            (
+                SandboxEnd(kind=EndKind.FAILURE, exit_code=EXIT_NO_WORKLOAD),
+                (
+                    "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65) (sandbox sb-1); "
+                    "the task had not begun and is launched again (1 of 2, [modal_executor] launch_retries)"
+                ),
+            ),
+        ],
+        ids=["died with Modal", "never got its workload"],
+    )
+    def test_one_that_was_queued_and_failed_is_launched_again_if_airflow_says_that_it_had_not_begun(
+        self, how: str, end: SandboxEnd, told: str
+    ) -> None:
+        launch, commands = self.adopted_when_queued(end, how)
+        assert commands == [m.Recall()]
+        assert launch.tell(m.Recalled(possible=True))[0] == m.WriteLog(level="info", text=told)
+        assert launch.tell(m.PauseOver()) == [m.Translate()]
+        launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        launch.tell(m.Prepared())
+        assert launch.tell(m.SlotGranted()) == [create(CPU, attempt=3)]
+
+    def test_one_that_was_queued_began_and_failed_meanwhile_has_failed(self) -> None:
+        launch, _ = self.adopted_when_queued(self.TERMINATED, "among its attempts")
+        assert launch.tell(m.Recalled(possible=False)) == [m.ReadTail(sandbox_id="sb-1")]
+
+    def test_a_defect_while_airflow_is_asked_leaves_a_success_what_it_is(self) -> None:
+        launch, _ = self.adopted_when_queued(SUCCESS, "still ending")
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == ended()
 
     def test_one_that_would_end_alike_again_is_told_at_once(self) -> None:
         launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))

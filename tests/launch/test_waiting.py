@@ -8,8 +8,8 @@ from modalflow.launch import messages as m
 from modalflow.launch.alarms import Alarm, Alarms
 from modalflow.launch.events import LaunchNotice
 from modalflow.launch.failures import FailureClass as F
-from modalflow.launch.gateway import CapacityExhausted, RateLimited
-from modalflow.launch.lifecycle import SLOW_CREATE
+from modalflow.launch.gateway import CapacityExhausted, EndKind, RateLimited, SandboxEnd
+from modalflow.launch.lifecycle import SLOW_CREATE, Adoption
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.result import Translation
 from tests.launch.plans import CPU, GPU, GPUS, LAUNCH
@@ -142,6 +142,36 @@ class TestBeforeAirflowTakesItBack:
         launch = Launch()
         launch.running()
         assert launch.tell(self.WORD) == []
+
+    @pytest.mark.parametrize("rings", ["while it runs", "while it is made again"])
+    def test_one_that_is_launched_again_is_told_of_all_the_same(self, rings: str) -> None:
+        """Airflow counts from when it queued the task, whatever became of a first sandbox."""
+        launch = Launch()
+        launch.running()
+        if rings == "while it runs":
+            assert launch.tell(self.WORD, after=480.0) == []
+        launch.tell(m.SandboxEnded(end=SandboxEnd(kind=EndKind.EVICTED, exit_code=137)), after=20.0)
+        launch.tell(m.Recalled(possible=True))
+        launch.tell(m.PauseOver())
+        commands = launch.tell(m.Translated(translation=Translation(plan=CPU)))
+        after = 500 if rings == "while it runs" else 480
+        text = f"not running after {after} s in Airflow's queue: its App and image are being made" + self.REST
+        expected = told("queued-for-long", text, "warning")
+        if rings == "while it runs":
+            assert commands == [*expected, m.Prepare(plan=CPU)]
+        else:
+            assert commands == [m.Prepare(plan=CPU)]
+            assert launch.tell(self.WORD) == expected
+
+    def test_one_that_was_late_already_when_it_was_taken_over_is_told_of(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        assert launch.tell(self.WORD) == []
+        launch.tell(m.Listed(status=None))
+        launch.tell(m.LookedUp(status=None))
+        text = "not running after 480 s in Airflow's queue: its App and image are being made" + self.REST
+        assert launch.tell(m.Translated(translation=Translation(plan=CPU))) == [
+            *told("queued-for-long", text, "warning"), m.Prepare(plan=CPU)
+        ]  # fmt: skip
 
     def test_nor_once_nobody_wants_it(self) -> None:
         launch = Launch()

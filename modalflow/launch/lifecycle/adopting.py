@@ -2,24 +2,20 @@
 
 ``survey`` tells what Modal has of it, among all of its attempts. Goes on to ``running``, ``ending`` or, by translation, to
 ``preparing``. What Airflow said of the task when it handed it over decides the rest: a task that was still QUEUED can be rebuilt
-(``can_relaunch``), and its user code cannot have run before.
+(``can_relaunch``). It may have begun since: where its sandbox ended, Airflow is asked (``ending``).
 """
 
 from __future__ import annotations
 
 from modalflow.launch import messages as m
 from modalflow.launch import outcomes
-from modalflow.launch.failures import FailureClass, of_end
-from modalflow.launch.gateway import SandboxEnd
+from modalflow.launch.failures import FailureClass
 from modalflow.launch.lifecycle.creating import resolve
 from modalflow.launch.lifecycle.ending import ended
 from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT, answered, while_unreachable
-from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_grace, on, translate
-from modalflow.launch.lifecycle.running import check, relaunch, run, wait
+from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_grace, on, start_again, translate
+from modalflow.launch.lifecycle.running import check, run, wait
 from modalflow.launch.transitions import State
-
-MAY_PASS = frozenset({FailureClass.PREEMPTED, FailureClass.INIT, FailureClass.MODAL, FailureClass.NETWORK})
-"""Failures of a sandbox whose task had not started that a further attempt need not meet."""
 
 
 @on(m.Listed, State.ADOPTING)
@@ -54,11 +50,12 @@ def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> C
         return _adopt(launch, status.sandbox_id, waits=status.waits)
     if status is not None and status.end is not None:
         launch.sandbox_id = status.sandbox_id
-        return _after_end(launch, status.end)
+        launch.adoption, launch.was_queued = None, adoption.can_relaunch
+        return ended(launch, status.end)
     if launch.sandbox_id is not None:
         return check(launch, now)
     if adoption.can_relaunch:
-        return relaunch(launch)
+        return start_again(launch)
     return fail(launch, FailureClass.LOST, outcomes.never_found(launch.launch_id))
 
 
@@ -70,24 +67,10 @@ def on_adopted_lookup_failed(launch: Launch, happening: m.LookupFailed, now: flo
     return while_unreachable(launch, happening.error, now, find_adopted, limit=limit)
 
 
-def _after_end(launch: Launch, end: SandboxEnd) -> Commands:
-    """Report the end of the latest attempt, or make the next one: a task that was QUEUED had not run in it.
-
-    An end without failure is of the part of the task that deferred, under an id that Airflow had not yet replaced.
-    """
-    adoption = launch.the(launch.adoption)
-    before_it_ran = adoption.can_relaunch and (outcomes.succeeded(end) or of_end(end) in MAY_PASS)
-    if not before_it_ran or launch.attempt > launch.rules.retries:
-        launch.adoption = None
-        return ended(launch, end)
-    launch.attempt += 1
-    return relaunch(launch)
-
-
 def _adopt(launch: Launch, sandbox_id: str, *, waits: bool) -> Commands:
     """Take a sandbox over. That it has its workload is certain only if its id was committed."""
     adoption = launch.the(launch.adoption)
-    launch.adoption = None
+    launch.adoption, launch.was_queued = None, adoption.can_relaunch
     launch.sandbox_id = sandbox_id
     if adoption.sandbox_id == sandbox_id:
         return wait(launch)

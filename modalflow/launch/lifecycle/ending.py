@@ -23,7 +23,7 @@ from modalflow.launch.lifecycle.record import (
     on,
     pause,
     release_slot,
-    translate,
+    start_again,
 )
 from modalflow.launch.transitions import State
 
@@ -113,13 +113,21 @@ def on_sandbox_ended(launch: Launch, happening: m.SandboxEnded, _now: float) -> 
 
 
 def ended(launch: Launch, end: SandboxEnd) -> Commands:
-    """Report the end of the sandbox; if its task may not have begun, first ask Airflow, and launch it again."""
-    if outcomes.succeeded(end):
-        return finish(launch)
+    """Report the end of the sandbox; if its task may not have begun, first ask Airflow, and launch it again.
+
+    A task that was QUEUED when it was taken over may have a success behind it that is not its own: the sandbox is of the part of
+    the task before it deferred, whose id Airflow had not yet replaced. Nor need it be: it may have begun and ended meanwhile.
+    """
     launch.explaining = end
+    if outcomes.succeeded(end):
+        return _ask_whether_it_began(launch) if launch.was_queued else finish(launch)
     budget = budget_of(end)
     if budget is None or launch.relaunches.get(budget, 0) >= launch.rules.launches(budget):
         return _explain(launch, end)
+    return _ask_whether_it_began(launch)
+
+
+def _ask_whether_it_began(launch: Launch) -> Commands:
     launch.state = State.RECALLING
     return [m.Recall()]
 
@@ -129,20 +137,27 @@ def on_recalled(launch: Launch, happening: m.Recalled, _now: float) -> Commands:
     """Launch a task again that has not begun; once it has, its failure is a matter of Airflow's retries."""
     end = launch.the(launch.explaining)
     if not happening.possible:
-        return _explain(launch, end)
+        return finish(launch) if outcomes.succeeded(end) else _explain(launch, end)
+    if outcomes.succeeded(end):
+        told = notice(launch, "launching-again", outcomes.of_an_earlier_part(launch.the(launch.sandbox_id)))
+        return told + _next_attempt(launch) + start_again(launch)
     budget = launch.the(budget_of(end))
     count, limit = launch.relaunches.get(budget, 0) + 1, launch.rules.launches(budget)
     launch.relaunches[budget] = count
     reason = outcomes.reason(end, sandbox_id=launch.the(launch.sandbox_id))
     told = notice(launch, "launching-again", outcomes.again(reason, count, limit, budget))
+    return told + _next_attempt(launch) + pause(launch, backoff(launch, count), _launch_again)
+
+
+def _next_attempt(launch: Launch) -> Commands:
     launch.attempt += 1
     launch.retries = 0
-    launch.sandbox_id = launch.adoption = launch.explaining = launch.gpu_try = launch.candidates = None
-    return told + release_slot(launch) + pause(launch, backoff(launch, count), _launch_again)
+    launch.sandbox_id = launch.explaining = launch.gpu_try = launch.candidates = None
+    return release_slot(launch)
 
 
 def _launch_again(launch: Launch, _now: float) -> Commands:
-    return translate(launch)
+    return start_again(launch)
 
 
 def _explain(launch: Launch, end: SandboxEnd) -> Commands:
@@ -162,5 +177,7 @@ def on_tail_read(launch: Launch, happening: m.TailRead, _now: float) -> Commands
 def tell_end(launch: Launch, *, tail: str) -> Commands:
     """Report the end that was to be explained, with what is known of its output."""
     end, sandbox_id = launch.the(launch.explaining), launch.the(launch.sandbox_id)
+    if outcomes.succeeded(end):
+        return finish(launch)
     earlier = outcomes.earlier(sum(launch.relaunches.values()))
     return fail(launch, of_end(end), outcomes.reason(end, sandbox_id=sandbox_id, tail=tail, earlier=earlier))

@@ -14,6 +14,7 @@ from modalflow.launch.lifecycle.creating import line_up
 from modalflow.launch.lifecycle.ending import clear
 from modalflow.launch.lifecycle.record import Commands, Launch, fail, finish, on, translate, try_again
 from modalflow.launch.lifecycle.running import go_on_with
+from modalflow.launch.lifecycle.waiting import still_queued
 from modalflow.launch.transitions import State
 from modalflow.translation.diagnostics import Severity
 from modalflow.translation.result import Translation
@@ -54,9 +55,9 @@ def on_translated(launch: Launch, happening: m.Translated, now: float) -> Comman
     return notes + _prepare(launch, now)
 
 
-def _prepare(launch: Launch, _now: float) -> Commands:
+def _prepare(launch: Launch, now: float) -> Commands:
     launch.state = State.PREPARING
-    return [m.Prepare(plan=launch.the(launch.plan))]
+    return [*still_queued(launch, now), m.Prepare(plan=launch.the(launch.plan))]
 
 
 @on(m.Prepared, State.PREPARING)

@@ -87,12 +87,16 @@ class Launch:
     since: float = 0.0
     """Since when it stands in line, or waits for the GPU under way."""
     told_in_line: bool = False
+    queued_long: tuple[float, m.QueuedLong] | None = None
+    """When that came and what it said, while it was not known that the launch stands in line (again)."""
     refused_since: float | None = None
     """Since when Modal refuses its creates."""
     runs: bool = False
     """Whether its sandbox has its workload."""
     unknown: GatewayError | m.CreateTimedOut | None = None
     """Why it is unknown whether the latest create made a sandbox; None while that is known."""
+    was_queued: bool = False
+    """Airflow had it QUEUED when it was taken over, so its sandbox may be of the part of the task before it deferred."""
     in_line: bool = False
     """The sandbox taken over from an earlier scheduler has no machine yet."""
     doom: Doom | None = None
@@ -159,6 +163,13 @@ def translate(launch: Launch) -> Commands:
     """Have the launch translated: at its start, and whenever it starts again."""
     launch.state = State.TRANSLATING
     return [m.Translate()]
+
+
+def start_again(launch: Launch) -> Commands:
+    """Have it made anew, under the attempt that is set."""
+    launch.sandbox_id = launch.adoption = None
+    launch.runs = launch.was_queued = launch.told_in_line = False
+    return translate(launch)
 
 
 def learn_grace(launch: Launch, status: SandboxStatus) -> None:

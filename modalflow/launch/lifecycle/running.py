@@ -22,7 +22,7 @@ from modalflow.launch.lifecycle.record import (
     on,
     pause,
     release_slot,
-    translate,
+    start_again,
 )
 from modalflow.launch.transitions import State
 
@@ -105,7 +105,8 @@ def on_checked(launch: Launch, happening: m.Checked, _now: float) -> Commands:
     answered(launch)
     if happening.status is None:
         return _lost(launch)
-    launch.adoption = None
+    if launch.adoption is not None:
+        launch.was_queued, launch.adoption = launch.adoption.can_relaunch, None
     if happening.status.end is not None:
         return ended(launch, happening.status.end)
     learn_grace(launch, happening.status)
@@ -115,13 +116,5 @@ def on_checked(launch: Launch, happening: m.Checked, _now: float) -> Commands:
 def _lost(launch: Launch) -> Commands:
     if launch.adoption and launch.adoption.can_relaunch:
         launch.attempt += 1
-        return relaunch(launch)
+        return start_again(launch)
     return fail(launch, FailureClass.LOST, outcomes.gone(launch.the(launch.sandbox_id)))
-
-
-def relaunch(launch: Launch) -> Commands:
-    """Start again, under the attempt that is set."""
-    launch.adoption = None
-    launch.sandbox_id = None
-    launch.runs = False
-    return translate(launch)

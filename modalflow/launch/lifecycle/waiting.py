@@ -25,14 +25,21 @@ def on_slot_slow(launch: Launch, happening: m.SlotSlow, _now: float) -> Commands
 
 
 @on(m.QueuedLong, *State)
-def on_queued_long(launch: Launch, happening: m.QueuedLong, _now: float) -> Commands:
+def on_queued_long(launch: Launch, happening: m.QueuedLong, now: float) -> Commands:
     """Say in time that Airflow is about to take the task back, and what it waits for."""
-    if launch.runs or launch.doom or launch.state in _NOT_QUEUED:
+    launch.queued_long = (now, happening)
+    return [] if launch.state in _NOT_QUEUED else still_queued(launch, now)
+
+
+def still_queued(launch: Launch, now: float) -> Commands:
+    """Say once that it is in Airflow's queue for long; one that runs may have to be said so later, when it is launched again."""
+    if launch.queued_long is None or launch.runs or launch.doom:
         return []
+    (at, happening), launch.queued_long = launch.queued_long, None
+    queued, doing = happening.queued + now - at, _what_it_is_at(launch, happening.why)
     sentence = (
-        f"not running after {happening.queued:.0f} s in Airflow's queue: {_what_it_is_at(launch, happening.why)}; a task that is "
-        f"queued for {happening.limit:g} s ([scheduler] task_queued_timeout) is taken back by Airflow and queued again, twice, "
-        "then it fails"
+        f"not running after {queued:.0f} s in Airflow's queue: {doing}; a task that is queued for {happening.limit:g} s "
+        "([scheduler] task_queued_timeout) is taken back by Airflow and queued again, twice, then it fails"
     )
     return notice(launch, "queued-for-long", sentence, "warning")
 
