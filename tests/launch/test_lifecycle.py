@@ -811,8 +811,8 @@ class TestAdoption:
             (
                 SandboxEnd(kind=EndKind.FAILURE, exit_code=EXIT_NO_WORKLOAD),
                 (
-                    "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65) (sandbox sb-1); "
-                    "the task had not begun and is launched again (1 of 2, [modal_executor] launch_retries)"
+                    "the sandbox got no workload within [modal_executor] handover_timeout and gave up (exit code 65) "
+                    "(sandbox sb-1); the task had not begun and is launched again (1 of 2, [modal_executor] launch_retries)"
                 ),
             ),
         ],
