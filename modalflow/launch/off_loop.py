@@ -1,6 +1,6 @@
 """Calls that may block, such as questions to Airflow's database, made off the loop in a thread of their own.
 
-Flows in: a call. Flows out: its result, awaited on the loop. ``recall`` and ``sweep`` ask this way.
+Flows in: a call. Flows out: its result, awaited on the loop. ``few_questions`` bounds how many there are.
 """
 
 from __future__ import annotations

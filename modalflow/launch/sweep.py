@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
-from modalflow.launch.off_loop import off_loop
 from modalflow.launch.reconcile import DEPLOYMENT_TAG, LAUNCH_TAG
 from modalflow.launch.stopping import end_in_order
 from modalflow.translation.tags import INSTANCE_TAG
@@ -60,6 +60,7 @@ class Sweep:
         """Sweep ``deployment``. ``stop_argv`` asks a sandbox to stop, ``stop_grace`` is how many seconds it has then."""
         self._gateway = gateway
         self._claims = claims
+        self._questions = FewQuestions(at_once=1, limit=ANSWER_LIMIT)
         self._deployment = deployment
         self._stop_argv = tuple(stop_argv)
         self._stop_grace = stop_grace
@@ -88,7 +89,7 @@ class Sweep:
             return
         # After the listing: a sandbox is made after its launch id is committed, so the database knows of each that is listed.
         made = made_of(ours)
-        known = await asyncio.wait_for(off_loop(lambda: self._claims(launches, made), "modalflow-sweep"), ANSWER_LIMIT)
+        known = await self._questions.ask(lambda: self._claims(launches, made), "modalflow-sweep")
         over = {
             status.sandbox_id: (status, claim)
             for status in ours
