@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from modalflow.launch.lifecycle.creating import LATE_LOOKS, LATE_PAUSE
 from modalflow.launch.lifecycle.machine import PARTS
 from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT
 from modalflow.launch.lifecycle.record import TABLE
@@ -27,6 +28,8 @@ What holds, in any order of happenings and faults (`tests/launch/test_lifecycle_
 - its slot is given back exactly once;
 - a launch that Airflow took back says nothing more; the end of one that a newer launch of the same task has replaced is
   discarded (`executor/launch_table.py`);
+- a create with a workload in it that Modal did not answer is looked for, for {LATE_LOOKS * LATE_PAUSE:.0f} s, also when nobody
+  waits for the launch any more;
 - a further attempt starts only when the sandbox of the one before is known to be gone, or to have no workload;
 - a task whose sandbox was lost is launched again only if Airflow says that it had not begun
   ([failures](../reference/failures.md)).

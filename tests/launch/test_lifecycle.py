@@ -25,6 +25,7 @@ from modalflow.launch.gateway import (
     Unavailable,
 )
 from modalflow.launch.lifecycle import SANDBOX_LIFE, SLOW_CREATE, UNREACHABLE_LIMIT, Adoption, Lifecycle, Rules, running
+from modalflow.launch.lifecycle.creating import LATE_LOOKS, LATE_PAUSE
 from modalflow.launch.lifecycle.withdrawing import BREAKS
 from modalflow.launch.transitions import InvalidTransition, State
 from modalflow.translation.diagnostics import Diagnostic, Severity
@@ -102,6 +103,16 @@ def found(end: SandboxEnd | None = None, sandbox_id: str = "sb-1") -> m.LookedUp
 
 
 NOTHING = m.LookedUp(status=None)
+REVOKED = m.Revoked(reason="cleared")
+
+
+def late_looks(launch: Launch, over: m.Command, look: m.Command | None = None) -> None:
+    """Look in vain until the launch is over, of which nobody hears any more."""
+    for _ in range(LATE_LOOKS - 1):
+        assert launch.tell(m.PauseOver()) == [look or m.Find(name=LAUNCH)]
+        assert launch.tell(NOTHING) == [m.Pause(seconds=LATE_PAUSE)]
+    launch.tell(m.PauseOver())
+    assert launch.tell(NOTHING) == [over]
 
 
 def finding(severity: Severity, message: str, excerpt: str = "") -> Diagnostic:
@@ -264,7 +275,9 @@ class TestUnknownOutcomes:
         launch.tell(m.CreateTimedOut())
         sentence = "Modal made no sandbox within 120 s ([modal_executor] create_timeout)"
         log, *rest = ended(f"{sentence}; gave up after 3 tries ([modal_executor] launch_retries = 2)", F.NETWORK)
-        assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
+        event, over = rest
+        assert launch.tell(NOTHING) == [log, event, m.ReleaseSlot(), m.Pause(seconds=LATE_PAUSE)]
+        late_looks(launch, over)
 
     def test_modal_away_while_resolving_is_asked_again_until_the_limit(self) -> None:
         launch = Launch()
@@ -657,6 +670,56 @@ class TestRevoke:
         launch.tell(m.CreateFailed(error=CapacityExhausted("no")))
         assert launch.tell(m.Revoked(reason="cleared")) == [m.ReleaseSlot(), m.Forget()]
 
+    @pytest.mark.parametrize("while_it", ["is created", "is looked for", "pauses", "is refused for now"])
+    def test_a_create_that_was_not_answered_is_looked_for_until_modal_cannot_make_it_any_more(self, while_it: str) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        steps: dict[str, list[m.Happening]] = {
+            "is created": [REVOKED, m.CreateFailed(error=DOWN)],
+            "is looked for": [m.CreateFailed(error=DOWN), REVOKED],
+            "pauses": [m.CreateFailed(error=DOWN), NOTHING, REVOKED],
+            "is refused for now": [m.CreateTimedOut(), NOTHING, m.PauseOver(), REVOKED, m.CreateFailed(error=RateLimited("no"))],
+        }
+        for happening in steps[while_it]:
+            launch.tell(happening)
+        assert launch.life.state is State.RESOLVING
+        assert launch.tell(NOTHING) == [m.ReleaseSlot(), m.Pause(seconds=LATE_PAUSE)]
+        late_looks(launch, m.Forget())
+
+    def test_one_that_comes_late_is_ended(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(NOTHING)
+        assert launch.tell(REVOKED) == [m.Find(name=LAUNCH)]
+        launch.tell(NOTHING)
+        launch.tell(m.PauseOver())
+        assert launch.tell(found()) == [m.Terminate(sandbox_id="sb-1")]
+        assert launch.tell(m.Terminated()) == [m.Forget()]
+
+    def test_one_without_the_workload_is_not_waited_for(self) -> None:
+        launch = Launch()
+        launch.launching(CPU_STDIN)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(REVOKED)
+        assert launch.tell(NOTHING) == [m.ReleaseSlot(), m.Forget()]
+
+    def test_one_that_an_earlier_scheduler_may_have_sent_is_looked_for_too(self) -> None:
+        launch = Launch(Adoption(sandbox_id=None, can_relaunch=True))
+        assert launch.tell(REVOKED) == [m.FindAttempts(sandbox_id=None)]
+        assert launch.tell(NOTHING) == [m.Pause(seconds=LATE_PAUSE)]
+        late_looks(launch, m.Forget(), m.FindAttempts(sandbox_id=None))
+
+    def test_a_defect_meanwhile_is_told_at_once(self) -> None:
+        launch = Launch()
+        launch.launching(CPU)
+        launch.tell(m.CreateFailed(error=DOWN))
+        launch.tell(NOTHING)
+        assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Find(name=LAUNCH)]
+        log, event, over = ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
+        assert launch.tell(NOTHING) == [log, event, m.ReleaseSlot(), m.Pause(seconds=LATE_PAUSE)]
+        late_looks(launch, over)
+
     def test_after_the_end_it_is_ignored(self) -> None:
         launch = Launch()
         launch.running()
@@ -711,8 +774,9 @@ class TestDefects:
         launch = Launch()
         launch.launching(CPU)
         assert launch.tell(m.Broke(message="KeyError: 'x'")) == [m.Find(name=LAUNCH)]
-        log, *rest = ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
-        assert launch.tell(NOTHING) == [log, m.ReleaseSlot(), *rest]
+        log, event, over = ended("modalflow: internal error: KeyError: 'x'", F.INTERNAL)
+        assert launch.tell(NOTHING) == [log, event, m.ReleaseSlot(), m.Pause(seconds=LATE_PAUSE)]
+        late_looks(launch, over)
 
     def test_the_impossible_is_refused_with_the_story(self) -> None:
         launch = Launch()

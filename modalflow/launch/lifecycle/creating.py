@@ -13,7 +13,7 @@ from modalflow.launch.failures import FailureClass, of_error, with_hint
 from modalflow.launch.gateway import CapacityExhausted, GatewayError, NameTaken, RateLimited, Unavailable
 from modalflow.launch.identity import attempt_name
 from modalflow.launch.lifecycle.ending import ask_to_stop, clear, ended
-from modalflow.launch.lifecycle.patience import answered, while_unreachable
+from modalflow.launch.lifecycle.patience import answered, tell_failure, while_unreachable
 from modalflow.launch.lifecycle.record import (
     Commands,
     Launch,
@@ -29,6 +29,10 @@ from modalflow.launch.lifecycle.running import go_on_with
 from modalflow.launch.lifecycle.waiting import wait_told
 from modalflow.launch.transitions import State
 
+LATE_LOOKS = 6
+LATE_PAUSE = 10.0
+"""How often, and every how many seconds, the sandbox of an unanswered create is looked for once nobody waits for its launch any
+more. What Modal makes still later is ended by the sweep: it has both of our tags, and its task is over."""
 SLOW_CREATE = 2.0
 """Seconds after which a GPU create is reported as waiting: a candidate that is in stock is scheduled well within them."""
 
@@ -106,6 +110,7 @@ def on_create_slow(launch: Launch, happening: m.CreateSlow, _now: float) -> Comm
 def on_created(launch: Launch, happening: m.Created, _now: float) -> Commands:
     """The sandbox exists."""
     launch.unknown = launch.refused_since = None
+    launch.create_lost = False  # should it still come: the name is taken
     if launch.doom:
         launch.sandbox_id = happening.sandbox_id
         return clear(launch)
@@ -121,7 +126,7 @@ def on_create_failed(launch: Launch, happening: m.CreateFailed, now: float) -> C
         return resolve(launch)
     launch.unknown = None
     if launch.doom:
-        return end_doomed(launch, launch.doom)
+        return resolve(launch) if launch.create_lost else end_doomed(launch, launch.doom)
     if isinstance(error, CapacityExhausted) and launch.candidates is not None:
         return _after_no_capacity(launch, launch.candidates, now)
     if isinstance(error, RateLimited):
@@ -194,7 +199,7 @@ def on_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> Commands:
 
 def _nothing_there(launch: Launch, unknown: GatewayError | m.CreateTimedOut | None, now: float, *, ended: bool) -> Commands:
     if launch.doom:
-        return end_doomed(launch, launch.doom)
+        return end_doomed(launch, launch.doom) if ended else _look_again(launch, unknown)
     timed_out = not isinstance(unknown, GatewayError)
     # The same name again unless that sandbox ended: should a lost create still arrive, its name is taken and nothing runs
     # twice. A GPU's next candidate needs a name of its own; its workload comes on stdin, so a late twin has none.
@@ -203,7 +208,23 @@ def _nothing_there(launch: Launch, unknown: GatewayError | m.CreateTimedOut | No
     if timed_out and launch.candidates is not None:
         return _same_again(launch, now)
     error = unknown if isinstance(unknown, GatewayError) else Unavailable(outcomes.create_lost(launch.rules.create_timeout))
+    launch.create_lost = launch.has_workload and not (ended or isinstance(error, NameTaken))
+    if launch.create_lost and launch.retries >= launch.rules.retries:
+        told = tell_failure(launch, of_error(error), outcomes.gave_up(str(error), launch.rules.retries))
+        return told + _look_again(launch, error)
     return try_again(launch, error, _same_again)
+
+
+def _look_again(launch: Launch, unknown: GatewayError | m.CreateTimedOut | None) -> Commands:
+    """End a launch of which nothing is there, unless a create with its workload may still be carried out: look again then."""
+    doom, adoption = launch.the(launch.doom), launch.adoption
+    lost = unknown is not None and not isinstance(unknown, NameTaken)
+    launch.create_lost |= launch.has_workload and (lost or (adoption is not None and adoption.can_relaunch))
+    launch.late_looks += 1
+    if not launch.create_lost or launch.late_looks > LATE_LOOKS:
+        return end_doomed(launch, doom)
+    told = tell_failure(launch, doom.failure, doom.reason)
+    return [*told, *release_slot(launch), *pause(launch, LATE_PAUSE, resolve)]
 
 
 @on(m.LookupFailed, State.RESOLVING)

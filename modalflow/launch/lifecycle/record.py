@@ -95,6 +95,10 @@ class Launch:
     """Whether its sandbox has its workload."""
     unknown: GatewayError | m.CreateTimedOut | None = None
     """Why it is unknown whether the latest create made a sandbox; None while that is known."""
+    create_lost: bool = False
+    """A create with the workload in it was not answered and made nothing yet: Modal may still carry it out."""
+    late_looks: int = 0
+    """How often its sandbox was looked for after nobody waited for the launch any more."""
     was_queued: bool = False
     """Airflow had it QUEUED when it was taken over, so its sandbox may be of the part of the task before it deferred."""
     in_line: bool = False

@@ -72,6 +72,6 @@ def _wind_down(launch: Launch, doom: Doom) -> Commands:
     launch.retries = 0
     if launch.sandbox_id is not None and launch.state not in (State.RECALLING, State.EXPLAINING):
         return clear(launch)
-    if launch.unknown is not None or (launch.adoption is not None and launch.sandbox_id is None):
+    if launch.unknown is not None or launch.create_lost or (launch.adoption is not None and launch.sandbox_id is None):
         return resolve(launch)
     return end_doomed(launch, doom)
