@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modalflow.executor.auto_image import describe_auto_image
+from modalflow.executor.callbacks_left import CallbacksLeft, reaches
 from modalflow.executor.configuration import (
     ConfigurationView,
     check_gpu_wait,
@@ -90,6 +91,7 @@ class Launching:
 
     ``ids_are_new`` is whether the id that a task carries was made when it was queued this time (``routing``).
     ``queued_timeout`` is in how many seconds Airflow takes back a task that is still queued; ``None`` leaves its end unannounced.
+    ``callbacks_left`` finds deadline callbacks of earlier schedulers.
     """
 
     backend: Backend
@@ -98,6 +100,7 @@ class Launching:
     jwt_generator: JWTGenerator | None
     ids_are_new: bool = True
     queued_timeout: float | None = None
+    callbacks_left: CallbacksLeft | None = None
 
     def request(self, launch_id: str, key: Hashable, workload: Any, facts: WorkloadFacts) -> LaunchRequest:
         """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
@@ -151,7 +154,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
     settings = with_hooks(without_functions(with_longest_gpu_wait(settings, queued_timeout)))
     settings = replace(settings, launch=replace(settings.launch, queued_timeout=queued_timeout))
     api_url = execution_api_url(view, settings)
-    executors = names_for_workers(configured_executors())
+    configured = configured_executors()
+    executors = names_for_workers(configured)
     environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version, executors=executors)
     for warning in (
         logging_warning(view.get("logging", "logging_config_class")),
@@ -165,6 +169,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     def recall(launch_id: str, key: Hashable) -> LaunchRequest | None:
         return recalled(launch_id, key, launching)
 
+    callbacks_left = CallbacksLeft(lambda: launching, executor.job_id, reaches(executor.name, configured[0]))
     launching = Launching(
         backend=build_backend(settings, build_journal(view), build_observer(conf), recall, ask_database),
         environment=environment,
@@ -172,8 +177,10 @@ def start_launching(executor: BaseExecutor) -> Launching:
         jwt_generator=executor.jwt_generator,
         ids_are_new=ids_are_new(executor),
         queued_timeout=queued_timeout,
+        callbacks_left=callbacks_left,
     )
     launching.backend.start()
+    callbacks_left.start()
     return launching
 
 

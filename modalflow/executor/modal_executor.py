@@ -97,6 +97,8 @@ class ModalExecutor(BaseExecutor):
     def _stop(self) -> None:
         launching, self._launching = self._launching, None
         if launching is not None:
+            if launching.callbacks_left is not None:
+                launching.callbacks_left.stop()
             launching.backend.stop(STOP_TIMEOUT)
 
     # -- workloads in -------------------------------------------------------------------------------------------------
@@ -174,6 +176,7 @@ class ModalExecutor(BaseExecutor):
         The hand-over comes last: the loop's thread, once woken, competes with this one for the interpreter.
         """
         self._take_events()
+        self._take_callbacks()
         self._submit_prepared()
 
     @contained
@@ -310,6 +313,15 @@ class ModalExecutor(BaseExecutor):
                 self._table.add(request.launch_id, key=request.key, task=task_of(request.key))
             self.running.add(cast("WorkloadKey", request.key))
         return True
+
+    @contained
+    def _take_callbacks(self) -> None:
+        """Take over callbacks of an earlier scheduler. One that this process ever launched is its own, and told of already."""
+        launching = self._launching
+        left = launching.callbacks_left.take() if launching is not None and launching.callbacks_left is not None else []
+        new = [one for one in left if not self._table.was_used(one.launch_id) and not is_queued(self, one.key)]
+        if launching is not None and new:
+            self._adopt(new, launching)
 
     # -- looking in ---------------------------------------------------------------------------------------------------
 
