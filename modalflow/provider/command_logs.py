@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.utils.cli import suppress_logs_and_warning
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between two reads of a log that is followed; each is a look at the log Volume and at the sandbox."""
+
+
+HEADER, HEADER_ENDS = "::group::Log message source details", "::endgroup::"
+"""Between these Airflow lists where a log came from (3.3.0 and 3.3.2)."""
 
 
 class NoTask(Exception):
@@ -41,22 +46,46 @@ def logs(args: Any) -> None:
 
 
 def lines_of(args: Any, *, sleep: Callable[[float], None]) -> Iterator[str]:
-    """Yield the lines that there are; with ``args.follow``, go on until the try has ended. Raises ``NoTask``."""
+    """Yield the lines that there are; with ``args.follow``, go on until the try has ended. Raises ``NoTask``.
+
+    Each look reads from the beginning and leaves out what was told: Airflow 3.3.0's own way of going on (``log_pos``) ends in a
+    ``TypeError`` (its ``file_task_handler`` does not take its own ``islice`` for a stream; 3.3.2's does).
+    """
+    from airflow.utils.log.file_task_handler import StructuredLogMessage  # noqa: PLC0415
     from airflow.utils.log.log_reader import TaskLogReader  # noqa: PLC0415 - Airflow is imported where it is needed
     from airflow.utils.session import create_session  # noqa: PLC0415
 
     reader = TaskLogReader()
-    metadata: Any = {}
+    write = StructuredLogMessage.model_dump_json if args.json else line_of
+    first, told = True, 0
+    from_the_start: Any = {}
     while True:
         with create_session() as session:
             ti = instance_of(session, args.dag, args.task, run_id=args.run_id, map_index=args.map_index)
             chosen = args.try_number or ti.try_number
-            stream, metadata = reader.read_log_chunks(ti, chosen, metadata)
-            for message in stream:
-                yield message.model_dump_json() if args.json else line_of(message)
+            stream, metadata = reader.read_log_chunks(ti, chosen, from_the_start)
+            header, lines = _parted(iter(stream))
+            for message in header if first else ():
+                yield write(message)
+            for message in islice(lines, told, None):
+                told += 1
+                yield write(message)
+            first = False
         if not args.follow or metadata.get("end_of_log", False):
             return
         sleep(EVERY)
+
+
+def _parted(messages: Iterator[Any]) -> tuple[list[Any], Iterator[Any]]:
+    """Return the header of a log, which lists where it came from and changes while the task runs, and its lines."""
+    header = list(islice(messages, 1))
+    if not header or header[0].event != HEADER:
+        return [], chain(header, messages)
+    for message in messages:
+        header.append(message)
+        if message.event == HEADER_ENDS:
+            break
+    return header, messages
 
 
 def instance_of(session: Session, dag_id: str, task_id: str, *, run_id: str | None, map_index: int | None) -> Any:

@@ -48,9 +48,21 @@ def _joined(text: str, there: set[str]) -> str:
 
 def _lean(source: str) -> str:
     """Leave out comments and docstrings: an argument has a largest size, and nobody reads this one."""
-    spoken = set(_docstring_lines(ast.parse(source)))
+    spoken = set(_docstring_lines(_parsed(source)))
     lines = [line for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in spoken]
     return re.sub(r"\n{3,}", "\n\n", "".join(line for line in lines if not line.lstrip().startswith("#")))
+
+
+def _parsed(source: str) -> ast.Module:
+    """Parse; once more if CPython lost count.
+
+    Its AST counts its depth per process, not per call (python/cpython#106905, 3.11.7): where the garbage collector runs amid a
+    parse and what it ends writes a traceback, which is parsed as well, the outer parse is a ``SystemError``.
+    """
+    try:
+        return ast.parse(source)
+    except SystemError:
+        return ast.parse(source)
 
 
 def _docstring_lines(tree: ast.Module) -> Iterator[int]:

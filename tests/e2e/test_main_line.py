@@ -32,6 +32,8 @@ def test_standalone_runs_a_gpu_task_through_us(deployment: Deployment) -> None:
     assert finished["state"] == "success", log
     assert (record.backend, record.gpu) == ("V1", "A10G:1")
     assert record.name == record.tags["launch"]
+    links = airflow.api._get(f"/dags/e2e_gpu/dagRuns/{run_id}/taskInstances/on_a10g/links")
+    assert links["extra_links"] == {"Modal sandbox": f"https://modal.com/id/{record.sandbox_id}"}, "the button on the task's page"
     assert finished["hostname"] == f"{record.name}/{record.sandbox_id}", "the worker's hostname names launch and sandbox"
     assert "Forcing executor to LocalExecutor" not in airflow_log(airflow.home).read_text()
 

@@ -308,6 +308,7 @@ class TestLogs:
         told = list(lines_of(self.arguments(follow=True), sleep=ends))
         assert slept == [2.0]
         assert [line for line in told if "epoch 3" in line] == ["12:00:01 INFO    epoch 3"]
+        assert [line for line in told if "::" in line] == ["::group::Log message source details", "::endgroup::"], "one header"
 
     def test_a_task_that_there_is_not(self, session: Any, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(NoTask):

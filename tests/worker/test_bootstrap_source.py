@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from modalflow.launch import exit_codes
 from modalflow.worker import bootstrap, bootstrap_source, errors
 
@@ -60,3 +62,18 @@ def test_its_exit_codes_are_those_that_launch_explains() -> None:
     theirs = {name: value for name, value in vars(exit_codes).items() if name in ours}
     assert ours == theirs
     assert sorted(ours.values()) == [0, 1, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73]
+
+
+def test_a_parse_that_cpython_spoilt_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [SystemError("AST constructor recursion depth mismatch (before=150, after=201)")]
+    parse = ast.parse
+
+    def spoilt_once(source: str) -> ast.Module:
+        if outcomes:
+            raise outcomes.pop()
+        return parse(source)
+
+    whole = bootstrap_source()
+    monkeypatch.setattr(ast, "parse", spoilt_once)
+    assert bootstrap_source.__wrapped__() == whole
+    assert outcomes == []
