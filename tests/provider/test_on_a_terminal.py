@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -47,6 +48,7 @@ class Terminal:
         )
         os.close(theirs)
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def until(self, text: str) -> None:
         """Read until ``text`` was written after what was read before."""
@@ -68,7 +70,7 @@ class Terminal:
             got = os.read(self._ours, 65536)
         except OSError:  # EIO: the other side of a terminal is closed
             return False
-        self.shown += got.decode()
+        self.shown += self._decoder.decode(got)
         return bool(got)
 
     def close(self) -> None:
