@@ -95,7 +95,9 @@ def our_executor(gateway: Callable[[Any], Any]) -> Any:
     from modalflow.launch.backend import LaunchBackend
     from modalflow.launch.observe import NOBODY
 
-    def build(settings: Any, journal: Any, observer: Any = NOBODY, recall: Any = None, claims: Any = None) -> Any:
+    def build(
+        settings: Any, journal: Any, observer: Any = NOBODY, recall: Any = None, claims: Any = None, *_: Any, **__: Any
+    ) -> Any:
         return LaunchBackend(
             lambda: gateway(settings.launch), settings.launch, ["true"], journal, observer=observer, recall=recall, claims=claims
         )

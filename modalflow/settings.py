@@ -77,7 +77,16 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="app_name", default="modalflow", read=read_text, expects="a Modal App name",
            description="Modal App that the sandboxes belong to; created if missing."),
     Option(name="environment", read=read_text, expects="a Modal environment name", example="main",
-           description="Modal environment; empty means the one that the credentials default to."),
+           description="Modal environment; empty means that of the Airflow connection, else the one that the credentials default "
+                       "to."),
+    Option(name="modal_conn_id", read=read_text, expects="the name of an Airflow connection of type modal",
+           example="modal_production",
+           description="Airflow connection with Modal's token: Token ID, Token Secret, and in `extra` the `environment`. Empty: "
+                       "`modal` or `modal_default` if there is such a connection, else MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, "
+                       "else the active profile of ~/.modal.toml. A team may have its own."),
+    Option(name="credentials_interval", default="300", read=read_seconds, expects="seconds; 0 for never",
+           description="Seconds after which that connection (or profile) is read again, so that a new token is in use without a "
+                       "restart; what runs goes on. A token that Modal refuses is read again at once in any case."),
     Option(name="namespaces", read=read_namespaces, expects="a JSON object of names to ENVIRONMENT/APP",
            example='{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}',
            description="Where the tasks of a pod's `metadata.namespace`, or of the key `namespace`, run: a Modal environment and "
@@ -267,6 +276,9 @@ class LaunchSettings:
 
     app_name: str = "modalflow"
     environment: str | None = None
+    modal_conn_id: str | None = None
+    credentials_interval: float = 300.0
+    """0 for never."""
     deployment: str = "airflow"
     handover_timeout: float = 60.0
     create_timeout: float = 120.0
@@ -344,6 +356,8 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         launch=LaunchSettings(
             app_name=value("app_name", str),
             environment=optional("environment", str),
+            modal_conn_id=optional("modal_conn_id", str),
+            credentials_interval=value("credentials_interval", float),
             deployment=value("deployment", str),
             handover_timeout=value("handover_timeout", float),
             create_timeout=value("create_timeout", float),

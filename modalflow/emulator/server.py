@@ -260,7 +260,7 @@ class Emulator(Driven):
                 access = authority.bearer(metadata)
                 workspace, task_id = access.workspace, access.task_id
             else:
-                workspace = authority.token_of(metadata)
+                workspace = authority.workspace_of(metadata)
         except RefusedError as error:
             raise GRPCError(Status.UNAUTHENTICATED, str(error)) from error
         if not router and "x-modal-client-version" not in metadata:

@@ -42,6 +42,16 @@ class Tenanted(Driven):
 
         self._do(put)
 
+    def accept_token(self, token_id: str, token_secret: str, *, workspace: str) -> None:
+        """Accept a further token of the workspace that is called by this token's id, until the emulator restarts."""
+        authority = self._engine.core.authority
+        self._do(lambda: authority.accept(token_id, token_secret, workspace))
+
+    def revoke_token(self, token_id: str) -> None:
+        """Refuse this token from now on, as Modal does one that was deleted; until the emulator restarts."""
+        authority = self._engine.core.authority
+        self._do(lambda: authority.revoke(token_id))
+
     def end_workspace(self, token_id: str) -> None:
         """Terminate all that runs in a workspace, return when it is cleaned up, and forget the workspace."""
         self._await(lambda: self._ended(token_id))

@@ -28,6 +28,7 @@ from modalflow.executor.configuration import (
 from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
+from modalflow.executor.modal_connections import build_gateway
 from modalflow.executor.observers import build_observer
 from modalflow.executor.ownership import ask_database
 from modalflow.executor.recall import recalled
@@ -171,7 +172,9 @@ def start_launching(executor: BaseExecutor) -> Launching:
 
     callbacks_left = CallbacksLeft(lambda: launching, executor.job_id, reaches(executor.name, configured[0]))
     launching = Launching(
-        backend=build_backend(settings, build_journal(view), build_observer(conf), recall, ask_database),
+        backend=build_backend(
+            settings, build_journal(view), build_observer(conf), recall, ask_database, executor.team_name, check=True
+        ),
         environment=environment,
         translate=build_translate(settings),
         jwt_generator=executor.jwt_generator,
@@ -202,9 +205,19 @@ def build_translate(settings: Settings) -> Translate:
 
 
 def build_backend(
-    settings: Settings, journal: Journal, observer: Observer = NOBODY, recall: Recall | None = None, claims: Claims | None = None
+    settings: Settings,
+    journal: Journal,
+    observer: Observer = NOBODY,
+    recall: Recall | None = None,
+    claims: Claims | None = None,
+    team: str | None = None,
+    *,
+    check: bool = False,
 ) -> Backend:
-    """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread."""
+    """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread.
+
+    ``team``: whose Airflow connections it uses. ``check``: say in the log at start whether Modal takes the credentials.
+    """
     from modalflow.launch.backend import LaunchBackend  # noqa: PLC0415
     from modalflow.launch.watchdog import WatchedBackend  # noqa: PLC0415
     from modalflow.worker import bootstrap_source, stop_source  # noqa: PLC0415
@@ -213,12 +226,18 @@ def build_backend(
 
     def make(previous: Gateway | None) -> LaunchBackend:
         def gateway() -> Any:
-            from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
-
-            return ModalGateway(settings.launch) if previous is None else previous.successor()
+            return build_gateway(settings.launch, team) if previous is None else previous.successor()
 
         return LaunchBackend(
-            gateway, settings.launch, program, journal, stop_argv=stop, observer=observer, recall=recall, claims=claims
+            gateway,
+            settings.launch,
+            program,
+            journal,
+            stop_argv=stop,
+            observer=observer,
+            recall=recall,
+            claims=claims,
+            check=check and previous is None,
         )
 
     return WatchedBackend(make)

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from modalflow.launch import messages as m
 from modalflow.launch.alarms import TOLD_AFTER, WARNED_AT, Alarm, Alarms
+from modalflow.launch.credentials import say_credentials
 from modalflow.launch.driver import Driver, Surroundings
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchRequest
 from modalflow.launch.failures import FailureClass
@@ -72,6 +73,7 @@ class LaunchBackend:
         observer: Observer = NOBODY,
         recall: Recall | None = None,
         claims: Claims | None = None,
+        check: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -80,10 +82,11 @@ class LaunchBackend:
 
         ``gateway_factory`` is called on the loop's thread at the first need, again after a failure. ``argv`` is every sandbox's
         command, ``stop_argv`` what is run in one that has time to stop. ``recall`` asks Airflow whether a task has not begun.
-        With ``claims`` it ends what others left (``sweep``).
+        With ``claims`` it ends what others left (``sweep``). ``check``: ask Modal at start whether it takes the credentials.
         ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
+        self._check = check
         self._settings = settings
         self._journal = journal
         self._sleep = sleep
@@ -220,6 +223,8 @@ class LaunchBackend:
         if self._sweep is not None:
             sweeping = self._sweep.run(self._settings.sweep_interval, self._sleep)
             own.append(asyncio.create_task(sweeping, name="modalflow-sweep"))
+        if self._check:
+            own.append(asyncio.create_task(say_credentials(self._the_gateway), name="modalflow-credentials"))
         self._around.sights.start()
         try:
             await self._stop_asked.wait()

@@ -106,7 +106,7 @@ MEANINGS: Mapping[FailureClass, Meaning] = {
     ),
     FailureClass.CREDENTIALS: Meaning(
         what="Modal did not accept the scheduler's token.",
-        to_do="Set `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or run `modal token new`.",
+        to_do="Mend the token that the reason names ([credentials](../how-to/credentials.md)); then clear the task.",
     ),
     FailureClass.QUOTA: Meaning(
         what="Modal's limits refused the launch for as long as Airflow lets a task wait, or until its tries were used up.",

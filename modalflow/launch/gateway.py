@@ -96,6 +96,10 @@ class ImageBuildFailed(GatewayError):
 class Gateway(Protocol):
     """What the driver may ask of Modal."""
 
+    async def check(self) -> str:
+        """Ask Modal whether it takes the credentials, make the App, and return in words whose they are. Holds no secret."""
+        ...
+
     async def prepare(self, plan: SandboxPlan) -> None:
         """Make everything that ``create`` needs and may take long: the App, and the image, built if it must be.
 

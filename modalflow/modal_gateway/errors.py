@@ -72,8 +72,6 @@ def _build(ours: type[GatewayError], sentence: str, error: BaseException) -> Gat
         if INSUFFICIENT_CAPACITY in str(error).lower():
             return CapacityExhausted(sentence)
         return RateLimited(sentence, _retry_after(error))
-    if ours is Unauthenticated:
-        return Unauthenticated(f"{sentence}; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`")
     return ours(sentence)
 
 

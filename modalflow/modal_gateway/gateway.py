@@ -20,14 +20,23 @@ from modal import Client, CloudBucketMount, Sandbox, Secret, Volume
 from modal import exception as modal_errors
 from modal.stream_type import StreamType
 
-from modalflow.launch.gateway import GatewayError, InvalidRequest, NotFound, SandboxEnd, SandboxStatus, Unavailable
-from modalflow.modal_gateway.connection import open_client
+from modalflow.launch.credentials import ReadStored
+from modalflow.launch.gateway import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    SandboxEnd,
+    SandboxStatus,
+    Unauthenticated,
+    Unavailable,
+)
 from modalflow.modal_gateway.endings import end_of
 from modalflow.modal_gateway.errors import bounded, ended_before_it_ran
 from modalflow.modal_gateway.given_up import leaving_nothing
 from modalflow.modal_gateway.kept import KeptObjects
 from modalflow.modal_gateway.listing import Infos, pages, status_of
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
+from modalflow.modal_gateway.session import Session, renewing
 from modalflow.settings import LaunchSettings
 from modalflow.translation.plan import MODALFLOWS, Home, SandboxPlan
 
@@ -45,22 +54,34 @@ HANDLES = 256
 
 
 class ModalGateway:
-    """Talks to Modal with one client, made at the first call. Used on one loop.
+    """Talks to Modal with the credentials of one account, opened at the first call. Used on one loop.
 
-    ``client`` is for callers that have one (it is then not closed here); else the environment's or profile's credentials serve.
+    ``read`` reads the Airflow connection that has them; without, or where there is none, the environment's or profile's serve.
+    ``client`` is for callers that have one (it is then not closed here).
     """
 
-    def __init__(self, settings: LaunchSettings, *, client: Client | None = None) -> None:
+    def __init__(self, settings: LaunchSettings, *, read: ReadStored | None = None, client: Client | None = None) -> None:
         """Keep the settings; nothing is connected yet."""
-        self._settings = settings
+        self._given_settings = settings
+        self._read = read
         self._given_client = client
-        self._client: Client | None = None
-        self._kept: KeptObjects | None = None
-        self._opening: asyncio.Task[KeptObjects] | None = None
         self._sandboxes: dict[str, Sandbox] = {}
-        self._predecessor: ModalGateway | None = None
-        self._given_up = False
+        self.session = Session(settings, read=read, given=client, changed=self._sandboxes.clear)
 
+    @property
+    def _settings(self) -> LaunchSettings:
+        return self.session.settings
+
+    @renewing
+    async def check(self) -> str:
+        """See ``Gateway.check``."""
+        kept = await self._objects()
+        async with bounded("check the credentials", self._settings.rpc_timeout):
+            await kept.client.hello.aio()  # type: ignore[no-untyped-call]
+            await kept.app()
+        return self.session.in_words()
+
+    @renewing
     async def prepare(self, plan: SandboxPlan) -> None:
         """Look up or create the App, and build the image."""
         kept = await self._objects()
@@ -69,6 +90,7 @@ class ModalGateway:
         async with bounded(f"make the image {plan.image.reference or 'of this Airflow'}", BUILD_LIMIT):
             await kept.image(plan.image, plan.home, anew=plan.image.force_build)
 
+    @renewing
     async def create(
         self,
         plan: SandboxPlan,
@@ -114,11 +136,12 @@ class ModalGateway:
         """Whether Modal knows a sandbox of this name that has not ended. An answer that does not come is a no."""
         try:
             async with bounded(f"look for the sandbox {name}", self._settings.rpc_timeout):
-                await Sandbox.from_name.aio(home.app or "", name, environment_name=home.environment, client=self._client)
+                await Sandbox.from_name.aio(home.app or "", name, environment_name=home.environment, client=self.session.client)
         except GatewayError:
             return False
         return True
 
+    @renewing
     async def hand_over(self, sandbox_id: str, payload: bytes) -> None:
         """Write ``payload`` to stdin and close it. Repeating it is harmless: Modal drops what it has at that offset."""
         await self._objects()  # none that was given up hands anything over
@@ -136,6 +159,7 @@ class ModalGateway:
                 await sandbox.detach.aio()  # type: ignore[no-untyped-call]
         self._keep_handle(sandbox_id, sandbox)
 
+    @renewing
     async def find(self, name: str) -> SandboxStatus | None:
         """See ``Gateway.find``, in all Apps of the settings.
 
@@ -159,6 +183,7 @@ class ModalGateway:
                     return await _status(sandbox, name)
         return None
 
+    @renewing
     async def status(self, sandbox_id: str) -> SandboxStatus | None:
         """See ``Gateway.status``. The name is not read."""
         try:
@@ -168,6 +193,7 @@ class ModalGateway:
         async with bounded(f"look at the sandbox {sandbox_id}", self._settings.rpc_timeout):
             return await _status(sandbox, "")
 
+    @renewing
     async def wait(self, sandbox_id: str) -> SandboxEnd:
         """Wait for the end, by the client's own long polls of 10 s."""
         sandbox = self._sandboxes.pop(sandbox_id, None) or await self._look_up(sandbox_id, "wait for")
@@ -179,6 +205,7 @@ class ModalGateway:
             raise Unavailable(f"could not wait for the sandbox {sandbox_id}: Modal gave no result")
         return end
 
+    @renewing
     async def terminate(self, sandbox_id: str) -> None:
         """End a sandbox and wait until it has ended. One that Modal does not know has ended."""
         try:
@@ -189,6 +216,7 @@ class ModalGateway:
             pass
         self._sandboxes.pop(sandbox_id, None)
 
+    @renewing
     async def start_in(self, sandbox_id: str, argv: Sequence[str]) -> None:
         """Start a further process in a running sandbox. Its output goes nowhere: nobody would read it."""
         sandbox = await self._look_up(sandbox_id, "start a process in")
@@ -198,15 +226,23 @@ class ModalGateway:
             finally:
                 await sandbox.detach.aio()  # type: ignore[no-untyped-call]
 
+    @renewing
     async def list_running(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         """All running sandboxes with these tags, in all Apps of the settings: a call a page."""
         return [status_of(info) async for page in self._pages(tags, with_tags=True) for info in page]
 
     async def running_ids(self, tags: Mapping[str, str]) -> AsyncGenerator[list[str], None]:
-        """See ``Gateway.running_ids``."""
-        async for page in self._pages(tags, with_tags=False):
-            yield [info.id for info in page]
+        """See ``Gateway.running_ids``. Where other credentials come into force meanwhile, it is for the caller to begin anew."""
+        used = self.session.kept
+        try:
+            async for page in self._pages(tags, with_tags=False):
+                yield [info.id for info in page]
+        except Unauthenticated as error:
+            if await self.session.renewed(used):
+                raise Unavailable(f"{error}; others are in force now") from error
+            raise self.session.explained(error) from error
 
+    @renewing
     async def list_launch(self, tags: Mapping[str, str]) -> list[SandboxStatus]:
         """See ``Gateway.list_launch``: in all Apps of the settings, then in all of their environments.
 
@@ -274,6 +310,7 @@ class ModalGateway:
             pass  # what was read until then is all there is; the exit code tells the rest
         return "".join(part for lines in kept for part in lines)
 
+    @renewing
     async def append_log(self, volume: str, path: str, text: str) -> None:
         """Add ``text`` to the file ``path`` of the log Volume: read, changed, written. The Volume is created if missing."""
         try:
@@ -297,27 +334,15 @@ class ModalGateway:
 
     def successor(self) -> ModalGateway:
         """See ``Gateway.successor``: what this one has on the way to Modal is cut off before the successor connects."""
-        self._given_up = True
-        following = ModalGateway(self._settings, client=self._given_client)
-        following._predecessor = self
+        self.session.give_up()
+        following = ModalGateway(self._given_settings, read=self._read, client=self._given_client)
+        following.session.succeed(self.session)
         return following
-
-    async def _cut_off(self) -> None:
-        """End all calls under way, from whichever loop; a workload that is being sent must not arrive later."""
-        if self._client is not None and self._client is not self._given_client:
-            async with bounded("close the connection that was given up", self._settings.rpc_timeout):
-                await self._client.close.aio()
 
     async def close(self) -> None:
         """Close the client, if it is ours."""
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        client, self._client, self._kept = self._client, None, None
         self._sandboxes.clear()
-        if client is not None and client is not self._given_client:
-            async with bounded("close the connection", self._settings.rpc_timeout):
-                await client.close.aio()
+        await self.session.close()
 
     async def __aenter__(self) -> Self:
         await self._objects()
@@ -327,35 +352,7 @@ class ModalGateway:
         await self.close()
 
     async def _objects(self) -> KeptObjects:
-        """Return what is kept of this connection, connecting first if need be.
-
-        Everybody who comes meanwhile shares one attempt and its failure. One after the other, each with an attempt of its own,
-        the last of a hundred launches would hear after fifty minutes that Modal is away.
-        """
-        if self._given_up:
-            raise Unavailable("the connection to Modal was given up")
-        if self._kept is not None and self._kept.client.is_closed():
-            self._kept = None  # somebody else in this process closed it
-        if self._kept is None:
-            if self._opening is None or self._opening.done():
-                self._opening = asyncio.create_task(self._open(), name="modalflow-connect")
-            kept = await asyncio.shield(self._opening)
-            if self._given_up:
-                raise Unavailable("the connection to Modal was given up")
-            return kept
-        return self._kept
-
-    async def _open(self) -> KeptObjects:
-        previous, self._predecessor = self._predecessor, None
-        if previous is not None:
-            try:
-                await previous._cut_off()
-            except GatewayError as error:
-                log.warning("modalflow: %s; its calls end by their own deadlines", error)
-        async with bounded("connect to Modal", self._settings.rpc_timeout):
-            self._client = self._given_client or await open_client()
-        self._kept = KeptObjects(self._client, self._settings)
-        return self._kept
+        return await self.session.objects()
 
     def _keep_handle(self, sandbox_id: str, sandbox: Sandbox) -> None:
         """Keep a handle for the next call, which saves it a look-up; of many sandboxes only the latest ``HANDLES``."""

@@ -17,15 +17,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import IO, Any, TypeVar
 
 from modal import Client, Sandbox, Volume
 
-from modalflow.launch.gateway import NotFound, Unavailable
-from modalflow.modal_gateway.connection import open_client
+from modalflow.launch.credentials import ReadStored
+from modalflow.launch.gateway import NotFound, Unauthenticated, Unavailable
+from modalflow.modal_gateway.connection import Credentials, open_client, read_credentials
 from modalflow.modal_gateway.errors import bounded
 from modalflow.settings import LaunchSettings
 
@@ -65,10 +65,15 @@ class LogFile:
 
 
 class LogAccess:
-    """Modal as one process reads logs from it: one connection, opened on first need and anew after a failure or a fork."""
+    """Modal as one process reads logs from it: one connection, opened on first need and anew after a failure or a fork.
 
-    def __init__(self, settings: LaunchSettings) -> None:
+    ``read`` reads the Airflow connection with the token, anew where Modal refuses it.
+    """
+
+    def __init__(self, settings: LaunchSettings, read: ReadStored | None = None) -> None:
         self._settings = settings
+        self._read = read
+        self._credentials: Credentials | None = None
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._pid = 0
@@ -108,7 +113,7 @@ class LogAccess:
     async def _volume(self, client: Client, *, create: bool = False) -> Volume:
         volume = Volume.from_name(
             self._settings.logs_volume or "",
-            environment_name=self._settings.environment,
+            environment_name=self._settings.environment or (self._credentials.environment if self._credentials else None),
             create_if_missing=create,
             version=LOG_VOLUME_VERSION if create else None,
         )
@@ -140,7 +145,7 @@ class LogAccess:
                 return await make(client)
 
         try:
-            return in_thread(run(self._connected()))
+            return self._with_valid_token(run)
         except Unavailable as error:
             self.close()
             with self._lock:
@@ -148,17 +153,33 @@ class LogAccess:
                 self._last_failure = str(error)
             raise
 
-    def _connected(self) -> Client:
-        async def connect() -> Client:
+    def _with_valid_token(self, run: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        """Run it; once more if Modal refuses the token and the connection holds another by now."""
+        client, used = self._connected()
+        try:
+            return in_thread(run(client))
+        except Unauthenticated as error:
+            self.close()
+            client, found = self._connected()
+            if found == used:
+                raise used.explained(error) from error
+        try:
+            return in_thread(run(client))
+        except Unauthenticated as error:
+            raise found.explained(error) from error
+
+    def _connected(self) -> tuple[Client, Credentials]:
+        async def connect() -> tuple[Client, Credentials]:
+            found = await read_credentials(self._read, self._look_up)
             async with bounded("connect to Modal", self._look_up):
-                return await open_client()
+                return await open_client(found), found
 
         with self._lock:
             if time.monotonic() < self._resting_until:
                 raise Unavailable(f"Modal is left alone for a moment: {self._last_failure}")
-            if self._client is None or self._pid != os.getpid():
-                self._client, self._pid = in_thread(connect()), os.getpid()
-            return self._client
+            if self._client is None or self._credentials is None or self._pid != os.getpid():
+                (self._client, self._credentials), self._pid = in_thread(connect()), os.getpid()
+            return self._client, self._credentials
 
 
 def in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -202,12 +223,6 @@ async def _output(client: Client, sandbox_id: str) -> str:
     finally:
         detach: Any = sandbox.detach  # its stub has no types (modal 1.6.4)
         await detach.aio()
-
-
-@cache
-def log_access(settings: LaunchSettings) -> LogAccess:
-    """Return the process's access to Modal's logs for these settings."""
-    return LogAccess(settings)
 
 
 async def available(stream: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
+from modalflow.executor.modal_connections import build_gateway
 from modalflow.executor.ownership import claims_on
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.stopping import end_in_order
@@ -72,9 +73,7 @@ def cleanup(args: Any) -> None:
 
 
 async def _with_modal(settings: LaunchSettings, *, yes: bool) -> list[Row]:
-    from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415 - imports modal
-
-    async with ModalGateway(settings) as gateway:
+    async with build_gateway(settings) as gateway:
         return await clean_up(gateway, settings, from_database, yes=yes)
 
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
+from modalflow.executor.modal_connections import build_gateway
 from modalflow.launch.gateway import GatewayError, SandboxStatus
 from modalflow.provider.task_states import AirflowTask, TaskRow, active_tasks, joined, recent_failures
 from modalflow.settings import LaunchSettings, SettingsError
@@ -110,9 +111,7 @@ def _live(settings: LaunchSettings, seconds: float, draw: Callable[[Look], Rende
 
 
 async def _redraw(settings: LaunchSettings, seconds: float, show: Callable[[list[SandboxStatus]], None]) -> None:
-    from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415 - imports modal
-
-    async with ModalGateway(settings) as gateway:
+    async with build_gateway(settings, read_only=True) as gateway:
         while True:
             began = time.monotonic()
             show(await gateway.list_running({"deployment": settings.deployment}))
@@ -121,9 +120,7 @@ async def _redraw(settings: LaunchSettings, seconds: float, show: Callable[[list
 
 async def running(settings: LaunchSettings) -> list[SandboxStatus]:
     """List them. Raises ``GatewayError``, whose text is one sentence."""
-    from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415 - imports modal
-
-    async with ModalGateway(settings) as gateway:
+    async with build_gateway(settings, read_only=True) as gateway:
         return await gateway.list_running({"deployment": settings.deployment})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
+from modalflow.executor.modal_connections import stored_credentials
 from modalflow.launch.gateway import GatewayError
 from modalflow.launch.identity import ExternalId, parse_external_id
 from modalflow.settings import SettingsError
@@ -42,7 +43,8 @@ def shell(args: Any) -> None:
         settings = load_settings(ConfigurationView(conf=conf, environ=os.environ)).launch
         with create_session() as session:
             sandbox_id = sandbox_of(session, args.dag, args.task, run_id=args.run_id, map_index=args.map_index)
-        code = enter(settings, sandbox_id, argv_of(args.command), terminal=sys.stdin.isatty() and sys.stdout.isatty())
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        code = enter(settings, sandbox_id, argv_of(args.command), terminal=terminal, read=stored_credentials(settings))
     except (SettingsError, GatewayError, NoSandbox) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error

@@ -40,7 +40,7 @@ def read_airflow_settings() -> Settings:
 
 def volume_log(settings: Settings) -> tuple[LogAccess, str] | None:
     """Return access to the log Volume and its name, or ``None`` where there is none (``logs_volume`` empty)."""
-    from modalflow.modal_gateway.logs import log_access  # noqa: PLC0415 - loads modal
+    from modalflow.executor.modal_connections import log_access  # noqa: PLC0415 - Airflow imports this module while it configures itself
 
     name = settings.launch.logs_volume
     return (log_access(settings.launch), name) if name else None

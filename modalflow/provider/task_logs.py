@@ -25,7 +25,7 @@ def running_task_log(ti: Any, try_number: int) -> tuple[list[str], list[str]]:
     if not sandbox_id:
         return [f"modalflow: launch {launch_id or '(no id)'} has no sandbox yet"], []
     try:
-        from modalflow.modal_gateway.logs import log_access  # noqa: PLC0415 - loads modal
+        from modalflow.executor.modal_connections import log_access  # noqa: PLC0415 - Airflow imports this module while it configures itself
 
         lines = log_access(read_airflow_settings().launch).output(sandbox_id)
     except Exception as error:

@@ -94,8 +94,8 @@ def test_a_server_that_repeats_a_page_does_not_keep_the_listing_for_ever(
 def test_a_client_that_somebody_closed_is_replaced(with_gateway: WithGateway[None]) -> None:
     async def scene(gateway: ModalGateway) -> None:
         sandbox_id = await create(gateway)
-        assert gateway._client is not None
-        await gateway._client.close.aio()
+        assert gateway.session.client is not None
+        await gateway.session.client.close.aio()
         status = await gateway.status(sandbox_id)
         assert status is not None
         assert status.end is None

@@ -88,6 +88,7 @@ class ScriptedGateway:
     listed: list[Mapping[str, str]] = field(default_factory=list)
     on_list: Callable[[], None] | None = None
     logged: list[tuple[str, str, str]] = field(default_factory=list)
+    on_check: Callable[[], None] | None = None
     prepared: list[SandboxPlan] = field(default_factory=list)
     on_prepare: Callable[[SandboxPlan], None] | None = None
     closed: bool = False
@@ -100,6 +101,11 @@ class ScriptedGateway:
         """End a sandbox, from any thread."""
         self._ends[sandbox_id] = SandboxEnd(kind=kind, exit_code=exit_code)
         self._gates.setdefault(sandbox_id, Gate()).open()
+
+    async def check(self) -> str:
+        if self.on_check is not None:
+            self.on_check()
+        return "the credentials of a test"
 
     async def prepare(self, plan: SandboxPlan) -> None:
         self.prepared.append(plan)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from modalflow.emulator import EmulatorThread
+from modalflow.executor.modal_connections import log_access
 from modalflow.launch.gateway import NotFound, Unavailable
 from modalflow.modal_gateway import logs
 from modalflow.modal_gateway.gateway import ModalGateway
-from modalflow.modal_gateway.logs import LogAccess, available, log_access, log_lines
+from modalflow.modal_gateway.logs import LogAccess, available, log_lines
 from modalflow.provider.remote_task_log import ModalTaskLog
 from modalflow.provider.task_logs import running_task_log
 from modalflow.settings import LaunchSettings
@@ -36,7 +37,7 @@ time.sleep(600)
 
 
 @pytest.fixture
-def access(modal_emulator: EmulatorThread) -> Iterator[LogAccess]:
+def access(modal_emulator: EmulatorThread, airflow_database: None) -> Iterator[LogAccess]:
     """Access of this process; the same that the modules under test find."""
     log_access.cache_clear()
     opened = log_access(LaunchSettings())
