@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modalflow.executor.workloads import facts_of, trace_of
+from modalflow.executor.workloads import head_of, trace_of
 from modalflow.launch.events import AdoptRequest, LaunchRequest
 from modalflow.launch.identity import parse_external_id
 
@@ -78,10 +78,10 @@ def _relaunch(ti: Any, launch_id: str, key: Hashable, launching: Launching) -> C
     except Exception:
         log.exception("modalflow: the workload of %s could not be built again", ti)
         return None
-    facts = facts_of(workload)
+    head = head_of(workload)
 
     def relaunch() -> LaunchRequest:
-        return launching.request(launch_id, key, workload, facts)
+        return launching.request(launch_id, key, workload, head)
 
     return relaunch
 

@@ -37,7 +37,7 @@ from modalflow.executor.routing import answer_to_class_name, configured_executor
 from modalflow.executor.summary import summary
 from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
-from modalflow.executor.workloads import WorkloadFacts, workload_json
+from modalflow.executor.workloads import WorkloadFacts, WorkloadHead, facts_of, workload_json
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
 from modalflow.launch.observe import NOBODY, Observer
 from modalflow.launch.sweep import Claims
@@ -67,8 +67,8 @@ class Backend(Protocol):
     def start(self) -> None:
         """Start the loop's thread."""
 
-    def submit(self, request: LaunchRequest) -> None:
-        """Take a launch."""
+    def submit(self, *requests: LaunchRequest) -> None:
+        """Take launches."""
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
         """Take over launches of an earlier scheduler."""
@@ -103,28 +103,33 @@ class Launching:
     queued_timeout: float | None = None
     callbacks_left: CallbacksLeft | None = None
 
-    def request(self, launch_id: str, key: Hashable, workload: Any, facts: WorkloadFacts) -> LaunchRequest:
+    def request(self, launch_id: str, key: Hashable, workload: Any, head: WorkloadHead) -> LaunchRequest:
         """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
         return LaunchRequest(
             launch_id=launch_id,
             key=key,
-            label=facts.label,
-            priority=facts.priority,
-            translate=partial(self._translation, launch_id, facts),
-            mint_workload=partial(workload_json, workload, facts.subject, self.jwt_generator),
-            log_path=facts.log_path,
-            queue_limit=self.queued_timeout if facts.task is not None else None,
-            trace=facts.trace,
+            label=head.label,
+            priority=head.priority,
+            translate=partial(self._translation, launch_id, workload, head.label),
+            mint_workload=partial(workload_json, workload, self.jwt_generator),
+            log_path=head.log_path,
+            queue_limit=self.queued_timeout if head.is_task else None,
+            trace=head.trace,
         )
 
-    def _translation(self, launch_id: str, facts: WorkloadFacts) -> Translation:
+    def _translation(self, launch_id: str, workload: Any, label: str) -> Translation:
         """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
+        try:
+            facts = facts_of(workload)
+        except Exception as error:
+            log.exception("modalflow: could not read the workload of %s", label)
+            return internal_error(error)
         try:
             refused = refused_config(facts.executor_config)
             told = refused or _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
             return told if told.plan is not None else _with_subject(told, facts)
         except Exception as error:
-            log.exception("modalflow: could not translate the executor_config of %s", facts.label)
+            log.exception("modalflow: could not translate the executor_config of %s", label)
             return _with_subject(internal_error(error), facts)
 
 

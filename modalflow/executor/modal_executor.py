@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from modalflow.executor.launch_table import LaunchTable
 from modalflow.executor.version_compat import by_priority, is_queued, remove_queued, task_key, task_of, workload_key
-from modalflow.executor.workloads import facts_of
+from modalflow.executor.workloads import head_of
 from modalflow.launch.events import LaunchEnded, LaunchRequest, LaunchStarted
 from modalflow.launch.identity import ExternalId, is_launch_id
 
@@ -130,14 +130,13 @@ class ModalExecutor(BaseExecutor):
         if self._launching is None:
             self._refuse(key, "modalflow is not running: the executor was not started or has been stopped")
             return
-        facts = facts_of(workload)
-        is_task = hasattr(workload, "ti")
-        assigned = facts.assigned_id if self._launching.ids_are_new or not is_task else None
+        head = head_of(workload)
+        assigned = head.assigned_id if self._launching.ids_are_new or not head.is_task else None
         fresh = assigned is not None and is_launch_id(assigned) and not self._table.was_used(assigned)
         launch_id = assigned if fresh and assigned else str(uuid.uuid4())
-        request = self._launching.request(launch_id, key, workload, facts)
+        request = self._launching.request(launch_id, key, workload, head)
         self._table.add(launch_id, key=key, task=task_of(key))
-        if fresh or not is_task:
+        if fresh or not head.is_task:
             self._ready[key] = request
         else:
             # A launch that a restarted scheduler could not find by its id must not exist: have the id committed first.
@@ -152,17 +151,14 @@ class ModalExecutor(BaseExecutor):
         """
         committed = [key for key in self._uncommitted if key not in self.event_buffer]
         ready, self._ready = self._ready, {}
-        for request in (*ready.values(), *(self._uncommitted.pop(key) for key in committed)):
-            self._submit(request)
-
-    @contained
-    def _submit(self, request: LaunchRequest) -> None:
-        if self._launching is None:
+        requests = [*ready.values(), *(self._uncommitted.pop(key) for key in committed)]
+        if self._launching is None or not requests:
             return
         try:
-            self._launching.backend.submit(request)
+            self._launching.backend.submit(*requests)
         except Exception as error:
-            self._fail_broken(request.key, error)
+            for request in requests:
+                self._fail_broken(request.key, error)
 
     def _fail_broken(self, key: Hashable, error: Exception) -> None:
         self.log.error("modalflow: could not launch %s", key, exc_info=error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from modalflow.executor.workloads import facts_of
+from modalflow.executor.workloads import head_of
 from modalflow.launch.identity import parse_external_id
 
 if TYPE_CHECKING:
@@ -46,4 +46,4 @@ def recalled(launch_id: str, key: Hashable, launching: Launching) -> LaunchReque
         if external is None or external.launch_id != launch_id:
             return None
         workload = ExecuteTask.make(ti)
-    return launching.request(launch_id, key, workload, facts_of(workload))
+    return launching.request(launch_id, key, workload, head_of(workload))

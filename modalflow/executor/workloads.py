@@ -1,7 +1,8 @@
 """Airflow's three workloads as modalflow sees them: what to run them with, and how to write them down late.
 
-In: ``ExecuteTask``, ``ExecuteCallback``, ``TestConnection``. Out: ``WorkloadFacts`` for ``worker_environment`` and the
-launch request, and the JSON that goes into the sandbox, with a token minted when it is asked for.
+In: ``ExecuteTask``, ``ExecuteCallback``, ``TestConnection``. Out: ``WorkloadHead`` for the launch request, read on the
+scheduler's thread; on the loop's, ``WorkloadFacts`` for ``worker_environment``, and the JSON that goes into the sandbox, with a
+token minted when it is asked for.
 """
 
 from __future__ import annotations
@@ -17,32 +18,71 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.tokens import JWTGenerator
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkloadFacts:
-    """What differs from workload to workload.
+CALLBACK_PRIORITY = 2**31
+"""Callbacks finish what already ran, so they go first, as in Airflow's own order."""
 
-    ``subject`` is the id that its token is made out to. ``assigned_id`` is what Airflow proposes as launch id, whatever
-    it looks like. ``log_path`` is relative to the log root, ``None`` for a workload without a log. ``tags`` name it;
-    ``task`` is what hooks are told.
-    ``trace`` is the W3C trace context that Airflow gave it. ``config_of`` says whose its ``executor_config`` is: ``etl.train
-    (etl.py)``, the file as its bundle has it.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkloadHead:
+    """What a heartbeat needs of a workload, and no more: it waits for this.
+
+    ``assigned_id`` is what Airflow proposes as launch id, whatever it looks like. ``log_path`` is relative to the log root,
+    ``None`` for a workload without a log. ``trace`` is the W3C trace context that Airflow gave it.
     """
 
     label: str
-    subject: str
     assigned_id: str | None
+    priority: int
+    log_path: str | None
+    is_task: bool = False
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkloadFacts:
+    """What differs from workload to workload, for its sandbox.
+
+    ``tags`` name it; ``task`` is what hooks are told. ``config_of`` says whose its ``executor_config`` is: ``etl.train
+    (etl.py)``, the file as its bundle has it. ``log_path`` as in ``WorkloadHead``.
+    """
+
     executor_config: object
     queue: str
-    priority: int
     log_path: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
     task: TaskFacts | None = None
     config_of: str = ""
-    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+def head_of(workload: Any) -> WorkloadHead:
+    """Read what a heartbeat needs, in microseconds. A workload type of a later Airflow raises ``TypeError`` naming it."""
+    if workload.type == "ExecuteTask":
+        return _head_of_task(workload)
+    if workload.type == "ExecuteCallback":
+        callback_id = str(workload.callback.id)
+        label = f"callback {workload.display_name}"
+        return WorkloadHead(label=label, assigned_id=callback_id, priority=CALLBACK_PRIORITY, log_path=workload.log_path)
+    if workload.type == "TestConnection":
+        test_id = str(workload.connection_test_id)
+        return WorkloadHead(label=workload.display_name, assigned_id=test_id, priority=CALLBACK_PRIORITY, log_path=None)
+    raise TypeError(f"modalflow does not know the workload type {workload.type!r}")
+
+
+def _head_of_task(workload: Any) -> WorkloadHead:
+    ti = workload.ti
+    mapped = f" [{ti.map_index}]" if ti.map_index >= 0 else ""
+    return WorkloadHead(
+        label=f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id} try {ti.try_number}",
+        assigned_id=ti.external_executor_id,
+        priority=ti.priority_weight,
+        log_path=workload.log_path,
+        is_task=True,
+        trace=trace_of(ti),
+    )
 
 
 def facts_of(workload: Any) -> WorkloadFacts:
-    """Read one workload. No I/O; a workload type of a later Airflow raises ``TypeError`` naming it."""
+    """Read the rest. No I/O; a workload type of a later Airflow raises ``TypeError`` naming it."""
     if workload.type == "ExecuteTask":
         return _task(workload)
     if workload.type == "ExecuteCallback":
@@ -54,15 +94,10 @@ def facts_of(workload: Any) -> WorkloadFacts:
 
 def _task(workload: Any) -> WorkloadFacts:
     ti = workload.ti
-    mapped = f" [{ti.map_index}]" if ti.map_index >= 0 else ""
     return WorkloadFacts(
-        label=f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id} try {ti.try_number}",
         config_of=f"{ti.dag_id}.{ti.task_id} ({workload.dag_rel_path})",
-        subject=str(ti.id),
-        assigned_id=ti.external_executor_id,
         executor_config=ti.executor_config,
         queue=ti.queue,
-        priority=ti.priority_weight,
         log_path=workload.log_path,
         tags={
             "dag_id": ti.dag_id,
@@ -72,7 +107,6 @@ def _task(workload: Any) -> WorkloadFacts:
             "map_index": str(ti.map_index),
             INSTANCE_TAG: str(ti.id),
         },
-        trace=trace_of(ti),
         task=TaskFacts(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
@@ -90,44 +124,28 @@ def trace_of(ti: Any) -> Mapping[str, str]:
     return {key: value for key, value in carrier.items() if isinstance(value, str)} if isinstance(carrier, Mapping) else {}
 
 
-CALLBACK_PRIORITY = 2**31
-"""Callbacks finish what already ran, so they go first, as in Airflow's own order."""
-
-
 def _callback(workload: Any) -> WorkloadFacts:
-    callback_id = str(workload.callback.id)
-    return WorkloadFacts(
-        label=f"callback {workload.display_name}",
-        subject=callback_id,
-        assigned_id=callback_id,
-        executor_config=None,
-        queue="default",
-        priority=CALLBACK_PRIORITY,
-        log_path=workload.log_path,
-        tags={"callback_id": callback_id},
-    )
+    tags = {"callback_id": str(workload.callback.id)}
+    return WorkloadFacts(executor_config=None, queue="default", log_path=workload.log_path, tags=tags)
 
 
 def _connection_test(workload: Any) -> WorkloadFacts:
-    test_id = str(workload.connection_test_id)
-    return WorkloadFacts(
-        label=workload.display_name,
-        subject=test_id,
-        assigned_id=test_id,
-        executor_config=None,
-        queue=workload.queue or "default",
-        priority=CALLBACK_PRIORITY,
-        log_path=None,
-        tags={"connection_test_id": test_id},
-    )
+    tags = {"connection_test_id": str(workload.connection_test_id)}
+    return WorkloadFacts(executor_config=None, queue=workload.queue or "default", log_path=None, tags=tags)
 
 
-def workload_json(workload: Any, subject: str, generator: JWTGenerator | None) -> str:
-    """Return the workload as JSON with a fresh token.
+def workload_json(workload: Any, generator: JWTGenerator | None) -> str:
+    """Return the workload as JSON with a fresh token, made out to the id of the task instance, callback or connection test.
 
     The token that Airflow put in at queueing lives ``[scheduler] task_queued_timeout`` seconds from then; a GPU queue can
     be longer, so it is replaced by one minted now. The result is a secret: it goes into a sandbox and nowhere else.
     """
-    token = workload.generate_token(subject, generator)
+    token = workload.generate_token(_subject(workload), generator)
     text: str = workload.model_copy(update={"token": token}).model_dump_json()
     return text
+
+
+def _subject(workload: Any) -> str:
+    if workload.type == "ExecuteTask":
+        return str(workload.ti.id)
+    return str(workload.callback.id if workload.type == "ExecuteCallback" else workload.connection_test_id)

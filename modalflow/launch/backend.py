@@ -146,9 +146,10 @@ class LaunchBackend:
         """Start the loop's thread. What was submitted before begins now."""
         self._thread.start(self._main)
 
-    def submit(self, request: LaunchRequest) -> None:
-        """Launch one workload. O(1); the outcome comes as events."""
-        self._thread.post(partial(self._taken, request, self._submit))
+    def submit(self, *requests: LaunchRequest, guard: Callable[[LaunchRequest], LaunchRequest] | None = None) -> None:
+        """Launch workloads. O(1) for each; the outcome comes as events. ``guard`` is put on each on the loop's thread."""
+        take = partial(self._submit, guard=guard)
+        self._thread.post_later([partial(self._taken, request, take) for request in requests])
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
         """Take over launches of an earlier scheduler: one listing for all of them, then each goes its way."""
@@ -285,7 +286,11 @@ class LaunchBackend:
             internal = FailureClass.INTERNAL
             self._events.append(LaunchEnded(launch_id=launch_id, key=key, success=False, reason=reason, failure=internal))
 
-    def _submit(self, request: LaunchRequest, attempt: int = 1) -> None:
+    def _submit(
+        self, request: LaunchRequest, attempt: int = 1, guard: Callable[[LaunchRequest], LaunchRequest] | None = None
+    ) -> None:
+        request = guard(request) if guard is not None else request
+
         def again(attempt: int) -> None:
             self._taken(request, partial(self._submit, attempt=attempt))
 

@@ -98,19 +98,19 @@ class WatchedBackend:
         self._looked = self._clock()
         self._watching = True
 
-    def submit(self, request: LaunchRequest) -> None:
-        """Launch one workload."""
-        guarded = self._guarded(request)
-        self._held[request.launch_id] = _Held(
-            key=request.key,
-            label=request.label,
-            log_path=request.log_path,
-            sandbox_id=None,
-            relaunch=lambda: guarded,
-            due=self._due(request.queue_limit),
-            trace=request.trace,
-        )
-        self._backend.submit(guarded)
+    def submit(self, *requests: LaunchRequest) -> None:
+        """Launch workloads."""
+        for request in requests:
+            self._held[request.launch_id] = _Held(
+                key=request.key,
+                label=request.label,
+                log_path=request.log_path,
+                sandbox_id=None,
+                relaunch=partial(self._guarded, request),
+                due=self._due(request.queue_limit),
+                trace=request.trace,
+            )
+        self._backend.submit(*requests, guard=self._guarded)
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
         """Take over launches of an earlier scheduler."""

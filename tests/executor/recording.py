@@ -33,10 +33,10 @@ class RecordingBackend:
     def start(self) -> None:
         self.started += 1
 
-    def submit(self, request: LaunchRequest) -> None:
+    def submit(self, *requests: LaunchRequest) -> None:
         if self.breaks:
             raise RuntimeError("the queue is broken")
-        self.submitted.append(request)
+        self.submitted.extend(requests)
 
     def adopt(self, requests: list[AdoptRequest]) -> None:
         if self.breaks:

@@ -10,7 +10,7 @@ import pytest
 
 from modalflow.executor import ModalExecutor
 from modalflow.executor.adoption import _queue_limit
-from modalflow.executor.workloads import facts_of
+from modalflow.executor.workloads import head_of
 from tests.executor.recording import execute_task, launch_id_of
 
 
@@ -18,9 +18,9 @@ def test_a_task_is_taken_back_after_airflows_limit_and_what_is_no_task_never(exe
     assert executor._launching is not None
     launching = replace(executor._launching, queued_timeout=900.0)
     workload = execute_task()
-    facts = facts_of(workload)
-    assert launching.request(launch_id_of(workload), "key", workload, facts).queue_limit == 900.0
-    no_task = replace(facts, task=None)
+    head = head_of(workload)
+    assert launching.request(launch_id_of(workload), "key", workload, head).queue_limit == 900.0
+    no_task = replace(head, is_task=False)
     assert launching.request(launch_id_of(workload), "key", workload, no_task).queue_limit is None
 
 

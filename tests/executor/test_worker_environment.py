@@ -17,12 +17,8 @@ from modalflow.translation.plan import VolumePlan
 
 URL = "https://airflow.example.com/execution/"
 FACTS = WorkloadFacts(
-    label="models.train",
-    subject="1",
-    assigned_id=None,
     executor_config=None,
     queue="gpu",
-    priority=1,
     log_path="dag_id=models/run_id=r/task_id=train/attempt=1.log",
     tags={"dag_id": "models"},
 )
