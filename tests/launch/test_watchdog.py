@@ -229,9 +229,10 @@ class TestNotStuck:
     def test_the_answer_tells_how_late_the_loop_is(self, room: Room) -> None:
         room.get_stuck(1)
         room.look()
+        asked = room.backend._ping
         room.now += 3.0
         room.released.set()
-        room.take(1, LaunchStarted)
+        until(lambda: asked is not None and asked.answered is not None, "answer")
         room.look()
         assert room.backend.lag == 3.0
         assert "modalflow: loop lag 3.000 s, 0 loops replaced" in room.backend.describe()
