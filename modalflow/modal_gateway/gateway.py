@@ -35,6 +35,7 @@ from modalflow.modal_gateway.errors import bounded, ended_before_it_ran
 from modalflow.modal_gateway.given_up import leaving_nothing
 from modalflow.modal_gateway.kept import KeptObjects
 from modalflow.modal_gateway.listing import Infos, pages, status_of
+from modalflow.modal_gateway.looks import ended
 from modalflow.modal_gateway.parameters import inline_secret, sandbox_kwargs
 from modalflow.modal_gateway.session import Session, renewing
 from modalflow.settings import LaunchSettings
@@ -185,13 +186,16 @@ class ModalGateway:
 
     @renewing
     async def status(self, sandbox_id: str) -> SandboxStatus | None:
-        """See ``Gateway.status``. The name is not read."""
+        """See ``Gateway.status``. The name is not read. One call if it has ended, three if it runs."""
+        kept = await self._objects()
         try:
-            sandbox = await self._look_up(sandbox_id, "look at")
+            async with bounded(f"look at the sandbox {sandbox_id}", self._settings.rpc_timeout):
+                end = await ended(kept.client, sandbox_id)
+                if end is not None:
+                    return SandboxStatus(sandbox_id=sandbox_id, name="", tags={}, end=end)
+                return await _status(await Sandbox.from_id.aio(sandbox_id, client=kept.client), "")
         except NotFound:
             return None
-        async with bounded(f"look at the sandbox {sandbox_id}", self._settings.rpc_timeout):
-            return await _status(sandbox, "")
 
     @renewing
     async def wait(self, sandbox_id: str) -> SandboxEnd:
