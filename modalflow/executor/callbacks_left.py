@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modalflow.executor.workloads import facts_of
+from modalflow.executor.workloads import head_of
 from modalflow.launch.events import AdoptRequest
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ class CallbacksLeft:
                 launch_id=launch_id, key=key, label=f"callback {launch_id}", sandbox_id=None, log_path=None, relaunch=None
             )
         workload = ExecuteCallback.make(callback=callback, dag_run=run)
-        facts = facts_of(workload)
-        relaunch = partial(self._launching().request, launch_id, key, workload, facts) if can_relaunch else None
+        head = head_of(workload)
+        relaunch = partial(self._launching().request, launch_id, key, workload, head) if can_relaunch else None
         return AdoptRequest(
-            launch_id=launch_id, key=key, label=facts.label, sandbox_id=None, log_path=facts.log_path, relaunch=relaunch
+            launch_id=launch_id, key=key, label=head.label, sandbox_id=None, log_path=head.log_path, relaunch=relaunch
         )
 
 
