@@ -22,7 +22,7 @@ One launch is one try of one task on Modal, under the id that Airflow committed 
 happenings go in, commands come out, and each happening that is not in the table below is refused with the launch's story.
 `driver` performs the commands, one at a time; the result of each is the next happening.
 
-What holds, in any order of happenings and faults (`tests/launch/test_lifecycle_laws.py` draws them):
+What holds, in any order of happenings and faults (`test_lifecycle_laws.py` and `test_lifecycle_machine.py` draw them):
 
 - a launch ends exactly once, and nothing is done for it after that;
 - its slot is given back exactly once;
