@@ -238,7 +238,19 @@ class LaunchBackend:
     def _sweep_by(self, claims: Claims, stop_argv: Sequence[str]) -> Sweep:
         settings = self._settings
         grace = settings.stop_grace
-        return Sweep(self._the_gateway, claims, deployment=settings.deployment, stop_argv=stop_argv, stop_grace=grace)
+        return Sweep(
+            self._the_gateway,
+            claims,
+            deployment=settings.deployment,
+            stop_argv=stop_argv,
+            stop_grace=grace,
+            own=lambda: frozenset(self._drivers),
+            seen_elsewhere=self._seen_elsewhere,
+        )
+
+    def _seen_elsewhere(self, gpus: Mapping[str, str]) -> None:
+        self._pools.see_elsewhere(gpus)
+        self._look_soon()
 
     async def _take_in(self) -> None:
         """Translate one launch after the other, most urgent first, letting everything else run in between."""

@@ -105,6 +105,10 @@ class Pools:
         """Count the GPUs of a sandbox that runs already (one of an earlier scheduler), though it be more than the cap."""
         self._gpus.hold(launch_id, gpu)
 
+    def see_elsewhere(self, gpus: Mapping[str, str]) -> None:
+        """Count the GPUs that run for other schedulers (launch id to GPU), in place of those seen before."""
+        self._gpus.see_elsewhere(gpus)
+
     def listing(self, *, begins: bool) -> None:
         """An adoption's listing begins or is over: until it is known what runs, caps cannot be kept and no GPU is granted."""
         self._listings += 1 if begins else -1

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
+from modalflow.launch.gpu_ledger import gpu_of_tag
 from modalflow.launch.reconcile import DEPLOYMENT_TAG, LAUNCH_TAG
 from modalflow.launch.stopping import end_in_order
-from modalflow.translation.tags import INSTANCE_TAG
+from modalflow.translation.tags import GPU_TAG, INSTANCE_TAG
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,16 @@ class Sweep:
         deployment: str,
         stop_argv: Sequence[str],
         stop_grace: int,
+        own: Callable[[], frozenset[str]] = frozenset,
+        seen_elsewhere: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
-        """Sweep ``deployment``. ``stop_argv`` asks a sandbox to stop, ``stop_grace`` is how many seconds it has then."""
+        """Sweep ``deployment``. ``stop_argv`` asks a sandbox to stop, ``stop_grace`` is how many seconds it has then.
+
+        ``seen_elsewhere`` is told, at each look, of the GPUs of all launches but ``own`` (launch id to ``H100:2``); of none where
+        Modal could not be asked, for nobody is to wait for what nobody counts any more.
+        """
+        self._own = own
+        self._seen_elsewhere = seen_elsewhere
         self._gateway = gateway
         self._claims = claims
         self._questions = FewQuestions(at_once=1, limit=ANSWER_LIMIT)
@@ -79,8 +88,7 @@ class Sweep:
 
     async def look(self) -> None:
         """End what was over at the look before and is over still; remember what is over for the first time."""
-        running = await self._gateway().list_running({DEPLOYMENT_TAG: self._deployment})
-        ours = [status for status in running if status.tags.get(DEPLOYMENT_TAG) == self._deployment]
+        ours = await self._listed()
         launches = {
             status.tags.get(LAUNCH_TAG, ""): status.tags.get(INSTANCE_TAG, "") for status in ours if _can_be_found(status)
         }
@@ -99,6 +107,16 @@ class Sweep:
         at_once = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._end(*over[sandbox_id], at_once) for sandbox_id in over if sandbox_id in before))
 
+    async def _listed(self) -> list[SandboxStatus]:
+        own, ours = self._own(), list[SandboxStatus]()
+        try:
+            running = await self._gateway().list_running({DEPLOYMENT_TAG: self._deployment})
+            ours = [status for status in running if status.tags.get(DEPLOYMENT_TAG) == self._deployment]
+        finally:
+            if self._seen_elsewhere is not None:
+                self._seen_elsewhere({launch_id: gpu for launch_id, gpu in _gpus_of(ours) if launch_id not in own})
+        return ours
+
     async def _end(self, status: SandboxStatus, claim: Claim, at_once: asyncio.Semaphore) -> None:
         tags = status.tags
         task = ".".join(text for name in ("dag_id", "task_id") if (text := tags.get(name)))
@@ -111,6 +129,12 @@ class Sweep:
                 log.warning(
                     "modalflow: could not end sandbox %s; it is tried again at the next look: %s", status.sandbox_id, error
                 )
+
+
+def _gpus_of(statuses: Iterable[SandboxStatus]) -> Iterator[tuple[str, str]]:
+    for status in statuses:
+        if (gpu := gpu_of_tag(status.tags.get(GPU_TAG, ""))) is not None:
+            yield status.tags.get(LAUNCH_TAG, ""), gpu
 
 
 def made_of(statuses: Iterable[SandboxStatus]) -> Mapping[str, datetime]:

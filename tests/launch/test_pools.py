@@ -192,6 +192,30 @@ class TestGpus:
         ask(line, "a", "H100:1")
         assert granted(line) == ["a H100:1"]
 
+    def test_gpus_of_other_schedulers_count_as_they_were_last_seen(self) -> None:
+        line = pools(total=4, H100=2)
+        line.see_elsewhere({"x": "H100:1", "y": "A10:2"})
+        ask(line, "a", "H100:2")
+        ask(line, "b", "H100")
+        assert granted(line) == []
+        assert line.why("a", 0.0) == "1 of 2 H100 are in flight ([modal_executor] max_gpus)"
+        line.see_elsewhere({"y": "A10:2"})
+        assert granted(line) == ["a H100:2"]
+        line.see_elsewhere({"a": "H100:2", "y": "A10:2"})
+        assert line.why("b", 0.0) == "2 of 2 H100 are in flight ([modal_executor] max_gpus)", "one's own is not counted twice"
+        line.release("a")
+        assert granted(line) == ["b H100"]
+
+    def test_one_that_is_taken_over_is_no_longer_another_schedulers(self) -> None:
+        line = pools(H100=2)
+        line.see_elsewhere({"x": "H100:1"})
+        line.count("x", "H100:1")
+        ask(line, "a", "H100")
+        assert granted(line) == ["a H100"]
+        line.release("x")
+        ask(line, "b", "H100")
+        assert granted(line) == ["b H100"]
+
     def test_without_caps_a_listing_holds_nobody_up(self) -> None:
         line = pools()
         line.listing(begins=True)

@@ -12,6 +12,7 @@ import pytest
 from modalflow.launch.events import LaunchStarted
 from modalflow.launch.gateway import SandboxStatus
 from modalflow.launch.sweep import Claim
+from modalflow.translation.gpus.caps import GpuCaps
 from tests.launch.plans import LAUNCH, request
 from tests.launch.scripted_gateway import Gate, until
 from tests.launch.test_backend import SETTINGS, Room
@@ -137,6 +138,24 @@ def test_a_database_that_does_not_answer_holds_up_neither_the_sweep_nor_the_end_
         assert "modalflow: cannot look for sandboxes that are left; the next look is in 300 s" in caplog.messages
     finally:
         awake.set()
+
+
+def test_gpus_of_other_schedulers_count_until_they_are_gone_or_cannot_be_seen(scene: Scene) -> None:
+    room = scene.room
+    other = "0199c5b2-0000-7a53-9d0c-0000000000ff"
+    tags = {"deployment": "airflow", "launch": other, "gpu": "H100.2"}
+    room.gateway.running = [SandboxStatus(sandbox_id="sb-8", name=other, tags=tags)]
+    room.build(replace(SETTINGS, max_gpus=GpuCaps(models={"H100": 2})), sleep=scene.sleep, claims=scene.claims)
+    pools = room.backend._pools
+    room.backend.start()
+    scene.looked(1)
+    assert pools.ask("a", priority=1, gpus=("H100",)) is None
+    assert pools.grants(0.0) == []
+    assert pools.why("a", 0.0) == "2 of 2 H100 are in flight ([modal_executor] max_gpus)"
+    assert pools.gauges().gpus == {}, "what this scheduler holds"
+    room.gateway.running = []
+    scene.looked(2)
+    assert pools.why("a", 0.0) != "2 of 2 H100 are in flight ([modal_executor] max_gpus)"
 
 
 def test_an_interval_of_zero_is_never(room: Room) -> None:
