@@ -125,6 +125,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="timeout", default="24h", read=read_json_or_text, expects="seconds or a duration", task_key=True, example="6h",
            description="Longest life of a task's sandbox that sets none itself. Modal ends it then; Modal's maximum is 24 h and "
                        "its own default, 300 s, would cut tasks short."),
+    Option(name="keep_on_failure", read=read_json_or_text, expects="seconds or a duration", task_key=True, example="30m",
+           description="How long the sandbox of a task that failed (each failed try) stays for somebody to look into it with "
+                       "`airflow modal shell`, and costs what it costs. Airflow hears of the failure at once, a retry starts at "
+                       "once in another sandbox, and no slot is held. At most 24 h; the sandbox's `timeout` ends it in any case. "
+                       "Empty: not at all, as with `0`."),
     Option(name="backend", read=one_of("sandbox", "function", "auto"), expects="sandbox, function or auto", task_key=True,
            description="What tasks become that do not say it. Empty: `sandbox`. `auto`: a call of a deployed Function where "
                        "one of `functions` can do it, which this version plans and does not make."),

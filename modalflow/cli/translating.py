@@ -255,6 +255,7 @@ def modal_keys(plan: Plan) -> dict[str, object]:
         "cloud": plan.cloud,
         "workdir": plan.workdir if isinstance(plan, SandboxPlan) else None,
         "oidc": (isinstance(plan, SandboxPlan) and plan.oidc) or None,
+        "keep_on_failure": (isinstance(plan, SandboxPlan) and plan.keep_on_failure) or None,
         "force_build": plan.image.force_build or None,
         "runtime": plan.runtime if isinstance(plan, SandboxPlan) else None,
         "namespace": plan.namespace if isinstance(plan, SandboxPlan) else None,

@@ -25,7 +25,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "multi_namespace_mode": _NAMESPACES,
     "multi_namespace_mode_namespace_list": _NAMESPACES,
     "delete_worker_pods": _ENDS,
-    "delete_worker_pods_on_failure": _ENDS,
+    "delete_worker_pods_on_failure": "[modal_executor] keep_on_failure says how long a failed task's sandbox stays",
     "delete_option_kwargs": _ENDS,
     "worker_pod_pending_fatal_container_state_reasons": "an image that cannot be had fails its task at once",
     "worker_pods_creation_batch_size": _LAUNCHES,

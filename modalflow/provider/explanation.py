@@ -188,6 +188,8 @@ def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     yield from _home(plan)
     if plan.oidc:
         yield "oidc", "a token of its identity in MODAL_IDENTITY_TOKEN", OURS
+    if plan.keep_on_failure:
+        yield "keep_on_failure", f"{plan.keep_on_failure} s for debugging if the task fails", OURS
     yield from _environment(plan)
     yield from _mounted(plan)
     for name, value in plan.tags.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import get_args
 
-from modalflow.translation import env, images, quantities, tags, volumes
+from modalflow.translation import env, images, keeping, quantities, tags, volumes
 from modalflow.translation.diagnostics import did_you_mean
 from modalflow.translation.gpus import requests as gpu_requests
 from modalflow.translation.plan import Runtime
@@ -146,6 +146,7 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
 _TEXT_MAP: Schema = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
 _DURATION: Schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _TEXT]}
+_SOME_TIME: Schema = {"anyOf": [{"type": "number", "minimum": 0}, _TEXT]}
 _QUANTITY: Schema = {"type": ["number", "string"]}
 _QUANTITY_OR_PAIR: Schema = {"anyOf": [_QUANTITY, {"type": "array", "items": _QUANTITY, "minItems": 2, "maxItems": 2}]}
 _GPU_FIELDS = gpu_requests.CONSTRAINT_KEYS
@@ -318,6 +319,13 @@ KEYS: Mapping[str, Key] = {
         meaning="Gives the task a token of its identity, signed by Modal, in `MODAL_IDENTITY_TOKEN`: clouds that trust Modal's "
         "OIDC provider exchange it for a role. It stands in for IRSA and Workload Identity.",
         example="True",
+    ),
+    "keep_on_failure": Key(
+        read=keeping.read_keep,
+        schema=_SOME_TIME,
+        meaning="How long the sandbox of a failed task stays for debugging (`airflow modal shell`): seconds, or text; 0: not at "
+        "all. It costs what it costs while the task runs, and ends by its `timeout`. Airflow hears of the failure at once.",
+        example='"30m"',
     ),
     "runtime": Key(
         read=_read_runtime,

@@ -14,6 +14,7 @@ from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.functions.plan import DISK
 from modalflow.translation.images import AUTO
 from modalflow.translation.inputs import TaskContext, TranslationOptions
+from modalflow.translation.keeping import with_keep
 from modalflow.translation.layers import CONFIG
 from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
 from modalflow.translation.report import Place
@@ -30,7 +31,7 @@ def lower(
     env, setup = environment(spec, context, places, findings)
     if spec.disk is not None:
         _check_disk(spec.disk, places, findings)
-    return SandboxPlan(
+    plan = SandboxPlan(
         image=image_plan(spec, options),
         gpu_candidates=tuple([choice.text for choice in spec.gpu]),
         candidate_regions=candidate_regions(spec) if spec.gpu else (),
@@ -46,12 +47,14 @@ def lower(
         cloud=spec.cloud,
         workdir=spec.workdir,
         oidc=spec.oidc,
+        keep_on_failure=spec.keep_on_failure,
         tags={**spec.tags, **{safe(name): safe(value) for name, value in context.tags.items()}, **_grace_tag(setup)},
         runtime=spec.runtime,
         namespace=spec.namespace,
         home=spec.home,
         setup=setup,
     )
+    return with_keep(plan) if plan.keep_on_failure else plan
 
 
 def candidate_regions(spec: TaskSpec) -> tuple[tuple[str, ...], ...]:

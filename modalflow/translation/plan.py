@@ -117,8 +117,9 @@ class SandboxPlan:
     task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``candidate_regions`` are the regions of
     each candidate, in the same order, if they differ; an empty one stands for ``region``. ``timeout`` is in seconds. ``oidc``:
     Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``home`` is where the sandbox and what it
-    names live, by the ``namespace`` of the task (``[modal_executor] namespaces``). ``setup`` is what the sandbox does before
-    Airflow starts; ``env`` carries it.
+    names live, by the ``namespace`` of the task (``[modal_executor] namespaces``). ``keep_on_failure``: seconds that it lives
+    on after its task failed; a tag and a variable say so (``keeping``). ``setup`` is what the sandbox does before Airflow starts;
+    ``env`` carries it.
     """
 
     image: ImagePlan
@@ -136,6 +137,7 @@ class SandboxPlan:
     cloud: str | None = None
     workdir: str | None = None
     oidc: bool = False
+    keep_on_failure: int = 0
     runtime: Runtime | None = None
     namespace: str | None = None
     home: Home = MODALFLOWS

@@ -89,6 +89,7 @@ def resolve(
         disk=get("disk"),
         force_build=get("force_build") or False,
         oidc=get("oidc") or False,
+        keep_on_failure=get("keep_on_failure") or 0,
     )
     return spec, places
 

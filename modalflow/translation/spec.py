@@ -38,6 +38,7 @@ class TaskSpec:
     setup: SetupPlan = NO_SETUP
     force_build: bool = False
     oidc: bool = False
+    keep_on_failure: int = 0
     backend: Backend = "sandbox"
     disk: int | None = None
     buckets: tuple[BucketPlan, ...] = ()

@@ -10,12 +10,14 @@ from modalflow.translation.report import Place, kind_of, shown
 
 GRACE_TAG = "stop_grace"
 """Seconds that a sandbox may take to end, where its pod says so; absent, ``[modal_executor] stop_grace`` holds."""
+KEEP_TAG = "keep_on_failure"
+"""Seconds for which the sandbox is kept if its task fails; absent where it is not."""
 GPU_TAG = "gpu"
 """Model and number of GPUs, ``H100.2``; absent on CPU."""
 INSTANCE_TAG = "task_instance"
 """Id of the task instance, by which Airflow's database finds it; absent for what is no task."""
 RESERVED = frozenset(
-    {"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", INSTANCE_TAG, GRACE_TAG, GPU_TAG}
+    {"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", INSTANCE_TAG, GRACE_TAG, GPU_TAG, KEEP_TAG}
 )
 """Tags by which modalflow finds its sandboxes again."""
 LONGEST = 63

@@ -36,6 +36,7 @@ from modalflow.worker.errors import (
     Failure,
     SetUpError,
 )
+from modalflow.worker.keeping import Keeping
 from modalflow.worker.set_up import SetUp
 from modalflow.worker.task_log import LOG_FOLDER, Log
 from modalflow.worker.workload import WORKLOAD, hide_workload, inherited_workload, stdin_is_ready, workload_from_stdin
@@ -271,10 +272,10 @@ def execution_api_url() -> str:
     return str(url or conf.get("api", "base_url", fallback="").rstrip("/") + "/execution/")
 
 
-def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending: Any) -> None:
+def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending: Any, keeping: Keeping) -> None:
     """Run one workload to its end under Airflow's supervisor; every foreseen end that is not a report is a ``Failure``.
 
-    ``ending`` says how it ends if it is to stop.
+    ``ending`` says how it ends if it is to stop, ``keeping`` what follows if it fails.
     """
     from airflow.sdk.log import configure_logging
     from airflow.settings import dispose_orm
@@ -287,6 +288,7 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending:
     log.copied = is_task and log_path is not None
     log.copied = skip_tail(supervisor, log.copy) and log.copied
     let_stop(supervisor, ending, log.say)
+    kept = is_task and keeping.watch(supervisor, log.say)
     try:
         if is_task:
             run_task(workload, log_path, supervisor, server)
@@ -297,6 +299,8 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending:
         if failure is None:
             raise
         raise failure from error
+    if kept:
+        keeping.stay(workload["ti"], log.say, flush)
 
 
 def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str) -> None:
@@ -399,6 +403,7 @@ def work() -> None:
     workload = None if raw is None else decode(raw)
     log_path = own_file(os.environ.get(LOG_PATH) or (workload or {}).get("log_path"))
     setup = SetUp(os.environ, log.say)
+    keeping = Keeping(os.environ)
     set_up(setup, log_path)
     home = prepare_home()
     if log_path and (log.path is None or not writable(log.path)):
@@ -419,7 +424,7 @@ def work() -> None:
             introduce()
     use_launch_id_as_hostname()
     know_executors()
-    run(workload, log_path, supervisor, setup.ending)
+    run(workload, log_path, supervisor, setup.ending, keeping)
 
 
 def main() -> None:
@@ -448,22 +453,30 @@ def stop() -> NoReturn:
     os._exit(EXIT_SIGTERM)
 
 
+def flush() -> None:
+    """Copy and send what was written."""
+    log.copy()
+    if "logging" in sys.modules:
+        for handler in sys.modules["logging"].getLogger().handlers:
+            handler.flush()
+    metrics = sys.modules.get("opentelemetry.metrics")
+    send = getattr(metrics.get_meter_provider(), "force_flush", None) if metrics else None
+    if send is not None:
+        send(FLUSH_MILLISECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
 def leave(code: int) -> NoReturn:
     """Flush what was written and end without the interpreter's teardown, which takes long with all of Airflow loaded.
 
     Files are not synced here: the log Volume is mounted with background commits, and Modal commits it once more when
     the sandbox ends.
     """
-    log.copy()
     if "logging" in sys.modules:
         sys.modules["logging"].shutdown()
-    metrics = sys.modules.get("opentelemetry.metrics")
-    flush = getattr(metrics.get_meter_provider(), "force_flush", None) if metrics else None
-    if flush is not None:
-        flush(FLUSH_MILLISECONDS)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     os._exit(code)
 
 

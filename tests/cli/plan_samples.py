@@ -107,6 +107,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("cloud", "aws"),
         _sample("workdir", "/w"),
         _sample("oidc", True),
+        _sample("keep_on_failure", 600, in_call=False),
         _sample("runtime", "vm"),
         _sample("namespace", "ml", in_call=False),
         _sample("home", Home(environment="prod", app="ml-tasks"), in_call=False, in_words=False),

@@ -37,6 +37,7 @@ WORDS: dict[str, Any] = {
     "cloud": "aws",
     "workdir": "/work",
     "oidc": True,
+    "keep_on_failure": "10m",
     "runtime": "gvisor",
     "namespace": "ml",
     "tags": {"team": "ml"},
@@ -45,7 +46,7 @@ CARRIED = ("gpu_candidates", "candidate_regions", "gpu_wait", "timeout", "cloud"
 """Fields that are the same on both."""
 UNORDERED = ("volumes", "buckets", "region")
 RAISED = ("cpu", "memory")
-LOST = ("workdir", "runtime", "namespace", "image.entrypoint", "image.force_build", "tags.team")
+LOST = ("keep_on_failure", "workdir", "runtime", "namespace", "image.entrypoint", "image.force_build", "tags.team")
 """Fields that no call has."""
 BY_ITSELF = {"oidc", "home", "image", "env", "tags"}
 """Every Function has a token; ``home`` goes with ``namespace``; parts of the others are looked at one by one."""
@@ -97,7 +98,7 @@ def test_a_call_carries_what_was_asked_for_or_names_where_it_was(names: set[str]
     bare = SandboxPlan(image=OPTIONS.auto_image)
     lost = {name for name in LOST if asked(same, name) not in {asked(bare, name), None}}
     assert told == {str(sandbox.origins[name]) for name in lost}
-    refused = lost - {"tags.team"}
+    refused = lost - {"tags.team", "keep_on_failure"}
     assert (function.plan is None) == bool(refused)
     if isinstance(function.plan, FunctionPlan):
         check_carried(function.plan, same)

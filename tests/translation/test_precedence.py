@@ -83,6 +83,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
     "registry_secret": ("a", "b"),
     "force_build": (True, False),
     "oidc": (True, False),
+    "keep_on_failure": (600, 0),
     "runtime": ("gvisor", "vm"),
     "namespace": ("a", "b"),
     "backend": ("function", "sandbox"),

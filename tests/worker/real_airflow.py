@@ -62,7 +62,13 @@ with DAG("plain", schedule=None):
             print("on_kill")
             self.gate().touch()
 
-    empty(), prints(), fails(), waits(), Watched(task_id="watched")
+    class BreaksOff(Watched):
+        """Fails when it is told to stop."""
+        def execute(self, context):
+            super().execute(context)
+            raise RuntimeError("broken off")
+
+    empty(), prints(), fails(), waits(), Watched(task_id="watched"), BreaksOff(task_id="breaks_off")
 '''
 
 CALLBACKS = '''

@@ -270,3 +270,72 @@ assert supervisor.ActivitySubprocess._service_subprocess.__qualname__ == "skip_t
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def kept_for(seconds: int) -> dict[str, str]:
+    return {"MODALFLOW_KEEP": json.dumps({"seconds": seconds, "usd_hour": 0.12})}
+
+
+def start_sandbox(env: dict[str, str], workload: dict[str, Any]) -> subprocess.Popen[str]:
+    environment = {**env, "MODALFLOW_WORKLOAD": json.dumps(workload)}
+    argv = [sys.executable, "-c", bootstrap_source()]
+    return subprocess.Popen(
+        argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+KEPT = re.compile(
+    r"modalflow: the task failed; its sandbox is kept for 1800 s, until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(keep_on_failure\), "
+    r"which costs up to 0\.0600 USD by list price \(0\.1200 an hour\); look into it: airflow modal shell plain fails "
+    r"--run-id (\S+) --try-number 1; end it sooner: modal sandbox terminate sb-of-this-test\n"
+)
+
+
+def test_the_sandbox_of_a_failed_task_is_kept_until_it_is_told_to_stop(airflow: RealAirflow, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("fails")
+    with start_sandbox({**env, **kept_for(1800)}, workload) as process:
+        assert process.stderr is not None
+        try:
+            told = KEPT.fullmatch(process.stderr.readline())
+            assert told is not None
+            assert told[1] == workload["ti"]["run_id"]
+            assert airflow.state(workload)["state"] == "failed", "Airflow knows before anybody waits"
+            assert process.poll() is None
+        finally:
+            process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=BOUND)
+    assert (process.returncode, stderr) == (0, "")
+    events = [json.loads(line)["event"] for line in stdout.splitlines() if line.startswith("{")]
+    assert f"modalflow: {events[-2]}\n" == told[0]
+    assert events[-1] == "the sandbox is kept no longer: it is told to stop"
+
+
+def test_a_kept_sandbox_ends_by_itself(airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]) -> None:
+    (workload,) = airflow.mint("fails")
+    ended = run_sandbox({**env, **kept_for(0), "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert ended.code == 0
+    assert ended.log()[-1]["event"] == "the sandbox is kept no longer: its time is over"
+
+
+def test_a_success_is_not_kept_nor_sees_the_task_of_it(
+    airflow: RealAirflow, run_sandbox: RunSandbox, env: dict[str, str]
+) -> None:
+    (workload,) = airflow.mint("prints")
+    ended = run_sandbox({**env, **kept_for(86_400), "MODALFLOW_WORKLOAD": json.dumps(workload)})
+    assert (ended.code, ended.stderr) == (0, "")
+    assert "kept" not in json.dumps(ended.log())
+
+
+@pytest.mark.parametrize("by", ["signal", "airflow"])
+def test_a_task_that_is_told_to_stop_is_not_kept_though_it_fails(
+    airflow: RealAirflow, env: dict[str, str], tmp_path: Path, by: str
+) -> None:
+    place = {"MODAL_EMULATOR_ROOT": str(tmp_path), "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
+    with waiting_task(airflow, {**env, **place, **kept_for(86_400)}, tmp_path / "gate", "breaks_off") as (workload, process):
+        if by == "signal":
+            process.send_signal(signal.SIGTERM)
+        else:
+            airflow.change(workload, "failed")
+        _, stderr = process.communicate(timeout=BOUND)
+    assert (process.returncode, stderr) == (0, "")
+    assert airflow.state(workload)["state"] == "failed"

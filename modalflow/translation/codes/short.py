@@ -265,6 +265,15 @@ ROWS: tuple[Code, ...] = (
         modal(timeout="6 hours"),
     ),
     Code(
+        "bad-keep-on-failure",
+        "error",
+        "No time to keep a failed task's sandbox",
+        "`keep_on_failure` is neither seconds nor text such as `30m`, is below zero, or longer than 24 hours.",
+        "It says how long the sandbox of a failed task stays, and costs, for somebody to look into it.",
+        'Write seconds, or text such as `"30m"`; 0 keeps none.',
+        modal(keep_on_failure="a while"),
+    ),
+    Code(
         "bad-gpu-wait",
         "error",
         "No time to wait for a GPU",

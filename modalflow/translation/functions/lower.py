@@ -27,7 +27,8 @@ VARIABLES_ONLY = frozenset({"exports", "remove", "hide"})
 
 EXPRESSED = frozenset(
     {"image", "registry_secret", "entrypoint", "gpu", "gpu_wait", "cpu", "memory", "env", "secrets", "volumes", "timeout",
-     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc", "buckets", "home"}
+     "region", "cloud", "workdir", "tags", "setup", "backend", "disk", "oidc", "buckets", "home",
+     "keep_on_failure"}
 )  # fmt: skip
 """Fields that this module knows of. Every Function has an OIDC token (modal.com/docs/guide/oidc-integration, 2026-09)."""
 
@@ -97,6 +98,12 @@ def obstacles(spec: TaskSpec, target: FunctionTarget | None, options: Translatio
     for name, unset in _FURTHER.items():
         if getattr(spec, name) != unset:
             yield Obstacle(name, f"{name} of a Function cannot be chosen for one task")
+    yield from _losses(spec)
+
+
+def _losses(spec: TaskSpec) -> Iterator[Obstacle]:
+    if spec.keep_on_failure:
+        yield Obstacle("keep_on_failure", f"{_STAYS}, and is not kept for one that failed", is_loss=True)
     for name in spec.tags:
         yield Obstacle(f"tags.{name}", "a call of a Function has no tags", "remove it", is_loss=True)
 
