@@ -7,7 +7,7 @@ tag was made. Out: a ``Claim``, or none where the order of the two launches is n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from modalflow.launch.sweep import Claim
@@ -40,7 +40,7 @@ def claim_on_earlier(held: Held, made: datetime | None, now: datetime, tail: tim
     if made is None or held.queued_at is None or made + CLOCKS_APART >= held.queued_at:
         return None
     if not held.under_way:
-        return held.claim
+        return replace(held.claim, failed_at=None)  # the failure is of the launch in the row
     if now - held.queued_at < tail:
         return Claim(over=False, why="its task was queued again a moment ago; its log may be on its way")
     return Claim(over=True, why="its task was queued again since, and has another sandbox")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,8 @@ WANTED = frozenset({"queued", "running", "restarting", "scheduled", "pending"})
 """States of a task, callback or connection test whose launch is under way (Airflow 3.3.2). A task that is only scheduled has no
 launch yet: its id is of the one before."""
 OF_TASKS = frozenset({"queued", "running", "restarting"})
+FAILED = frozenset({"failed", "up_for_retry"})
+"""States of a try that failed. In the history a try that was cleared while it ran is 'failed' too (3.3.2)."""
 TAIL = timedelta(minutes=2)
 """After its end a task's sandbox still writes its log. Before that, callbacks and listeners run in it for up to ``[core]
 task_success_overtime``, after which Airflow's supervisor ends them (3.3.2), whatever becomes of the task instance meanwhile."""
@@ -147,6 +150,7 @@ def _held(
         claim = Claim(over=False, why=f"the task is {state or 'not under way'} since a moment; its log may be on its way")
     else:
         claim = Claim(over=True, why=f"the task is {state or 'not under way'}")
+    claim = replace(claim, failed_at=end_date if str(state) in FAILED else None)
     return Held(instance=str(instance), external_id=external_id, claim=claim, queued_at=queued_at, under_way=under_way)
 
 
@@ -154,7 +158,7 @@ def _of_history(session: Session, where: Any, now: datetime) -> list[Held]:
     from sqlalchemy import select  # noqa: PLC0415
 
     tih = _tih()
-    columns = (tih.task_instance_id, tih.external_executor_id, tih.try_number, tih.end_date, tih.queued_dttm)
+    columns = (tih.task_instance_id, tih.external_executor_id, tih.try_number, tih.state, tih.end_date, tih.queued_dttm)
     return [_past(*row, now=now) for row in session.execute(select(*columns).where(where))]
 
 
@@ -162,6 +166,7 @@ def _past(
     instance: uuid.UUID,
     external_id: str | None,
     try_number: int,
+    state: object,
     end_date: datetime | None,
     queued_at: datetime | None,
     *,
@@ -173,6 +178,7 @@ def _past(
         if _lately(end_date, now)
         else Claim(over=True, why=why)
     )
+    claim = replace(claim, failed_at=end_date if str(state) in FAILED else None)
     return Held(instance=str(instance), external_id=external_id, claim=claim, queued_at=queued_at)
 
 

@@ -49,6 +49,10 @@ class Surroundings:
     keep: Callable[[asyncio.Task[None]], None]
     calm: Callable[[], Awaitable[None]]
     ended: Callable[[str], Awaitable[SandboxEnd]]
+    end_or_failure: Callable[[str, str, str], Awaitable[SandboxEnd | None]]
+    """Takes launch id, task instance and sandbox id; ``None``: the task failed, and its sandbox is kept."""
+    hand_on: Callable[[Driver, str, int], None]
+    """Told of a sandbox that is kept without its launch, and for how many seconds."""
     recall: Callable[[str, Hashable], Awaitable[LaunchRequest | None]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
@@ -181,6 +185,8 @@ class Driver:
             case m.WriteLog(level=level, text=text):
                 if self.task_log and (flush := self.task_log.write(level, text)):
                     self._around.keep(flush)
+            case m.Keep(sandbox_id=sandbox_id, seconds=seconds):
+                self._around.hand_on(self, sandbox_id, seconds)
             case m.Forget():
                 self.stop()
                 self._request = self._source = None
@@ -259,9 +265,12 @@ class Driver:
             case m.HandOver(sandbox_id=sandbox_id):
                 await gateway.hand_over(sandbox_id, self._the_request().mint_workload().encode())
                 return m.HandedOver()
-            case m.Wait(sandbox_id=sandbox_id):
+            case m.Wait(sandbox_id=sandbox_id, kept_for=kept_for):
                 await self._around.calm()
-                return m.SandboxEnded(end=await self._around.ended(sandbox_id))
+                if kept_for is None:
+                    return m.SandboxEnded(end=await self._around.ended(sandbox_id))
+                end = await self._around.end_or_failure(self.launch_id, kept_for, sandbox_id)
+                return m.FailedAndKept() if end is None else m.SandboxEnded(end=end)
             case m.AskToStop(sandbox_id=sandbox_id):
                 await gateway.start_in(sandbox_id, self._around.stop_argv)
                 return m.AskedToStop()

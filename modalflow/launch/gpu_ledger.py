@@ -77,6 +77,13 @@ class GpuLedger:
         for model, count in self._elsewhere.values():
             self._elsewhere_by_model[model] += count
 
+    def hand_on(self, launch_id: str, name: str) -> bool:
+        """Count what the launch held as held by ``name``; whether it held anything."""
+        held = self._by_launch.pop(launch_id, None)
+        if held is not None:
+            self._by_launch[name] = held
+        return held is not None
+
     def could_ever(self, gpu: str) -> bool:
         """Whether the request fits where nobody holds any."""
         model, count = parse_gpu(gpu)

@@ -154,6 +154,11 @@ class SandboxEnded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FailedAndKept:
+    """Airflow knows the task as failed; its sandbox runs on, to be looked into."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WaitFailed:
     """Waiting for the end broke off; the sandbox may well run."""
 
@@ -230,8 +235,8 @@ class Broke:
 Happening = (
     Taken | Translated | Prepared | PrepareFailed | SlotGranted | SlotRefused | SlotSlow | QueuedLong | Created | CreateFailed
     | CreateTimedOut | CreateSlow | LookedUp | LookupFailed | Terminated | TerminateFailed | PauseOver | HandedOver
-    | HandOverFailed | SandboxEnded | WaitFailed | Checked | CheckFailed | Recalled | TailRead | Listed | AskedToStop | AskFailed
-    | GraceOver | Revoked | Broke
+    | HandOverFailed | SandboxEnded | FailedAndKept | WaitFailed | Checked | CheckFailed | Recalled | TailRead
+    | Listed | AskedToStop | AskFailed | GraceOver | Revoked | Broke
 )  # fmt: skip
 
 
@@ -308,9 +313,10 @@ class HandOver:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Wait for the end of the sandbox."""
+    """Wait for the end of the sandbox, or for the failure of the task instance ``kept_for``, which leaves it running."""
 
     sandbox_id: str
+    kept_for: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -363,6 +369,14 @@ class WriteLog:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Keep:
+    """The sandbox runs on for ``seconds`` without this launch: its GPUs stay counted."""
+
+    sandbox_id: str
+    seconds: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Forget:
     """The launch is over; nothing follows."""
 
@@ -373,4 +387,4 @@ Step = (
 )  # fmt: skip
 """Commands that take time. A launch has at most one under way: a new one supersedes the one before (which is cancelled)."""
 
-Command = Step | RequestSlot | ReleaseSlot | Emit | WriteLog | Forget
+Command = Step | RequestSlot | ReleaseSlot | Emit | WriteLog | Keep | Forget

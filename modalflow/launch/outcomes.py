@@ -107,6 +107,11 @@ def reason(end: SandboxEnd, *, sandbox_id: str, tail: str = "", earlier: str = "
     return f"{sentence}{detail} (sandbox {sandbox_id}){earlier}{output}"
 
 
+def kept(sandbox_id: str, seconds: int) -> str:
+    """Return what is said of a launch that is over while its sandbox runs on."""
+    return f"the task failed; its sandbox {sandbox_id} is kept for {seconds} s from then on (keep_on_failure)"
+
+
 def again(reason: str, count: int, limit: int, option: str) -> str:
     """Return what is said when a task is launched again."""
     return f"{reason}; the task had not begun and is launched again ({count} of {limit}, [modal_executor] {option})"

@@ -95,6 +95,10 @@ class Pools:
         self._creating.discard(launch_id)
         self._gpus.release(launch_id)
 
+    def hand_on(self, launch_id: str, sandbox_id: str) -> bool:
+        """Count the GPUs of a launch that is over as those of its sandbox, which is kept; whether it has any."""
+        return self._gpus.hand_on(launch_id, sandbox_id)
+
     def forget(self, launch_id: str) -> None:
         """Give back everything of a launch that is over, its place in the line included."""
         self.release(launch_id)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.gpu_ledger import gpu_of_tag
+from modalflow.launch.keep_tags import is_kept
 from modalflow.launch.reconcile import DEPLOYMENT_TAG, LAUNCH_TAG
 from modalflow.launch.stopping import end_in_order
 from modalflow.translation.tags import GPU_TAG, INSTANCE_TAG
@@ -35,10 +36,14 @@ BY_ITSELF = ("callback_id", "connection_test_id")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """What Airflow says of a launch. ``over``: its sandbox may be ended; ``why`` is half a sentence."""
+    """What Airflow says of a launch. ``over``: its sandbox may be ended, unless it is kept; ``why`` is half a sentence.
+
+    ``failed_at``: when its task failed, if that is how the try ended.
+    """
 
     over: bool
     why: str
+    failed_at: datetime | None = field(default=None, compare=False)
 
 
 Claims = Callable[[Mapping[str, str], Mapping[str, datetime]], Mapping[str, Claim]]
@@ -59,12 +64,14 @@ class Sweep:
         stop_grace: int,
         own: Callable[[], frozenset[str]] = frozenset,
         seen_elsewhere: Callable[[Mapping[str, str]], None] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Sweep ``deployment``. ``stop_argv`` asks a sandbox to stop, ``stop_grace`` is how many seconds it has then.
 
         ``seen_elsewhere`` is told, at each look, of the GPUs of all launches but ``own`` (launch id to ``H100:2``); of none where
         Modal could not be asked, for nobody is to wait for what nobody counts any more.
         """
+        self._now = now
         self._own = own
         self._seen_elsewhere = seen_elsewhere
         self._gateway = gateway
@@ -98,11 +105,13 @@ class Sweep:
         # After the listing: a sandbox is made after its launch id is committed, so the database knows of each that is listed.
         made = made_of(ours)
         known = await self._questions.ask(lambda: self._claims(launches, made), "modalflow-sweep")
-        over = {
-            status.sandbox_id: (status, claim)
-            for status in ours
-            if (claim := known.get(status.tags.get(LAUNCH_TAG, ""))) is not None and claim.over
-        }
+        claimed = [(status, claim) for status in ours if (claim := known.get(status.tags.get(LAUNCH_TAG, ""))) is not None]
+        now = self._now()
+        kept = {status.sandbox_id for status, claim in claimed if is_kept(status.tags, claim.failed_at, now)}
+        for status, _ in claimed:
+            if status.sandbox_id in kept:
+                self._kept(status)
+        over = {status.sandbox_id: (status, claim) for status, claim in claimed if claim.over and status.sandbox_id not in kept}
         before, self._over = self._over, frozenset(over)
         at_once = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(*(self._end(*over[sandbox_id], at_once) for sandbox_id in over if sandbox_id in before))

@@ -35,12 +35,15 @@ errors = st.sampled_from(ERRORS)
 ends = st.sampled_from(ENDS)
 
 
+KEPT = {"keep_on_failure": "600", "task_instance": "0199c5b2-0000-7a53-9d0c-000000000001"}
+
+
 def statuses() -> st.SearchStrategy[SandboxStatus | None]:
     return st.none() | st.builds(
         SandboxStatus,
         sandbox_id=st.sampled_from(["sb-found"]),
         name=st.just(LAUNCH),
-        tags=st.sampled_from([{}, {"stop_grace": "30"}, {"stop_grace": "soon"}]),
+        tags=st.sampled_from([{}, KEPT, {"stop_grace": "30"}, {"stop_grace": "soon", "keep_on_failure": "soon"}]),
         end=st.none() | ends,
     )
 
@@ -107,6 +110,9 @@ class World:
                 assert not self.revoked, "word of a revoked launch"
             case m.Emit() | m.WriteLog():
                 pass
+            case m.Keep(sandbox_id=sandbox_id):
+                assert sandbox_id in self.handed_over, "a sandbox without a task is kept"
+                self.handed_over.discard(sandbox_id)  # it runs on without its launch
             case m.Forget():
                 self.forgotten += 1
             case _:
@@ -144,8 +150,9 @@ class World:
                 if isinstance(happening, m.HandedOver):
                     self.handed_over.add(sandbox_id)
                 return happening
-            case m.Wait():
-                return draw(st.builds(m.SandboxEnded, end=ends) | st.builds(m.WaitFailed, error=errors))
+            case m.Wait(kept_for=kept_for):
+                told = st.builds(m.SandboxEnded, end=ends) | st.builds(m.WaitFailed, error=errors)
+                return draw(told if kept_for is None else told | st.just(m.FailedAndKept()))
             case m.Recall():
                 possible = draw(st.booleans())
                 if possible:

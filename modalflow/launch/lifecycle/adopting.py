@@ -13,7 +13,7 @@ from modalflow.launch.failures import FailureClass
 from modalflow.launch.lifecycle.creating import resolve
 from modalflow.launch.lifecycle.ending import ended
 from modalflow.launch.lifecycle.patience import SANDBOX_LIFE, UNREACHABLE_LIMIT, answered, while_unreachable
-from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_grace, on, start_again, translate
+from modalflow.launch.lifecycle.record import Commands, Launch, fail, learn_from_tags, on, start_again, translate
 from modalflow.launch.lifecycle.running import check, run, wait
 from modalflow.launch.transitions import State
 
@@ -24,7 +24,7 @@ def on_listed(launch: Launch, happening: m.Listed, now: float) -> Commands:
     launch.attempt = happening.attempt or launch.attempt
     status = happening.status
     if status is not None:
-        learn_grace(launch, status)
+        learn_from_tags(launch, status)
         return _adopt(launch, status.sandbox_id, waits=status.waits)
     if launch.sandbox_id is not None and not launch.the(launch.adoption).can_relaunch:
         return check(launch, now)
@@ -46,7 +46,7 @@ def on_adopted_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> C
     launch.attempt = happening.attempt or launch.attempt
     status, adoption = happening.status, launch.the(launch.adoption)
     if status is not None and status.end is None:
-        learn_grace(launch, status)
+        learn_from_tags(launch, status)
         return _adopt(launch, status.sandbox_id, waits=status.waits)
     if status is not None and status.end is not None:
         launch.sandbox_id = status.sandbox_id

@@ -19,7 +19,7 @@ from modalflow.launch.lifecycle.record import (
     Launch,
     end_doomed,
     fail,
-    learn_grace,
+    learn_from_tags,
     on,
     pause,
     release_slot,
@@ -187,7 +187,7 @@ def on_looked_up(launch: Launch, happening: m.LookedUp, now: float) -> Commands:
     if status.end is not None:
         return release_slot(launch) + ended(launch, status.end)
     if launch.doom and launch.adoption is not None:  # it may have run for long
-        learn_grace(launch, status)
+        learn_from_tags(launch, status)
         if launch.time_to_stop:
             return ask_to_stop(launch, launch.time_to_stop, launch.doom.reason, now)
     # The client terminates a GPU sandbox whose create it gave up, so one that is found is about to go: make sure, then create

@@ -112,6 +112,14 @@ def on_sandbox_ended(launch: Launch, happening: m.SandboxEnded, _now: float) -> 
     return ended(launch, happening.end)
 
 
+@on(m.FailedAndKept, State.RUNNING)
+def on_failed_and_kept(launch: Launch, _: m.FailedAndKept, _now: float) -> Commands:
+    """Airflow has the failure from the task: the launch is over, and its sandbox runs on by itself."""
+    sandbox_id = launch.the(launch.sandbox_id)
+    told = notice(launch, "sandbox-kept", outcomes.kept(sandbox_id, launch.keep))
+    return [*told, m.Keep(sandbox_id=sandbox_id, seconds=launch.keep), *finish(launch)]
+
+
 def ended(launch: Launch, end: SandboxEnd) -> Commands:
     """Report the end of the sandbox; if its task may not have begun, first ask Airflow, and launch it again.
 

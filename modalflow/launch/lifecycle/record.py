@@ -6,7 +6,7 @@ The other modules of this package fill the table: ``@on(happening, state, …)``
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from modalflow.launch.candidates import Candidates, Try
 from modalflow.launch.events import LaunchEnded, LaunchNotice
 from modalflow.launch.failures import Budget, FailureClass, of_error
 from modalflow.launch.gateway import GatewayError, RateLimited, SandboxEnd, SandboxStatus
+from modalflow.launch.keep_tags import instance_to_ask_for, keep_of
 from modalflow.launch.transitions import InvalidTransition, State, Transitions
 from modalflow.translation.plan import SandboxPlan
 from modalflow.translation.tags import GRACE_TAG
@@ -106,6 +107,10 @@ class Launch:
     doom: Doom | None = None
     grace: int | None = None
     """Seconds that the sandbox may take to stop, where its pod says so."""
+    keep: int = 0
+    """Seconds that the sandbox is kept if its task fails."""
+    kept_for: str | None = None
+    """The task instance whose failure that is."""
     deadline: float = 0.0
     """When they are over, once it was asked to."""
     resume: Continuation | None = None
@@ -176,8 +181,14 @@ def start_again(launch: Launch) -> Commands:
     return translate(launch)
 
 
-def learn_grace(launch: Launch, status: SandboxStatus) -> None:
-    """Read the time to stop from a sandbox's tags, where it was not this scheduler that made the sandbox."""
+def learn_keep(launch: Launch, tags: Mapping[str, str]) -> None:
+    """Read from a sandbox's tags whether it is kept when its task fails."""
+    launch.keep, launch.kept_for = keep_of(tags), instance_to_ask_for(tags)
+
+
+def learn_from_tags(launch: Launch, status: SandboxStatus) -> None:
+    """Read the time to stop, and to keep, from a sandbox's tags, where it was not this scheduler that made the sandbox."""
+    learn_keep(launch, status.tags)
     seconds = status.tags.get(GRACE_TAG, "")
     if launch.grace is None and seconds.isascii() and seconds.isdecimal():
         launch.grace = int(seconds)

@@ -18,7 +18,8 @@ from modalflow.launch.lifecycle.record import (
     Launch,
     backoff,
     fail,
-    learn_grace,
+    learn_from_tags,
+    learn_keep,
     on,
     pause,
     release_slot,
@@ -72,8 +73,10 @@ def wait(launch: Launch) -> Commands:
     """Wait for the end of the sandbox."""
     launch.state = State.RUNNING
     launch.runs = True
+    if launch.plan is not None:
+        learn_keep(launch, launch.plan.tags)
     launch.plan = launch.candidates = None  # a task may run for hours: keep the launch small
-    return [m.Wait(sandbox_id=launch.the(launch.sandbox_id))]
+    return [m.Wait(sandbox_id=launch.the(launch.sandbox_id), kept_for=launch.kept_for)]
 
 
 @on(m.WaitFailed, State.RUNNING)
@@ -109,7 +112,7 @@ def on_checked(launch: Launch, happening: m.Checked, _now: float) -> Commands:
         launch.was_queued, launch.adoption = launch.adoption.can_relaunch, None
     if happening.status.end is not None:
         return ended(launch, happening.status.end)
-    learn_grace(launch, happening.status)
+    learn_from_tags(launch, happening.status)
     return wait(launch)
 
 
