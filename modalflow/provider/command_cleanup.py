@@ -24,6 +24,7 @@ from modalflow.executor.configuration import ConfigurationView, load_settings
 from modalflow.executor.modal_connections import build_gateway
 from modalflow.executor.ownership import claims_on
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
+from modalflow.launch.keep_tags import is_kept, kept_until
 from modalflow.launch.stopping import end_in_order
 from modalflow.launch.sweep import Claim, Claims, made_of
 from modalflow.settings import LaunchSettings, SettingsError
@@ -90,14 +91,18 @@ async def clean_up(gateway: Gateway, settings: LaunchSettings, claims: Claims, *
     running = await gateway.list_running({"deployment": settings.deployment})
     ours = [status for status in running if status.tags.get("deployment") == settings.deployment]
     known = claims({status.tags.get("launch", ""): status.tags.get(INSTANCE_TAG, "") for status in ours}, made_of(ours))
-    rows = [_decide(status, known.get(status.tags.get("launch", ""))) for status in ours]
+    now = datetime.now(UTC)
+    rows = [_decide(status, known.get(status.tags.get("launch", "")), now) for status in ours]
     rows.sort(key=lambda row: (row.action, row.status.sandbox_id))
     return list(await asyncio.gather(*_ends(gateway, settings, rows))) if yes else rows
 
 
-def _decide(status: SandboxStatus, claim: Claim | None) -> Row:
+def _decide(status: SandboxStatus, claim: Claim | None, now: datetime) -> Row:
     if claim is None:
         return Row(status=status, action="keep", why=UNKNOWN)
+    until = kept_until(status.tags, claim.failed_at)
+    if until is not None and is_kept(status.tags, claim.failed_at, now):
+        return Row(status=status, action="keep", why=f"{claim.why}; kept until {until:%Y-%m-%d %H:%M:%S} UTC (keep_on_failure)")
     return Row(status=status, action="end" if claim.over else "keep", why=claim.why)
 
 

@@ -26,6 +26,7 @@ from rich.text import Text
 from modalflow.executor.configuration import ConfigurationView, load_settings
 from modalflow.executor.modal_connections import build_gateway
 from modalflow.launch.gateway import GatewayError, SandboxStatus
+from modalflow.provider.kept_sandboxes import kept_of
 from modalflow.provider.task_states import AirflowTask, TaskRow, active_tasks, joined, recent_failures
 from modalflow.settings import LaunchSettings, SettingsError
 
@@ -134,10 +135,11 @@ def look(sandboxes: Sequence[SandboxStatus]) -> Look:
     try:
         with create_session() as session:
             tasks, failures = active_tasks(session), recent_failures(session, now - FAILURES_OF)
+            kept = kept_of(session, sandboxes, now)
     except SQLAlchemyError as error:
         told = f"Airflow's database cannot be read ({type(error).__name__}); only what runs on Modal is shown"
         return Look(rows=joined((), sandboxes, now), unread=told)
-    return Look(rows=joined(tasks, sandboxes, now), failures=failures)
+    return Look(rows=joined(tasks, sandboxes, now, kept), failures=failures)
 
 
 def _apps(settings: LaunchSettings) -> str:

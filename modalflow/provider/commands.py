@@ -92,11 +92,12 @@ def _cleanup() -> ActionCommand:
 def _shell() -> ActionCommand:
     return ActionCommand(
         name="shell",
-        help="open a shell, or run a command, in the sandbox of a running task",
+        help="open a shell, or run a command, in the sandbox of a task that runs, or failed and is kept",
         func=lazy_load_command("modalflow.provider.command_shell.shell"),
         args=(
             ARG_RUN_ID,
             ARG_MAP_INDEX,
+            Arg(("--try-number",), type=int, help="Of this try, where a failed one is kept"),  # type: ignore[no-untyped-call]
             ARG_VERBOSE,
             Arg(("dag",), metavar="DAG", help="The DAG id"),  # type: ignore[no-untyped-call]
             Arg(("task",), metavar="TASK", help="The task id"),  # type: ignore[no-untyped-call]

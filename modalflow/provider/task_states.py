@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modalflow.launch.gateway import SandboxStatus
 from modalflow.launch.identity import parse_external_id
 from modalflow.launch.price_tags import gpu_words, read_price_tags
+from modalflow.provider.kept_sandboxes import Kept
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -132,14 +133,17 @@ def recent_failures(session: Session, since: datetime) -> list[tuple[datetime, s
     return [(at or since, f"{dag}.{task}", extra or "") for at, dag, task, extra in session.execute(query)]
 
 
-def joined(tasks: Iterable[AirflowTask], sandboxes: Iterable[SandboxStatus], now: datetime) -> list[TaskRow]:
-    """Join by launch id, in the order: running longest first, then waiting longest first, then what only Modal knows."""
+def joined(
+    tasks: Iterable[AirflowTask], sandboxes: Iterable[SandboxStatus], now: datetime, kept: Sequence[Kept] = ()
+) -> list[TaskRow]:
+    """Join by launch id, in the order: running longest first, kept, waiting longest first, then what only Modal knows."""
     by_launch: dict[str, list[SandboxStatus]] = {}
     for status in sandboxes:
         by_launch.setdefault(status.tags.get("launch", ""), []).append(status)
     rows = [_task_row(task, by_launch.pop(task.launch_id, []), now) for task in tasks]
-    rows += [_only_on_modal(status) for found in by_launch.values() for status in found]
-    order = {"running": 0, "no sandbox": 1, "waiting": 2, "only on Modal": 3}
+    by_sandbox = {one.status.sandbox_id: one for one in kept}
+    rows += [_without_task(status, by_sandbox.get(status.sandbox_id), now) for found in by_launch.values() for status in found]
+    order = {"running": 0, "kept": 1, "no sandbox": 2, "waiting": 3, "only on Modal": 4}
     return sorted(rows, key=lambda row: (order[row.state], -(row.seconds or 0.0), row.dag_id, row.task_id, row.sandbox))
 
 
@@ -164,7 +168,7 @@ def _task_row(task: AirflowTask, found: Sequence[SandboxStatus], now: datetime) 
     )
 
 
-def _only_on_modal(status: SandboxStatus) -> TaskRow:
+def _without_task(status: SandboxStatus, kept: Kept | None, now: datetime) -> TaskRow:
     gpu, price = _priced(status)
     tags = status.tags
     index = tags.get("map_index", "")
@@ -176,11 +180,11 @@ def _only_on_modal(status: SandboxStatus) -> TaskRow:
         try_number=tags.get("try_number", ""),
         map_index="" if index == "-1" else index,
         launch=tags.get("launch", ""),
-        state="only on Modal",
+        state="only on Modal" if kept is None else "kept",
         gpu=gpu,
-        seconds=None,
+        seconds=None if kept is None else max(0.0, (now - kept.failed_at).total_seconds()),
         usd_hour=price,
-        said="",
+        said="" if kept is None else f"its task failed; kept until {kept.until:%H:%M:%S} UTC",
     )
 
 
