@@ -515,6 +515,10 @@ def test_the_shell_command_says_what_it_cannot_enter(
     stored_dag: str, modal_emulator: EmulatorThread, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        command_shell.shell(Namespace(dag="nobody", task="work", run_id=None, map_index=None, command=[], verbose=False))
+        command_shell.shell(
+            Namespace(dag="nobody", task="work", run_id=None, map_index=None, try_number=None, command=[], verbose=False)
+        )
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "no instance of nobody.work has a sandbox and runs\n"
+    assert capsys.readouterr().err == (
+        "no instance of nobody.work has a sandbox and runs, and no sandbox of a failed one is kept\n"
+    )

@@ -19,6 +19,7 @@ from rich.console import Console
 from modalflow.launch.gateway import SandboxStatus
 from modalflow.provider import command_ps
 from modalflow.provider.command_logs import NoTask, instance_of, lines_of, logs
+from modalflow.provider.kept_sandboxes import Kept
 from modalflow.provider.sandbox_link import SandboxLink
 from modalflow.provider.task_states import AirflowTask, active_tasks, joined
 from modalflow.settings import LaunchSettings
@@ -185,6 +186,13 @@ class TestStates:
             ("waiting", "w", "", "waiting for H100"),
             ("only on Modal", "y", "sb-9", ""),
         ]
+
+    def test_a_kept_sandbox_is_told_from_one_that_nobody_knows(self) -> None:
+        one = status(dag_id="d", task_id="t", try_number="1", usd_hour="2.0", keep_on_failure="3600")
+        kept = Kept(status=one, failed_at=NOW - timedelta(minutes=30), until=NOW + timedelta(minutes=30))
+        [row] = joined([], [one], NOW, [kept])
+        assert (row.state, row.seconds, row.usd, row.try_number) == ("kept", 1800.0, 1.0, "1")
+        assert row.said == f"its task failed; kept until {kept.until:%H:%M:%S} UTC"
 
     def test_airflow_s_side_is_read_with_the_latest_event_of_a_waiting_task(self, session: Any) -> None:
         queued = datetime.now(UTC) - timedelta(minutes=3)

@@ -98,8 +98,21 @@ def e2e_pauses():
     Waits(task_id="goes_on")
 
 
+@dag(schedule=None, catchup=False, params={"folder": ""})
+def e2e_keeps():
+    """A task that fails in its first try, whose sandbox is kept."""
+
+    @task(retries=1, retry_delay=timedelta(seconds=1), executor_config={"modal": {"keep_on_failure": "1h"}})
+    def breaks_once(ti=None):
+        if ti.try_number == 1:
+            raise RuntimeError("a reason to look into it")
+
+    breaks_once()
+
+
 e2e_gpu()
 e2e_imports()
+e2e_keeps()
 e2e_pauses()
 e2e_stops()
 e2e_waits()
