@@ -96,7 +96,7 @@ class Scene:
         """Let the database be asked, and answer."""
         for one in answers:
             self.answers.append(one)
-            until(lambda: self.pauses, "it waits to ask")
+            until(lambda: bool(self.pauses), "it waits to ask")
             self.pauses.pop(0).open()
 
     def runs(self, launch: LaunchRequest) -> None:
@@ -118,8 +118,7 @@ def test_it_is_let_go_when_airflow_says_that_the_task_failed_and_not_before(
     scene.runs(request(plan=KEPT))
     runs_on = {LAUNCH: Claim(over=False, why="the task is running")}
     scene.answer(runs_on, {}, RuntimeError("the database is away"), {LAUNCH: Claim(over=True, why="the task is success")}, FAILED)
-    [ended] = scene.room.take(LaunchEnded)
-    assert (ended.launch_id, ended.success) == (LAUNCH, True)  # type: ignore[attr-defined]
+    assert scene.room.take(LaunchEnded) == [LaunchEnded(launch_id=LAUNCH, key=("key", LAUNCH), success=True, reason="")]
     assert scene.asked == [("modalflow-keeping", {LAUNCH: INSTANCE})] * 5
     assert scene.room.gateway.terminated == []
     assert "modalflow: cannot ask Airflow whether tasks failed whose sandboxes are kept; it is asked again" in caplog.messages
