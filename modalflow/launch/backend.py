@@ -29,7 +29,6 @@ from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, Laun
 from modalflow.launch.failures import FailureClass
 from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxStatus, Unavailable
 from modalflow.launch.gpu_ledger import gpu_of_tag
-from modalflow.launch.keep_tags import keep_of
 from modalflow.launch.keeping import Keeping
 from modalflow.launch.lifecycle import Adoption, Lifecycle, Rules
 from modalflow.launch.observe import NOBODY, Observer
@@ -37,7 +36,6 @@ from modalflow.launch.outcomes import redact
 from modalflow.launch.pools import Limits, Pools
 from modalflow.launch.portal import LoopThread
 from modalflow.launch.recall import Recall, Recaller
-from modalflow.launch.reconcile import LAUNCH_TAG
 from modalflow.launch.sights import Sights
 from modalflow.launch.survey import Survey
 from modalflow.launch.sweep import Claims, Sweep
@@ -121,7 +119,7 @@ class LaunchBackend:
         self._stop_asked = asyncio.Event()
         self._stop_grace = 0.0
         self._watch = Watch(self._the_gateway, {"deployment": settings.deployment}, clock=clock, sleep=sleep)
-        self._keeping = Keeping(claims, ended=self._watch.end, release=self._release_kept, sleep=sleep)
+        self._keeping = Keeping(claims, self._pools, ended=self._watch.end, freed=self._creates_changed, sleep=sleep)
         self._survey = Survey(self._the_gateway, settings.deployment, self._keep)
         self._sweep = self._sweep_by(claims, stop_argv) if claims is not None and settings.sweep_interval else None
         self._around = Surroundings(
@@ -139,7 +137,7 @@ class LaunchBackend:
             calm=self._calm,
             ended=self._watch.end,
             end_or_failure=self._keeping.end_or_failure,
-            hand_on=self._hand_on,
+            hand_on=self._keeping.hand_on,
             recall=Recaller(recall),
             clock=clock,
             sleep=sleep,
@@ -226,10 +224,8 @@ class LaunchBackend:
     # On the loop
 
     async def _main(self) -> None:
-        own = [
-            asyncio.create_task(self._take_in(), name="modalflow-intake"),
-            asyncio.create_task(self._keeping.run(), name="modalflow-keeping"),
-        ]
+        own = [asyncio.create_task(self._take_in(), name="modalflow-intake")]
+        own.append(asyncio.create_task(self._keeping.run(), name="modalflow-keeping"))
         if self._sweep is not None:
             sweeping = self._sweep.run(self._settings.sweep_interval, self._sleep)
             own.append(asyncio.create_task(sweeping, name="modalflow-sweep"))
@@ -253,7 +249,7 @@ class LaunchBackend:
             deployment=settings.deployment,
             stop_argv=stop_argv,
             stop_grace=grace,
-            own=lambda: frozenset(self._drivers),
+            own=lambda: self._keeping.launches.union(self._drivers),
             seen_elsewhere=self._seen_elsewhere,
         )
 
@@ -424,23 +420,6 @@ class LaunchBackend:
         gpu = gpu_of_tag(status.tags.get(GPU_TAG, "")) if status is not None and status.end is None else None
         if gpu is not None and launch_id in self._drivers:
             self._pools.count(launch_id, gpu)
-
-    def _hand_on(self, driver: Driver, sandbox_id: str, seconds: int) -> None:
-        """A launch is over whose sandbox is kept: its GPUs are in flight until that ends."""
-        if self._pools.hand_on(driver.launch_id, sandbox_id):
-            self._keeping.hold(sandbox_id, seconds)
-
-    def _count_kept(self, status: SandboxStatus) -> None:
-        """Count the GPUs of a kept sandbox that no launch of this scheduler left."""
-        gpu = gpu_of_tag(status.tags.get(GPU_TAG, ""))
-        waited_for = status.tags.get(LAUNCH_TAG) in self._drivers
-        if gpu is not None and not waited_for and not self._keeping.holds(status.sandbox_id):
-            self._pools.count(status.sandbox_id, gpu)
-            self._keeping.hold(status.sandbox_id, keep_of(status.tags))
-
-    def _release_kept(self, sandbox_id: str) -> None:
-        self._pools.release(sandbox_id)
-        self._creates_changed()
 
     def _creates_changed(self) -> None:
         if self._pools.cpu_creates:

@@ -51,8 +51,8 @@ class Surroundings:
     ended: Callable[[str], Awaitable[SandboxEnd]]
     end_or_failure: Callable[[str, str, str], Awaitable[SandboxEnd | None]]
     """Takes launch id, task instance and sandbox id; ``None``: the task failed, and its sandbox is kept."""
-    hand_on: Callable[[Driver, str, int], None]
-    """Told of a sandbox that is kept without its launch, and for how many seconds."""
+    hand_on: Callable[[str, str, int], None]
+    """Told of a launch and of its sandbox that is kept without its launch, and for how many seconds."""
     recall: Callable[[str, Hashable], Awaitable[LaunchRequest | None]]
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
@@ -186,7 +186,7 @@ class Driver:
                 if self.task_log and (flush := self.task_log.write(level, text)):
                     self._around.keep(flush)
             case m.Keep(sandbox_id=sandbox_id, seconds=seconds):
-                self._around.hand_on(self, sandbox_id, seconds)
+                self._around.hand_on(self.launch_id, sandbox_id, seconds)
             case m.Forget():
                 self.stop()
                 self._request = self._source = None

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import GatewayError, NotFound, SandboxEnd
 from modalflow.launch.keep_tags import TAIL
+from modalflow.launch.pools import Pools
 from modalflow.launch.sweep import Claims
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,20 @@ class Keeping:
     def __init__(
         self,
         claims: Claims | None,
+        pools: Pools,
         *,
         ended: Callable[[str], Awaitable[SandboxEnd]],
-        release: Callable[[str], None],
+        freed: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         """Ask ``claims`` (``None``: nobody can be asked, and launches wait for the end of their sandbox).
 
-        ``ended`` waits for a sandbox's end. ``release`` is told which sandbox holds its GPUs no longer.
+        ``ended`` waits for a sandbox's end. ``pools`` count the GPUs of kept sandboxes; ``freed`` is told when one's are free.
         """
         self._claims = claims
         self._ended = ended
-        self._release = release
+        self._pools = pools
+        self._freed = freed
         self._sleep = sleep
         self._questions = FewQuestions(at_once=1, limit=ANSWER_LIMIT)
         self._waiting: dict[str, tuple[str, asyncio.Future[None]]] = {}
@@ -96,16 +99,18 @@ class Keeping:
 
     # GPUs
 
-    def holds(self, sandbox_id: str) -> bool:
-        """Whether the GPUs of a kept sandbox are counted already."""
-        return sandbox_id in self._holding
+    @property
+    def launches(self) -> frozenset[str]:
+        """The launches that were let go and whose sandboxes' GPUs are counted here."""
+        return frozenset(self._holding)
 
-    def hold(self, sandbox_id: str, seconds: float) -> None:
-        """Have the GPUs of a kept sandbox released when it ends, after ``seconds`` at the latest."""
-        task = asyncio.create_task(self._hold(sandbox_id, seconds), name=f"modalflow-kept-{sandbox_id}")
-        self._holding[sandbox_id] = task
+    def hand_on(self, launch_id: str, sandbox_id: str, seconds: int) -> None:
+        """A launch is over whose sandbox is kept for ``seconds``: its GPUs are in flight until that ends."""
+        if self._pools.hand_on(launch_id, sandbox_id):
+            task = asyncio.create_task(self._hold(launch_id, sandbox_id, seconds), name=f"modalflow-kept-{sandbox_id}")
+            self._holding[launch_id] = task
 
-    async def _hold(self, sandbox_id: str, seconds: float) -> None:
+    async def _hold(self, launch_id: str, sandbox_id: str, seconds: int) -> None:
         try:
             async with asyncio.timeout(seconds + TAIL.total_seconds()):
                 await self._until_it_ends(sandbox_id)
@@ -115,8 +120,9 @@ class Keeping:
             log.exception(
                 "modalflow: the end of the kept sandbox %s cannot be waited for; its GPUs are counted no longer", sandbox_id
             )
-        del self._holding[sandbox_id]
-        self._release(sandbox_id)
+        del self._holding[launch_id]
+        self._pools.release(sandbox_id)
+        self._freed()
 
     async def _until_it_ends(self, sandbox_id: str) -> None:
         while True:

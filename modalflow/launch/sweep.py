@@ -108,9 +108,6 @@ class Sweep:
         claimed = [(status, claim) for status in ours if (claim := known.get(status.tags.get(LAUNCH_TAG, ""))) is not None]
         now = self._now()
         kept = {status.sandbox_id for status, claim in claimed if is_kept(status.tags, claim.failed_at, now)}
-        for status, _ in claimed:
-            if status.sandbox_id in kept:
-                self._kept(status)
         over = {status.sandbox_id: (status, claim) for status, claim in claimed if claim.over and status.sandbox_id not in kept}
         before, self._over = self._over, frozenset(over)
         at_once = asyncio.Semaphore(AT_ONCE)
