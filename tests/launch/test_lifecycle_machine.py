@@ -331,7 +331,7 @@ class Launches(RuleBasedStateMachine):
                 assert not flight.over, "it is forgotten twice"
                 flight.over = True
                 flight.wants_slot = False
-            case m.Emit() | m.WriteLog():
+            case m.Emit() | m.WriteLog() | m.Keep():
                 pass
             case _:
                 flight.step = command
