@@ -27,6 +27,7 @@ from modalflow.provider import command_cleanup, command_shell
 from modalflow.provider.command_cleanup import UNKNOWN, clean_up
 from modalflow.provider.command_shell import NoSandbox, argv_of, sandbox_of
 from modalflow.translation.plan import SandboxPlan
+from tests.airflow_rows import database_session, new_instance, store_dag
 from tests.contract.conftest import SETTINGS, WithGateway
 from tests.launch.plans import AUTO
 
@@ -48,49 +49,19 @@ with DAG("cleaned", schedule=None):
 
 @pytest.fixture(scope="module")
 def stored_dag(airflow_database: None) -> str:
-    from pathlib import Path
-
-    from airflow import settings
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-
-    folder = Path(settings.DAGS_FOLDER)
-    (folder / "cleaned.py").write_text(DAG_FILE)
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-    bag = BundleDagBag(dag_folder=folder / "cleaned.py", bundle_path=folder, bundle_name="dags-folder")
-    sync_bag_to_db(bag, "dags-folder", bundle_version=None)
-    return "cleaned"
+    return store_dag("cleaned", DAG_FILE)
 
 
 @pytest.fixture
 def session(stored_dag: str) -> Iterator[Any]:
-    from airflow import settings
-
-    assert settings.Session is not None
-    session = settings.Session()
-    yield session
-    session.rollback()
-    session.close()
+    with database_session() as session:
+        yield session
 
 
 def instance(session: Any, state: str, external: str | None, end_date: datetime | None = None) -> Any:
     """A task instance in a run of its own."""
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    dag = SerializedDagModel.get_dag("cleaned", session=session)
-    assert dag is not None
-    run = dag.create_dagrun(
-        run_id=f"run-{uuid.uuid4()}", logical_date=None, run_after=OLD, run_type=DagRunType.MANUAL,
-        triggered_by=DagRunTriggeredByType.TEST, state=DagRunState.RUNNING, session=session,
-    )  # fmt: skip
-    session.flush()
-    ti: Any = run.get_task_instance("work", session=session)
-    ti.state, ti.try_number, ti.external_executor_id, ti.end_date = state, 1, external, end_date
-    ti.updated_at, ti.queued_dttm = end_date or OLD, OLD
-    session.commit()
-    return ti
+    dates = {"end_date": end_date, "updated_at": end_date or OLD, "queued_dttm": OLD}
+    return new_instance(session, "cleaned", "work", run_after=OLD, state=state, external_executor_id=external, **dates)
 
 
 def launch_id() -> str:

@@ -16,8 +16,9 @@ from modalflow.executor import ModalExecutor
 from modalflow.executor import callbacks_left as module
 from modalflow.executor.callbacks_left import CallbacksLeft, reaches
 from modalflow.launch.events import LaunchEnded, LaunchStarted
+from tests.airflow_rows import new_run
 from tests.executor.recording import RecordingBackend
-from tests.executor.test_in_scheduler import run_of, scheduler, session, stored_dag  # noqa: F401 - fixtures
+from tests.executor.test_in_scheduler import scheduler, session, stored_dag  # noqa: F401 - fixtures
 
 OURS = ExecutorName("modalflow.executor.ModalExecutor", "ModalExecutor")
 LOCAL = ExecutorName("airflow.executors.local_executor.LocalExecutor", "LocalExecutor")
@@ -73,7 +74,7 @@ def test_the_callbacks_of_a_scheduler_that_is_gone_are_taken_over_and_reported(
     executor: ModalExecutor,
     backend: RecordingBackend,
 ) -> None:
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     other_scheduler(session, heartbeat=NOW - timedelta(seconds=300))
     queued, running, ended = (callback(session, state, run=run) for state in ("queued", "running", "success"))
     left.look()
@@ -122,7 +123,7 @@ def test_a_queued_callback_is_left_to_a_scheduler_that_may_live(
     *,
     alone: bool,
 ) -> None:
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     other_scheduler(session, heartbeat=heartbeat, end_date=end_date)
     queued, running = (callback(session, state, run=run) for state in ("queued", "running"))
     left.look()
@@ -144,7 +145,7 @@ def test_a_callback_of_our_own_that_waits_for_a_slot_is_not_taken_over(
     executor: ModalExecutor,
     backend: RecordingBackend,
 ) -> None:
-    callback(session, "pending", run=run_of(session, stored_dag))
+    callback(session, "pending", run=new_run(session, stored_dag))
     scheduler._enqueue_executor_callbacks(session)
     session.commit()
     left.look()

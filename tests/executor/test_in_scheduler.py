@@ -6,16 +6,16 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.jobs.job import JobState
-from airflow.utils.state import DagRunState, TaskInstanceState
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import event, select
 
 from modalflow.executor import ModalExecutor
 from modalflow.launch.events import LaunchEnded, LaunchStarted
+from tests.airflow_rows import database_session, new_run, store_dag
 from tests.executor.recording import RecordingBackend
 
 DAG_FILE = """
@@ -34,28 +34,13 @@ with DAG("adopting", schedule=None):
 
 @pytest.fixture(scope="module")
 def stored_dag(airflow_database: None) -> str:
-    from airflow import settings
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-
-    folder = Path(settings.DAGS_FOLDER)
-    (folder / "adopting.py").write_text(DAG_FILE)
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    assert bag.import_errors == {}
-    sync_bag_to_db(bag, "dags-folder", bundle_version=None)
-    return "adopting"
+    return store_dag("adopting", DAG_FILE)
 
 
 @pytest.fixture
 def session(stored_dag: str) -> Iterator[Any]:
-    from airflow import settings
-
-    assert settings.Session is not None
-    session = settings.Session()
-    yield session
-    session.rollback()
-    session.close()
+    with database_session() as session:
+        yield session
 
 
 @pytest.fixture
@@ -72,26 +57,6 @@ def scheduler(executor: ModalExecutor, session: Any) -> Any:
     runner = SchedulerJobRunner(job=job, executors=[executor])
     executor.job_id = job.id
     return runner
-
-
-def run_of(session: Any, dag_id: str) -> Any:
-    from airflow._shared.timezones import timezone
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    dag = SerializedDagModel.get_dag(dag_id, session=session)
-    assert dag is not None
-    run = dag.create_dagrun(
-        run_id=f"run-{uuid.uuid4()}",
-        logical_date=None,
-        run_after=timezone.utcnow(),
-        run_type=DagRunType.MANUAL,
-        triggered_by=DagRunTriggeredByType.TEST,
-        state=DagRunState.RUNNING,
-        session=session,
-    )
-    session.commit()
-    return run
 
 
 def abandoned(session: Any, run: Any, task_id: str, *, state: TaskInstanceState, external_id: str | None) -> Any:
@@ -117,7 +82,7 @@ def found(session: Any, ti_id: uuid.UUID) -> Any:
 def test_the_launch_id_is_the_one_that_airflow_commits_with_queued(
     scheduler: Any, session: Any, stored_dag: str, executor: ModalExecutor, backend: RecordingBackend
 ) -> None:
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     ti = run.get_task_instance("train", session=session)
     ti.state, ti.try_number = TaskInstanceState.SCHEDULED, 1
     session.commit()
@@ -154,7 +119,7 @@ def test_tasks_of_a_lost_scheduler_are_adopted_by_their_launch_id(
     scheduler: Any, session: Any, stored_dag: str, executor: ModalExecutor, backend: RecordingBackend
 ) -> None:
     launch_ids = [str(uuid.uuid4()), str(uuid.uuid4())]
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     queued = abandoned(session, run, "train", state=TaskInstanceState.QUEUED, external_id=launch_ids[0])
     running = abandoned(session, run, "report", state=TaskInstanceState.RUNNING, external_id=f"{launch_ids[1]}/sb-9")
     ids = (queued.id, running.id)
@@ -186,7 +151,7 @@ def test_tasks_of_a_lost_scheduler_are_adopted_by_their_launch_id(
 def test_tasks_without_a_launch_id_of_ours_are_handed_back(
     scheduler: Any, session: Any, stored_dag: str, executor: ModalExecutor, backend: RecordingBackend
 ) -> None:
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     abandoned(session, run, "train", state=TaskInstanceState.QUEUED, external_id=None)
     abandoned(session, run, "report", state=TaskInstanceState.RUNNING, external_id="a-pod-of-kubernetes")
     assert scheduler.adopt_or_reset_orphaned_tasks(session=session) == 2
@@ -202,7 +167,7 @@ def test_adoption_asks_the_database_once_however_many_tasks(
 
     ids = []
     for _ in range(5):
-        run = run_of(session, stored_dag)
+        run = new_run(session, stored_dag)
         for task_id in ("train", "report"):
             ti = abandoned(session, run, task_id, state=TaskInstanceState.RUNNING, external_id=str(uuid.uuid4()))
             ids.append(ti.id)
@@ -244,7 +209,7 @@ def test_a_database_that_breaks_off_during_adoption_is_left_to_airflow_which_ask
 ) -> None:
     from modalflow.executor import adoption
 
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     launch_id = str(uuid.uuid4())
     ti_id = abandoned(session, run, "train", state=TaskInstanceState.RUNNING, external_id=launch_id).id
     dialect = session.get_bind().dialect
@@ -270,7 +235,7 @@ def test_a_database_that_breaks_off_during_adoption_is_left_to_airflow_which_ask
 @pytest.fixture
 def queued(session: Any, stored_dag: str) -> Any:
     """A task instance that was queued and handed to a sandbox."""
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     launch_id = str(uuid.uuid4())
     return abandoned(session, run, "train", state=TaskInstanceState.QUEUED, external_id=f"{launch_id}/sb-1")
 

@@ -10,7 +10,8 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 
 from modalflow.executor import ModalExecutor
-from tests.executor.test_in_scheduler import abandoned, found, run_of, session, stored_dag
+from tests.airflow_rows import new_run
+from tests.executor.test_in_scheduler import abandoned, found, session, stored_dag
 from tests.executor.test_on_emulator import CLOSED, beat_until
 
 __all__ = ["session", "stored_dag"]
@@ -31,7 +32,7 @@ def test_it_is_launched_again_under_the_next_name_and_uses_up_no_retry(
     }.items():
         monkeypatch.setenv(name, value)
     launch_id = str(uuid.uuid4())
-    ti = abandoned(session, run_of(session, stored_dag), "report", state=TaskInstanceState.QUEUED, external_id=launch_id)
+    ti = abandoned(session, new_run(session, stored_dag), "report", state=TaskInstanceState.QUEUED, external_id=launch_id)
     ti_id = ti.id
     executor = ModalExecutor()
     executor.start()

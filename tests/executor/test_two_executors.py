@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from airflow.utils.state import TaskInstanceState
 from modalflow.executor import ModalExecutor
 from modalflow.executor.routing import answer_to_class_name, judge
 from modalflow.launch.events import LaunchEnded, LaunchStarted
+from tests.airflow_rows import database_session, new_run, store_dag
 from tests.executor.recording import RecordingBackend
-from tests.executor.test_in_scheduler import found, run_of
+from tests.executor.test_in_scheduler import found
 
 DAG_FILE = """
 from airflow.sdk import DAG, task
@@ -37,28 +37,13 @@ with DAG("beside", schedule=None):
 
 @pytest.fixture(scope="module")
 def stored_dag(airflow_database: None) -> str:
-    from airflow import settings
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-
-    folder = Path(settings.DAGS_FOLDER)
-    (folder / "beside.py").write_text(DAG_FILE)
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-    bag = BundleDagBag(dag_folder=folder / "beside.py", bundle_path=folder, bundle_name="dags-folder")
-    assert bag.import_errors == {}
-    sync_bag_to_db(bag, "dags-folder", bundle_version=None)
-    return "beside"
+    return store_dag("beside", DAG_FILE)
 
 
 @pytest.fixture
 def session(stored_dag: str) -> Iterator[Any]:
-    from airflow import settings
-
-    assert settings.Session is not None
-    session = settings.Session()
-    yield session
-    session.rollback()
-    session.close()
+    with database_session() as session:
+        yield session
 
 
 def name(module_path: str, alias: str | None) -> Any:
@@ -106,7 +91,7 @@ def test_a_task_that_names_the_class_gets_its_id_from_airflow(
     session: Any, stored_dag: str, executor: ModalExecutor, backend: RecordingBackend
 ) -> None:
     scheduler = beside_local(session, executor, alias=None)
-    run = run_of(session, stored_dag)
+    run = new_run(session, stored_dag)
     tis = [run.get_task_instance(task, session=session) for task in ("by_class", "by_path", "elsewhere")]
     ids = {ti.task_id: ti.id for ti in tis}
     queue_as_airflow_does(scheduler, session, *tis)
@@ -129,7 +114,7 @@ def test_a_deferring_task_never_launches_under_the_id_that_it_left(
     started: bool,
 ) -> None:
     scheduler = beside_local(session, executor, alias)
-    ti = run_of(session, stored_dag).get_task_instance("by_class", session=session)
+    ti = new_run(session, stored_dag).get_task_instance("by_class", session=session)
     ti_id = ti.id
     queue_as_airflow_does(scheduler, session, ti)
     beat(scheduler, session, executor)

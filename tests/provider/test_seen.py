@@ -6,7 +6,6 @@ import io
 import json
 import pkgutil
 import tomllib
-import uuid
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from modalflow.provider.kept_sandboxes import Kept
 from modalflow.provider.sandbox_link import SandboxLink
 from modalflow.provider.task_states import AirflowTask, active_tasks, joined
 from modalflow.settings import LaunchSettings
+from tests.airflow_rows import database_session, new_instance, store_dag
 
 DAG_FILE = """
 from airflow.sdk import DAG, task
@@ -43,58 +43,23 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def stored_dag(airflow_database: None) -> str:
-    from airflow import settings
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-
-    file = Path(settings.DAGS_FOLDER) / "seen.py"
-    file.write_text(DAG_FILE)
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
-    bag = BundleDagBag(dag_folder=file, bundle_path=file.parent, bundle_name="dags-folder")
-    assert bag.import_errors == {}
-    sync_bag_to_db(bag, "dags-folder", bundle_version=None)
-    return "seen"
+    return store_dag("seen", DAG_FILE)
 
 
 @pytest.fixture
 def session(stored_dag: str) -> Iterator[Any]:
-    from airflow import settings
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import update
 
-    assert settings.Session is not None
-    session = settings.Session()
-    session.execute(update(TaskInstance).values(state="success"))  # of other tests in this process
-    session.commit()
-    yield session
-    session.rollback()
-    session.close()
+    with database_session() as session:
+        session.execute(update(TaskInstance).values(state="success"))  # of other tests in this process
+        session.commit()
+        yield session
 
 
 def instance(session: Any, task_id: str, **values: Any) -> Any:
     """A task instance of a new run."""
-    from airflow._shared.timezones import timezone
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    dag = SerializedDagModel.get_dag("seen", session=session)
-    assert dag is not None
-    run = dag.create_dagrun(
-        run_id=f"run-{uuid.uuid4()}",
-        logical_date=None,
-        run_after=timezone.utcnow(),
-        run_type=DagRunType.MANUAL,
-        triggered_by=DagRunTriggeredByType.TEST,
-        state=DagRunState.RUNNING,
-        session=session,
-    )
-    ti = run.get_task_instance(task_id, session=session)
-    assert ti is not None
-    for name, value in {"try_number": 1, **values}.items():
-        setattr(ti, name, value)
-    session.commit()
-    return ti
+    return new_instance(session, "seen", task_id, **values)
 
 
 def tell(session: Any, ti: Any, event: str, extra: str) -> None:
