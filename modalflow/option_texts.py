@@ -174,14 +174,26 @@ def _function(value: object) -> FunctionTarget:
 
 
 def read_namespaces(raw: str) -> dict[str, Home]:
-    """Read ``ENVIRONMENT/APP`` by namespace; an empty part is modalflow's own."""
+    """Read ``ENVIRONMENT/APP`` by namespace, or an object with ``conn_id``, ``environment``, ``app``.
+
+    A part that is empty or absent is modalflow's own.
+    """
     found: dict[str, Home] = {}
     for name, text in read_json_object(raw).items():
+        if isinstance(text, dict):
+            found[name] = _home(text)
+            continue
         if not isinstance(text, str) or (text and text.count("/") != 1):
             raise ValueError
         environment, _, app = text.partition("/")
         found[name] = Home(environment=read_name(environment) if environment else None, app=read_name(app) if app else None)
     return found
+
+
+def _home(parts: dict[str, object]) -> Home:
+    if not set(parts) <= {"conn_id", "environment", "app"}:
+        raise ValueError
+    return Home(**{part: read_name(_text_in(value)) for part, value in parts.items()})
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -84,15 +84,22 @@ OPTIONS: tuple[Option, ...] = (
            description="Airflow connection with Modal's token: Token ID, Token Secret, and in `extra` the `environment`. Empty: "
                        "`modal` or `modal_default` if there is such a connection, else MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, "
                        "else the active profile of ~/.modal.toml. A team may have its own."),
+    Option(name="modal_conn_ids", read=read_names, expects="comma-separated names of Airflow connections of type modal",
+           example="modal_ml,modal_vision",
+           description="Further connections, which tasks and templates choose by the key `conn_id`: they then run in that "
+                       "account, in the connection's environment, with its Secrets and Volumes. Keep an entry until its tasks "
+                       "have ended: running sandboxes are looked for in all of these."),
     Option(name="credentials_interval", default="300", read=read_seconds, expects="seconds; 0 for never",
            description="Seconds after which that connection (or profile) is read again, so that a new token is in use without a "
                        "restart; what runs goes on. A token that Modal refuses is read again at once in any case."),
     Option(name="namespaces", read=read_namespaces, expects="a JSON object of names to ENVIRONMENT/APP",
-           example='{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}',
+           example='{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": "", "vision": {"conn_id": "modal_vision"}}',
            description="Where the tasks of a pod's `metadata.namespace`, or of the key `namespace`, run: a Modal environment and "
-                       "an App in it. Either side may be empty: it is `environment` or `app_name` then. Secrets, Volumes and the "
-                       "registry's Secret are looked up in that environment; modalflow's own Volumes stay where they are. Keep "
-                       "an entry until its tasks have ended: running sandboxes are looked for in all of these."),
+                       "an App in it. Either side may be empty: it is `environment` or `app_name` then. An object with "
+                       "`conn_id`, `environment` and `app` may name another Airflow connection, and so another account. Secrets, "
+                       "Volumes and the registry's Secret are looked up in that environment; modalflow's own Volumes stay where "
+                       "they are, or are those of that connection. Keep an entry until its tasks have ended: running sandboxes "
+                       "are looked for in all of these."),
     Option(name="deployment", default="airflow", read=read_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
            description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
                        "a sandbox is ours only if this and its launch id both match."),
@@ -301,6 +308,9 @@ class LaunchSettings:
     sweep_interval: float = 300.0
     """0 for never."""
     logs_volume: str | None = "modalflow-logs"
+    accounts: tuple[str, ...] = ()
+    """Airflow connections besides the deployment's own that a sandbox of ours may be of: ``modal_conn_ids``, and those of
+    ``namespaces``."""
     homes: tuple[Home, ...] = (MODALFLOWS,)
     """Every environment and App that may hold a sandbox of ours: modalflow's own, then those of ``namespaces``."""
 
@@ -357,6 +367,8 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
     def optional(name: str, kind: type[T]) -> T | None:
         return value(name, kind) if name in read else None
 
+    namespaces: Mapping[str, Home] = optional("namespaces", dict) or {}
+    connections: list[str] = optional("modal_conn_ids", list) or []
     return Settings(
         launch=LaunchSettings(
             app_name=value("app_name", str),
@@ -376,7 +388,8 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             stop_grace=value("stop_grace", int),
             sweep_interval=value("sweep_interval", float),
             logs_volume=optional("logs_volume", str),
-            homes=tuple(dict.fromkeys((MODALFLOWS, *(optional("namespaces", dict) or {}).values()))),
+            accounts=_accounts(optional("modal_conn_id", str), connections, namespaces),
+            homes=tuple(dict.fromkeys((MODALFLOWS, *namespaces.values()))),
         ),
         translation=TranslationOptions(
             task_keys={option.name: read[option.name] for option in OPTIONS if option.task_key and option.name in read},
@@ -395,7 +408,9 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             functions=optional("functions", dict) or {},
             dropped_sidecars=frozenset(optional("dropped_sidecars", list) or ()),
             pull_always=value("pull_always", bool),
-            namespaces=optional("namespaces", dict) or {},
+            namespaces=namespaces,
+            modal_conn_id=optional("modal_conn_id", str),
+            connections=tuple(connections),
             buckets=_buckets(optional("buckets", dict) or {}),
             config_maps=optional("config_maps", dict) or {},
             kubernetes_secrets=optional("kubernetes_secrets", dict) or {},
@@ -411,6 +426,11 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         dags_volume=optional("dags_volume", str),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
+
+
+def _accounts(own: str | None, connections: Sequence[str], namespaces: Mapping[str, Home]) -> tuple[str, ...]:
+    found = dict.fromkeys((*connections, *(home.conn_id for home in namespaces.values())))
+    return tuple(conn_id for conn_id in found if conn_id is not None and conn_id != own)
 
 
 def _on_unsupported(text: str) -> Literal["error", "warn", "ignore"]:

@@ -259,6 +259,7 @@ def modal_keys(plan: Plan) -> dict[str, object]:
         "force_build": plan.image.force_build or None,
         "runtime": plan.runtime if isinstance(plan, SandboxPlan) else None,
         "namespace": plan.namespace if isinstance(plan, SandboxPlan) else None,
+        "conn_id": plan.home.conn_id if isinstance(plan, SandboxPlan) and plan.namespace is None else None,
         "tags": dict(plan.tags) or None,
     }
     return {key: value for key, value in said.items() if value is not None}

@@ -12,18 +12,21 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from modalflow.launch.credentials import ReadStored, StoredCredentials
 from modalflow.launch.gateway import Unauthenticated, Unavailable
 from modalflow.settings import SECTION
+from modalflow.translation.plan import MODALFLOWS
 
 if TYPE_CHECKING:
     from airflow.models import Connection
 
     from modalflow.modal_gateway import ModalGateway
-    from modalflow.modal_gateway.logs import LogAccess
+    from modalflow.modal_gateway.accounts import AccountsGateway
+    from modalflow.modal_gateway.logs import LogAccess, LogsOfAccounts
     from modalflow.settings import LaunchSettings
 
 log = logging.getLogger(__name__)
@@ -38,15 +41,50 @@ def stored_credentials(settings: LaunchSettings, team: str | None = None) -> Rea
     return partial(_own, settings.modal_conn_id, team)
 
 
-def build_gateway(settings: LaunchSettings, team: str | None = None, *, read_only: bool = False) -> ModalGateway:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """One connection, and the settings as they are for it: its Apps and environments, none of another's."""
+
+    settings: LaunchSettings
+    read: ReadStored
+
+
+def accounts_of(settings: LaunchSettings, team: str | None = None) -> dict[str | None, Account]:
+    """Return the deployment's own account (``None``) and those of the further connections. Reads nothing yet."""
+    own = tuple(home for home in settings.homes if home.conn_id is None)
+    found: dict[str | None, Account] = {
+        None: Account(settings=replace(settings, homes=own), read=stored_credentials(settings, team))
+    }
+    for conn_id in settings.accounts:
+        homes = (replace(home, conn_id=None) for home in settings.homes if home.conn_id == conn_id)
+        found[conn_id] = Account(
+            settings=replace(settings, environment=None, homes=tuple(dict.fromkeys((MODALFLOWS, *homes)))),
+            read=partial(named, conn_id, team, f"[{SECTION}] modal_conn_ids or namespaces: {conn_id}"),
+        )
+    return found
+
+
+def build_gateway(
+    settings: LaunchSettings, team: str | None = None, *, read_only: bool = False
+) -> ModalGateway | AccountsGateway:
     """Make the gateway of a process that has Airflow. Loads modal; connects at the first call.
 
     ``read_only``: a command that only looks, and may look with the process's own token where Airflow's database is away.
     """
     from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
 
-    read = stored_credentials(settings, team)
-    return ModalGateway(settings, read=partial(_or_none, read) if read_only and settings.modal_conn_id is None else read)
+    gateways = {
+        conn_id: ModalGateway(
+            account.settings,
+            read=partial(_or_none, account.read) if read_only and (conn_id or settings.modal_conn_id) is None else account.read,
+        )
+        for conn_id, account in accounts_of(settings, team).items()
+    }
+    if len(gateways) == 1:
+        return gateways[None]
+    from modalflow.modal_gateway.accounts import AccountsGateway  # noqa: PLC0415
+
+    return AccountsGateway(gateways)
 
 
 def _or_none(read: ReadStored) -> StoredCredentials | None:
@@ -58,11 +96,12 @@ def _or_none(read: ReadStored) -> StoredCredentials | None:
 
 
 @cache
-def log_access(settings: LaunchSettings) -> LogAccess:
+def log_access(settings: LaunchSettings) -> LogAccess | LogsOfAccounts:
     """Return this process's access to Modal's logs for these settings. Loads modal."""
-    from modalflow.modal_gateway.logs import LogAccess  # noqa: PLC0415
+    from modalflow.modal_gateway.logs import LogAccess, LogsOfAccounts  # noqa: PLC0415
 
-    return LogAccess(settings, stored_credentials(settings))
+    found = [LogAccess(account.settings, account.read) for account in accounts_of(settings).values()]
+    return found[0] if len(found) == 1 else LogsOfAccounts(found)
 
 
 def _own(conn_id: str | None, team: str | None) -> StoredCredentials | None:

@@ -37,6 +37,6 @@ async def say_credentials(gateway: Callable[[], Gateway]) -> None:
     except Unavailable as error:
         log.warning("modalflow: the Modal credentials could not be checked: %s", error)
     except GatewayError as error:
-        log.error("modalflow: no task can be launched until this is mended: %s", error)  # noqa: TRY400 - the sentence says it all
+        log.error("modalflow: launches fail until this is mended: %s", error)  # noqa: TRY400 - the sentence says it all
     except Exception:
         log.exception("modalflow: the Modal credentials could not be checked")

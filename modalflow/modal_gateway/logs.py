@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from typing import IO, Any, TypeVar
 from modal import Client, Sandbox, Volume
 
 from modalflow.launch.credentials import ReadStored
-from modalflow.launch.gateway import NotFound, Unauthenticated, Unavailable
+from modalflow.launch.gateway import GatewayError, NotFound, Unauthenticated, Unavailable
 from modalflow.modal_gateway.connection import Credentials, open_client, read_credentials
 from modalflow.modal_gateway.errors import bounded
 from modalflow.settings import LaunchSettings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -180,6 +183,47 @@ class LogAccess:
             if self._client is None or self._credentials is None or self._pid != os.getpid():
                 (self._client, self._credentials), self._pid = in_thread(connect()), os.getpid()
             return self._client, self._credentials
+
+
+class LogsOfAccounts:
+    """The logs of several accounts: a task's are in the one that it ran in, and the executor's lines in the first."""
+
+    def __init__(self, accounts: Sequence[LogAccess]) -> None:
+        """Look in these, the deployment's own first."""
+        self._accounts = tuple(accounts)
+
+    def files(self, log_path: str) -> list[LogFile]:
+        """See ``LogAccess.files``: of all accounts that answer. Raises ``GatewayError`` if one does not and no other has any."""
+        found: list[LogFile] = []
+        failed: list[GatewayError] = []
+        for account in self._accounts:
+            try:
+                found += account.files(log_path)
+            except GatewayError as error:
+                log.warning("modalflow: one of several accounts: %s", error)
+                failed.append(error)
+        if failed and not found:
+            raise failed[0]
+        return found
+
+    def output(self, sandbox_id: str) -> list[str]:
+        """See ``LogAccess.output``: of the account that knows the sandbox."""
+        failed: list[GatewayError] = []
+        for account in self._accounts:
+            try:
+                return account.output(sandbox_id)
+            except GatewayError as error:
+                failed.append(error)
+        raise next((error for error in failed if not isinstance(error, NotFound)), failed[0])
+
+    def write(self, log_path: str, content: bytes) -> None:
+        """See ``LogAccess.write``: in the deployment's own account."""
+        self._accounts[0].write(log_path, content)
+
+    def close(self) -> None:
+        """Close all."""
+        for account in self._accounts:
+            account.close()
 
 
 def in_thread(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -27,6 +27,8 @@ def python_source(
     app_name, environment = plan.home.app or app_name, plan.home.environment or environment
     gpu = plan.gpu_candidates[0] if plan.gpu_candidates else None
     lines = ["import modal", ""]
+    if plan.home.conn_id is not None:
+        lines.append(f"# With the token of the Airflow connection {plan.home.conn_id!r}.")
     lines.append(_call("app = modal.App.lookup", _given(app_name, environment_name=environment, create_if_missing=True)))
     lines.append(f"image = {_image(plan.image, environment)}")
     if argv is COMMAND:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
-from modalflow.executor.modal_connections import stored_credentials
-from modalflow.launch.gateway import GatewayError, SandboxStatus
+from modalflow.executor.modal_connections import accounts_of
+from modalflow.launch.gateway import GatewayError, NotFound, SandboxStatus
 from modalflow.launch.identity import ExternalId, parse_external_id
 from modalflow.provider.command_ps import running
 from modalflow.provider.kept_sandboxes import are_of, kept_of
-from modalflow.settings import SettingsError
+from modalflow.settings import LaunchSettings, SettingsError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -45,18 +45,29 @@ def shell(args: Any) -> None:
     from airflow.configuration import conf  # noqa: PLC0415 - Airflow is imported where it is needed
     from airflow.utils.session import create_session  # noqa: PLC0415
 
-    from modalflow.modal_gateway.shell import enter  # noqa: PLC0415 - imports modal
-
     try:
         settings = load_settings(ConfigurationView(conf=conf, environ=os.environ)).launch
         with create_session() as session:
             sandbox_id = to_enter(session, args, lambda: asyncio.run(running(settings)))
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        code = enter(settings, sandbox_id, argv_of(args.command), terminal=terminal, read=stored_credentials(settings))
+        code = _enter(settings, sandbox_id, argv_of(args.command), terminal=terminal)
     except (SettingsError, GatewayError, NoSandbox) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
     raise SystemExit(code)
+
+
+def _enter(settings: LaunchSettings, sandbox_id: str, argv: Sequence[str], *, terminal: bool) -> int:
+    """Enter it in the account that knows it, the deployment's own first."""
+    from modalflow.modal_gateway.shell import enter  # noqa: PLC0415 - imports modal
+
+    *others, last = accounts_of(settings).values()
+    for account in others:
+        try:
+            return enter(account.settings, sandbox_id, argv, terminal=terminal, read=account.read)
+        except NotFound:
+            continue
+    return enter(last.settings, sandbox_id, argv, terminal=terminal, read=last.read)
 
 
 def argv_of(command: Sequence[str]) -> list[str]:

@@ -169,6 +169,7 @@ def _home(plan: SandboxPlan) -> Iterator[_Field]:
     told = (
         ("runtime", plan.runtime),
         ("namespace", plan.namespace),
+        ("home.conn_id", plan.home.conn_id),
         ("home.environment", plan.home.environment),
         ("home.app", plan.home.app),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modalflow.modal_gateway.logs import LogAccess, LogFile
+    from modalflow.modal_gateway.logs import LogAccess, LogFile, LogsOfAccounts
     from modalflow.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def read_airflow_settings() -> Settings:
     return load_settings(ConfigurationView(conf=conf, environ=os.environ))
 
 
-def volume_log(settings: Settings) -> tuple[LogAccess, str] | None:
+def volume_log(settings: Settings) -> tuple[LogAccess | LogsOfAccounts, str] | None:
     """Return access to the log Volume and its name, or ``None`` where there is none (``logs_volume`` empty)."""
     from modalflow.executor.modal_connections import log_access  # noqa: PLC0415 - Airflow imports this module while it configures itself
 

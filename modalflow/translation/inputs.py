@@ -82,6 +82,7 @@ class TranslationOptions:
     ``functions`` are deployed Functions by a name of the site's; ``calls_functions`` is false where the plan is for somebody who
     cannot call one. ``longest_gpu_wait`` is what Airflow allows, in seconds, ``None`` if nobody knows or cares.
     ``allow_env`` are variables with secrets of Airflow's own that tasks get nevertheless.
+    ``connections`` are the Airflow connections that tasks may use besides the deployment's own, ``modal_conn_id``.
     ``pull_always``: a pod's ``imagePullPolicy: Always`` is taken at its word. ``dropped_sidecars``: names of
     containers, or of their images, that are left out of a pod with a warning.
     """
@@ -112,6 +113,8 @@ class TranslationOptions:
     calls_functions: bool = True
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
     namespaces: Mapping[str, Home] = field(default_factory=dict)
+    modal_conn_id: str | None = None
+    connections: tuple[str, ...] = ()
     pull_always: bool = False
     dropped_sidecars: frozenset[str] = frozenset()
 

@@ -121,6 +121,14 @@ def _read_namespace(value: object, place: Place) -> str | None:
     return None
 
 
+def _read_conn_id(value: object, place: Place) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    got = shown(value) if isinstance(value, str) else kind_of(value)
+    place.error("bad-connection", f"expected the name of an Airflow connection of type modal, got {got}")
+    return None
+
+
 def _keep(value: object, _place: Place) -> object:
     """Return the value as it is: ``layers`` has read and checked it already."""
     return value
@@ -339,6 +347,13 @@ KEYS: Mapping[str, Key] = {
         meaning="Where the task runs: a name of `[modal_executor] namespaces`, which is a Modal environment and an App in it. "
         "Its Secrets and Volumes are those of that environment.",
         example='"ml"',
+    ),
+    "conn_id": Key(
+        read=_read_conn_id,
+        schema=_TEXT,
+        meaning="Airflow connection whose Modal account the task runs in: a name of `[modal_executor] modal_conn_ids`. Its "
+        "Secrets and Volumes are those of that account.",
+        example='"modal_ml"',
     ),
     "backend": Key(
         read=_read_backend,

@@ -23,8 +23,12 @@ Runtime = Literal["gvisor", "vm"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Home:
-    """A Modal environment and an App in it; ``None`` is modalflow's own (``[modal_executor] environment``, ``app_name``)."""
+    """A Modal environment and an App in it; ``None`` is modalflow's own (``[modal_executor] environment``, ``app_name``).
 
+    ``conn_id`` names the Airflow connection whose credentials lead there; ``None`` is the deployment's own.
+    """
+
+    conn_id: str | None = None
     environment: str | None = None
     app: str | None = None
 
@@ -63,7 +67,7 @@ class SecretPlan:
 class VolumePlan:
     """A named Modal Volume at one mount path. ``version`` 2 for our own log Volume, ``None`` for "as it exists".
 
-    One that ``is_ours`` is in modalflow's own environment, whatever the task's is.
+    One that ``is_ours`` is in modalflow's own environment, whatever the task's is; of the task's connection, if it has one.
     """
 
     mount_path: str
@@ -117,9 +121,9 @@ class SandboxPlan:
     task; ``gpu_wait`` is the seconds that all candidates together may wait for capacity. ``candidate_regions`` are the regions of
     each candidate, in the same order, if they differ; an empty one stands for ``region``. ``timeout`` is in seconds. ``oidc``:
     Modal gives the sandbox a signed token of its identity (``MODAL_IDENTITY_TOKEN``). ``home`` is where the sandbox and what it
-    names live, by the ``namespace`` of the task (``[modal_executor] namespaces``). ``keep_on_failure``: seconds that it lives
-    on after its task failed; a tag and a variable say so (``keeping``). ``setup`` is what the sandbox does before Airflow starts;
-    ``env`` carries it.
+    names live, by the ``namespace`` (``[modal_executor] namespaces``) and ``conn_id`` of the task. ``keep_on_failure``: seconds
+    that it lives on after its task failed; a tag and a variable say so (``keeping``). ``setup`` is what the sandbox does before
+    Airflow starts; ``env`` carries it.
     """
 
     image: ImagePlan

@@ -78,6 +78,7 @@ def resolve(
         buckets=buckets,
         runtime=get("runtime"),
         namespace=get("namespace"),
+        conn_id=get("conn_id"),
         home=_home(merged, options, places),
         timeout=timeout,
         region=region,
@@ -103,7 +104,31 @@ def _in_regions(request: GpuRequest, region: tuple[str, ...]) -> tuple[GpuReques
 
 
 def _home(merged: Merged, options: TranslationOptions, places: dict[str, Place]) -> Home:
-    """Return where the task's namespace is on Modal."""
+    """Return where the task runs: where its namespace is on Modal, else the place of its connection."""
+    home = _of_namespace(merged, options, places)
+    conn_id = merged.get("conn_id")
+    if conn_id is None:
+        return home
+    place = places["home.conn_id"] = merged.places["conn_id"]
+    if conn_id != options.modal_conn_id and conn_id not in options.connections:
+        known = ", ".join(map(shown, options.connections)) or "none"
+        place.error(
+            "unknown-connection",
+            f"{shown(conn_id)} is not among the connections that tasks may use; [modal_executor] modal_conn_ids has: {known}",
+            did_you_mean(conn_id, options.connections) or "add it there",
+        )
+    whose = None if conn_id == options.modal_conn_id else conn_id
+    if home != MODALFLOWS and home.conn_id != whose:
+        theirs = "modalflow's own" if home.conn_id is None else shown(home.conn_id)
+        place.error(
+            "connection-conflict",
+            f"[modal_executor] namespaces puts {shown(merged.get('namespace'))} where the connection is {theirs}",
+            f'leave one of the two out, or add "conn_id": {shown(conn_id)} to the entry of the namespace',
+        )
+    return replace(home, conn_id=whose)
+
+
+def _of_namespace(merged: Merged, options: TranslationOptions, places: dict[str, Place]) -> Home:
     name = merged.get("namespace")
     if name is None:
         return MODALFLOWS

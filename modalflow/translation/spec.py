@@ -44,4 +44,5 @@ class TaskSpec:
     buckets: tuple[BucketPlan, ...] = ()
     runtime: Runtime | None = None
     namespace: str | None = None
+    conn_id: str | None = None
     home: Home = MODALFLOWS

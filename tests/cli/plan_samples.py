@@ -110,7 +110,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("keep_on_failure", 600, in_call=False),
         _sample("runtime", "vm"),
         _sample("namespace", "ml", in_call=False),
-        _sample("home", Home(environment="prod", app="ml-tasks"), in_call=False, in_words=False),
+        _sample("home", Home(conn_id="modal_ml", environment="prod", app="ml-tasks"), in_call=False),
         _sample("tags", {"team": "ml"}),
         _sample("setup.exports", {"A": Text(("a",))}, in_call=False, in_words=False),
         _sample("setup.remove", ("A",), in_call=False, in_words=False),

@@ -218,7 +218,7 @@ class Threads(logging.Handler):
             "as-wrong",
             "ERROR",
             (
-                "modalflow: no task can be launched until this is mended: could not check the credentials: Modal refused the "
+                "modalflow: launches fail until this is mended: could not check the credentials: Modal refused the "
                 "credentials: Invalid token: this emulator accepts only the one it was started with; they are those of the "
                 "Airflow connection 'modal': correct its Token ID and Token Secret (`airflow connections get modal`); no "
                 "restart is needed"

@@ -41,6 +41,7 @@ def access(modal_emulator: EmulatorThread, airflow_database: None) -> Iterator[L
     """Access of this process; the same that the modules under test find."""
     log_access.cache_clear()
     opened = log_access(LaunchSettings())
+    assert isinstance(opened, LogAccess)
     yield opened
     opened.close()
     log_access.cache_clear()

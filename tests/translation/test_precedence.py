@@ -86,6 +86,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
     "keep_on_failure": (600, 0),
     "runtime": ("gvisor", "vm"),
     "namespace": ("a", "b"),
+    "conn_id": ("a", "b"),
     "backend": ("function", "sandbox"),
     "gpu_wait": (60, 90),
 }
@@ -114,6 +115,7 @@ SITE = read_settings(
     {
         "claims": '{"one": "one", "two": "two"}',
         "namespaces": '{"a": "/a", "b": "/b"}',
+        "modal_conn_ids": "a,b",
         "registry_secrets": '{"a": "a", "b": "b"}',
         "functions": '{"default": {"app": "a", "function": "f"}}',
         "pull_always": "true",
@@ -168,7 +170,10 @@ def translated(layers: Mapping[str, tuple[str, dict[str, Any]]], merge: PodMerge
     if "pod_override" in layers:
         config["pod_override"] = layers["pod_override"][1]
     options = TranslationOptions(
-        **{name: getattr(SITE, name) for name in ("claims", "namespaces", "registry_secrets", "functions", "pull_always")},
+        **{
+            name: getattr(SITE, name)
+            for name in ("claims", "namespaces", "connections", "registry_secrets", "functions", "pull_always")
+        },
         merge=merge,
         task_keys=layers.get("options", ("", {}))[1],
         kubernetes=KubernetesDefaults(**layers["kubernetes"][1]) if "kubernetes" in layers else None,
@@ -188,7 +193,7 @@ def neighbours(key: str) -> Iterator[tuple[str, str]]:
 
 def outcome(key: str, found: Translation) -> tuple[object, str]:
     """Return what the plan says of the key, and the layer of it."""
-    name = {"namespace": "home.app"}.get(key, PLAN_NAMES.get(key, key))
+    name = {"namespace": "home.app", "conn_id": "home.conn_id"}.get(key, PLAN_NAMES.get(key, key))
     entry = {"env": "A", "tags": "team", "volumes": "/data"}.get(key)
     plan: Any = found.plan
     assert plan is not None, [str(error) for error in found.errors]
