@@ -120,7 +120,8 @@ def test_every_kind_of_text_is_read() -> None:
             '{"ml": "prod"}',
             (
                 "namespaces: expected a JSON object of names to ENVIRONMENT/APP, e.g. "
-                """{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": ""}; got '{"ml": "prod"}'"""
+                """{"ml": "prod/ml-tasks", "etl": "/etl", "airflow": "", "vision": {"conn_id": "modal_vision"}}; """
+                """got '{"ml": "prod"}'"""
             ),
         ),
         ("env", "A=1", """env: expected a JSON object, e.g. {"HF_HOME": "/models"}; the value is not shown"""),
