@@ -111,7 +111,7 @@ class World:
             case m.Emit() | m.WriteLog():
                 pass
             case m.Keep(sandbox_id=sandbox_id):
-                assert sandbox_id in self.handed_over, "a sandbox without a task is kept"
+                assert sandbox_id == self.life.sandbox_id, "a sandbox that is not the launch's is kept"
                 self.handed_over.discard(sandbox_id)  # it runs on without its launch
             case m.Forget():
                 self.forgotten += 1
