@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.plan import draw
+from tests.chaos.planted import PLANTS
 from tests.chaos.run import run_plan
 from tests.chaos.verdict import Verdict
 
@@ -33,8 +34,11 @@ def main() -> int:
         "--full", action="store_true", help="all of Airflow: its own commands, and its supervisor in each sandbox"
     )
     parser.add_argument("--postgres", action="store_true", help="two schedulers on a PostgreSQL of its own, not one on SQLite")
+    parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a defect that the light run is to find")
     parser.add_argument("--folder", type=Path, help="keep everything here (default: a temporary folder, kept for failed seeds)")
     arguments = parser.parse_args()
+    if arguments.plant and arguments.full:
+        parser.error("--plant: full runs start Airflow's own schedulers, which know no planted defect; leave out --full")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="modalflow-chaos-"))
     print(FULL if arguments.full else LIGHT)
     print("two schedulers on PostgreSQL" if arguments.postgres else "one scheduler on SQLite")
@@ -48,13 +52,19 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: Path) -> bool:
     """Run one; tell how it went."""
     plan = draw(seed, arguments.tasks)
     forms = "".join(f" --{name}" for name in ("full", "postgres") if getattr(arguments, name))
+    forms += f" --plant {arguments.plant}" if arguments.plant else ""
     again = f"--first {seed} --seeds 1 --tasks {arguments.tasks}{forms}"
     print(f"seed {seed}: {arguments.tasks} tasks, {len(plan.strikes)} faults (again: python -m tests.chaos {again})")
     for strike in plan.strikes:
         print(f"    {strike}")
     began = time.monotonic()
     verdict = run_plan(
-        plan, folder, full=arguments.full, postgres=arguments.postgres, say=lambda line: print(f"  {line}", flush=True)
+        plan,
+        folder,
+        full=arguments.full,
+        postgres=arguments.postgres,
+        plant=arguments.plant,
+        say=lambda line: print(f"  {line}", flush=True),
     )
     told(seed, verdict, time.monotonic() - began)
     if verdict.good and arguments.folder is None:
@@ -65,9 +75,10 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: Path) -> bool:
 def told(seed: int, verdict: Verdict, seconds: float) -> None:
     """Print a verdict."""
     figures = ", ".join(f"{count} {name}" for name, count in verdict.figures.items())
-    counts = f"{len(verdict.lost)} lost, {len(verdict.twice)} run twice, {len(verdict.left)} left"
+    names = {"lost": "lost", "twice": "run twice", "again": "begun again", "twins": "twins", "left": "left"}
+    counts = ", ".join(f"{len(getattr(verdict, field))} {name}" for field, name in names.items())
     print(f"seed {seed}: {counts}, {len(verdict.spent)} tries spent for nothing; {figures}; {seconds:.0f} s", flush=True)
-    for name in ("lost", "twice", "left", "spent", "deaths"):
+    for name in (*names, "spent", "deaths"):
         for sentence in getattr(verdict, name):
             print(f"    {name}: {sentence}", flush=True)
 

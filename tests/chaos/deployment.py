@@ -21,6 +21,7 @@ from modalflow.demo.deployment import free_ports
 from tests.chaos.dag_file import scripts_of, text_of
 from tests.chaos.emulator_side import EmulatorSide
 from tests.chaos.plan import GPUS, Plan
+from tests.chaos.planted import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 LIGHT = Path(__file__).parent / "light_client.py"
@@ -74,12 +75,15 @@ class Talk:
 class Deployment:
     """What runs. ``folder`` holds the logs of all of it."""
 
-    def __init__(self, folder: Path, plan: Plan, *, full: bool, database: str | None = None, schedulers: int = 1) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, *, full: bool, database: str | None = None, schedulers: int = 1, plant: str = ""
+    ) -> None:
         self.folder = folder
         self.plan = plan
         self.full = full
         self._database = database or f"sqlite:///{folder}/airflow.db"
         self._count = schedulers
+        self._plant = plant
         folder.mkdir(parents=True)
         (folder / "dags").mkdir()
         (folder / "scripts.json").write_text(json.dumps(scripts_of(plan)))
@@ -108,7 +112,8 @@ class Deployment:
             self.airflow = Talk("tests.chaos.airflow_side", [str(self.folder), side], self._env, log)
             stack.callback(self.airflow.end)
             if not self.full:
-                self._nursery = Talk("tests.chaos.scheduler_nursery", [], self._env, self._scheduler_log)
+                planted = {VARIABLE: self._plant} if self._plant else {}
+                self._nursery = Talk("tests.chaos.scheduler_nursery", [], self._env | planted, self._scheduler_log)
                 stack.callback(self._nursery.end)
                 self._nursery.hear()
             self.airflow.hear()

@@ -28,15 +28,18 @@ SWEEP = 45.0
 LOOK_EVERY = 0.25
 
 
-def run_plan(plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None], postgres: bool = False) -> Verdict:
+def run_plan(
+    plan: Plan, folder: Path, *, full: bool, say: Callable[[str], None], postgres: bool = False, plant: str = ""
+) -> Verdict:
     """Carry the plan out in ``folder`` (made) and judge it. What ``say`` is told is kept in ``story.txt`` too.
 
-    ``postgres``: two schedulers on a PostgreSQL of this run's own, else one on SQLite.
+    ``postgres``: two schedulers on a PostgreSQL of this run's own, else one on SQLite. ``plant``: a defect of ``planted`` that
+    light runs are to have.
     """
     if not postgres:
-        return _run(Deployment(folder, plan, full=full), say)
+        return _run(Deployment(folder, plan, full=full, plant=plant), say)
     with postgres_running() as url:
-        return _run(Deployment(folder, plan, full=full, database=url, schedulers=2), say)
+        return _run(Deployment(folder, plan, full=full, database=url, schedulers=2, plant=plant), say)
 
 
 def _run(deployment: Deployment, say: Callable[[str], None]) -> Verdict:

@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 
+from tests.chaos.planted import PLANTS, VARIABLE
+
 
 def main() -> None:
     """Import, then fork for each line."""
@@ -24,6 +26,8 @@ def main() -> None:
     import modalflow.executor.launching
     import modalflow.executor.modal_executor  # noqa: F401
 
+    if plant := os.environ.get(VARIABLE):
+        PLANTS[plant]()
     ExecutorLoader  # noqa: B018 - loaded, not initialised: an executor is the child's
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the children's ends are nobody's business here
     print("true", file=answers, flush=True)

@@ -78,8 +78,18 @@ def test_a_task_that_was_started_again_though_nothing_had_ended_it() -> None:
     # As when a scheduler hands a running task back instead of adopting it: the id stays, the try number does not.
     ledger = [*WELL[:2], line("enter", "sb-2", number=2), line("leave", "sb-2", number=2)]
     told = ("t0 a leg 0 was entered 2 times: L in sb-1 (try 1), L in sb-2 (try 2)",)
-    assert judged("success", ledger=ledger, tries=[row("success", number=2)]).spent == told
-    assert judged("success", ledger=ledger, tries=[row("success", number=2)], killed={"sb-1": "preemption"}).spent == ()
+    verdict = judged("success", ledger=ledger, tries=[row("success", number=2)])
+    assert verdict.again == told
+    assert not verdict.good
+    assert judged("success", ledger=ledger, tries=[row("success", number=2)], killed={"sb-1": "preemption"}).again == ()
+
+
+def test_a_workload_that_two_sandboxes_took_though_one_alone_was_let_begin() -> None:
+    ledger = [*WELL, line("born", "sb-2"), line("refused", "sb-2")]
+    verdict = judged("success", ledger=ledger, tries=[row("success")])
+    assert verdict.twins == ("t0 a launch L was taken by 2 sandboxes: sb-1, sb-2",)
+    assert not verdict.good
+    assert judged("success", ledger=ledger, tries=[row("success")], killed={"sb-2": "preemption"}).good
 
 
 def test_a_sandbox_that_is_left() -> None:

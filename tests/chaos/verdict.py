@@ -26,12 +26,18 @@ FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Sentences about each thing that must not be. ``spent`` are tries that failed though neither the task's script nor a killed
-    sandbox says so: Airflow retried them, so they are not lost, but a user's retry was used up. ``deaths``: schedulers that ended
-    without having been killed."""
+    """Sentences about each thing that must not be.
+
+    ``again``: user code that was begun again in a later try though nothing had ended it. ``twins``: launches whose workload two
+    sandboxes took, of which Airflow's API let one begin. ``spent``: tries that failed though neither the task's script nor a
+    killed sandbox says so; Airflow retried them, so they are not lost, but a user's retry was used up. ``deaths``: schedulers
+    that ended without having been killed.
+    """
 
     lost: tuple[str, ...] = ()
     twice: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     spent: tuple[str, ...] = ()
     deaths: tuple[str, ...] = ()
@@ -39,8 +45,9 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is lost, run twice or left, and no scheduler died of us."""
-        return not (self.lost or self.twice or self.left or any(not is_airflows_own(death) for death in self.deaths))
+        """Whether nothing is lost, run twice, begun again, launched double or left, and no scheduler died of us."""
+        wrong = self.lost or self.twice or self.again or self.twins or self.left
+        return not (wrong or any(not is_airflows_own(death) for death in self.deaths))
 
 
 def is_airflows_own(death: str) -> bool:
@@ -62,7 +69,9 @@ def judge(
         twice=tuple(_twice(ledger)),
         left=tuple(left),
         deaths=tuple(deaths),
-        spent=(*_spent(plan, ledger, tries, killed), *_again(ledger, killed)),
+        again=tuple(_again(ledger, killed)),
+        twins=tuple(_twins(ledger, killed)),
+        spent=tuple(_spent(plan, ledger, tries, killed)),
         figures={
             "tasks": len(plan.scripts),
             "tries": len(tries),
@@ -99,6 +108,18 @@ def _again(ledger: Sequence[Row], killed: Mapping[str, str]) -> Iterable[str]:
     for lines in _entered(ledger, "ti", "leg"):
         if len({line["try"] for line in lines}) > 1 and lines[0]["ti"] not in dead:
             yield _told(lines)
+
+
+def _twins(ledger: Sequence[Row], killed: Mapping[str, str]) -> Iterable[str]:
+    """Launches whose workload a second sandbox took though the first was not killed. A launch is made for one workload."""
+    born: dict[str, dict[str, Row]] = defaultdict(dict)
+    for line in ledger:
+        if line["kind"] == "born" and line["sandbox"] not in killed:
+            born[line["launch"]][line["sandbox"]] = line
+    for launch, lines in born.items():
+        if len(lines) > 1:
+            first = next(iter(lines.values()))
+            yield f"{first['task']} {first['ti']} launch {launch} was taken by {len(lines)} sandboxes: {', '.join(lines)}"
 
 
 def _entered(ledger: Sequence[Row], *names: str) -> Iterable[list[Row]]:
