@@ -208,12 +208,13 @@ class LaunchBackend:
         return self._thread.ident
 
     def stack(self) -> str:
-        """Where the loop's thread is right now."""
-        return self._thread.stack()
+        """Where the loop's thread is right now, and that of Modal's client."""
+        client = self._gateway.stack() if self._gateway is not None else ""
+        return self._thread.stack() + (f"The thread of Modal's client is at:\n{client}" if client else "")
 
     def ping(self, answer: Callable[[], None]) -> None:
-        """Have the loop call ``answer``."""
-        self._thread.post(answer)
+        """Have ``answer`` called through the loop, and through the thread of Modal's client once there is one."""
+        self._thread.post(lambda: answer() if self._gateway is None else self._gateway.ping(answer))
 
     def abandon(self) -> Gateway | None:
         """Give a loop up that answers no more: should it wake, it ends. Returns its gateway, to be succeeded by another."""

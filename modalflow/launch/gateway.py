@@ -6,7 +6,7 @@ coroutine that may be cancelled, and raises only ``GatewayError`` subclasses.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -165,6 +165,14 @@ class Gateway(Protocol):
 
     async def append_log(self, volume: str, path: str, text: str) -> None:
         """Add ``text`` to the file ``path`` of the log Volume (created if missing)."""
+        ...
+
+    def ping(self, answer: Callable[[], None]) -> None:
+        """Have whatever makes the calls to Modal call ``answer``, from any thread. Never blocks."""
+        ...
+
+    def stack(self) -> str:
+        """Where that is right now, if it is a thread of its own; else empty."""
         ...
 
     def successor(self) -> Gateway:

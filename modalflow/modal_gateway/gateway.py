@@ -11,7 +11,7 @@ import io
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Self
@@ -30,6 +30,7 @@ from modalflow.launch.gateway import (
     Unauthenticated,
     Unavailable,
 )
+from modalflow.modal_gateway import client_thread
 from modalflow.modal_gateway.endings import end_of
 from modalflow.modal_gateway.errors import bounded, ended_before_it_ran
 from modalflow.modal_gateway.given_up import leaving_nothing
@@ -67,6 +68,7 @@ class ModalGateway:
         self._read = read
         self._given_client = client
         self._sandboxes: dict[str, Sandbox] = {}
+        self._unanswered: asyncio.AbstractEventLoop | None = None
         self.session = Session(settings, read=read, given=client, changed=self._sandboxes.clear)
 
     @property
@@ -336,9 +338,28 @@ class ModalGateway:
             async with handle.batch_upload.aio(force=True) as batch:
                 batch.put_file(io.BytesIO(before + text.encode()), path)
 
+    def ping(self, answer: Callable[[], None]) -> None:
+        """See ``Gateway.ping``: the client makes all its calls on a thread of its own."""
+
+        def answered() -> None:
+            self._unanswered = None
+            answer()
+
+        self._unanswered = client_thread.current()
+        client_thread.ask(answered)
+
+    def stack(self) -> str:
+        """See ``Gateway.stack``."""
+        return client_thread.stack()
+
     def successor(self) -> ModalGateway:
         """See ``Gateway.successor``: what this one has on the way to Modal is cut off before the successor connects."""
         self.session.give_up()
+        if self._unanswered is not None:
+            log.error("modalflow: the thread of Modal's client answers no more; another one takes its place")
+            client_thread.replace(self._unanswered)
+            self.session.lose()  # there is nothing that could be cut off
+            return ModalGateway(self._given_settings, read=self._read)
         following = ModalGateway(self._given_settings, read=self._read, client=self._given_client)
         following.session.succeed(self.session)
         return following

@@ -85,6 +85,13 @@ class Session:
         """What is kept of the connection in use, if one is open."""
         return self._kept
 
+    def lose(self) -> None:
+        """Forget the clients without closing them: the thread that would do that answers no more."""
+        for _, timer in self._old:
+            timer.cancel()
+        self._old.clear()
+        self._kept = None
+
     def in_words(self) -> str:
         """Say whose credentials are in use, and where sandboxes go."""
         settings = self.settings

@@ -92,6 +92,8 @@ class ScriptedGateway:
     prepared: list[SandboxPlan] = field(default_factory=list)
     on_prepare: Callable[[SandboxPlan], None] | None = None
     closed: bool = False
+    deaf: bool = False
+    """Its client answers no more."""
     succeeded: int = 0
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _ends: dict[str, SandboxEnd] = field(default_factory=dict)
@@ -167,7 +169,15 @@ class ScriptedGateway:
     async def append_log(self, volume: str, path: str, text: str) -> None:
         self.logged.append((volume, path, text))
 
+    def ping(self, answer: Callable[[], None]) -> None:
+        if not self.deaf:
+            answer()
+
+    def stack(self) -> str:
+        return "  in the client" if self.deaf else ""
+
     def successor(self) -> Gateway:
+        self.deaf = False
         self.succeeded += 1
         return self
 

@@ -218,6 +218,24 @@ class TestStuck:
         assert room.traces[launch_id(1)] == [TRACE, TRACE]
 
 
+class TestAClientThatIsStuck:
+    """The loop answers, but not the thread on which Modal's client makes its calls."""
+
+    def test_it_is_told_and_another_loop_takes_over_with_another_client(
+        self, room: Room, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sandbox_id = room.run(1)
+        room.gateway.deaf = True
+        room.silence(NOTICE_AFTER + 2 * LONGEST_STEP)
+        assert "The thread of Modal's client is at:\n  in the client" in caplog.text
+        assert room.backend.restarts == 0
+        room.silence(RESTART_AFTER)
+        assert room.backend.restarts == 1
+        room.gateway.end(sandbox_id)
+        room.take(1, LaunchEnded)
+        assert not room.gateway.deaf
+
+
 class TestNotStuck:
     def test_a_scheduler_that_was_asleep_itself_replaces_nothing(self, room: Room) -> None:
         room.get_stuck(1)
