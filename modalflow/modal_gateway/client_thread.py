@@ -13,13 +13,18 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
-from modal._utils.async_utils import synchronizer
+from modal._utils import async_utils
+
+synchronizer: Any = async_utils.synchronizer
+"""Of synchronicity, whose fields are typed as what they are before the first call."""
 
 
 def current() -> asyncio.AbstractEventLoop | None:
     """The loop of the client's thread; ``None`` before its first call."""
-    return synchronizer._loop
+    loop: asyncio.AbstractEventLoop | None = synchronizer._loop
+    return loop
 
 
 def ask(answer: Callable[[], None]) -> None:

@@ -6,9 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from modal._utils.async_utils import synchronizer
-
 from modalflow.modal_gateway import ModalGateway
+from modalflow.modal_gateway.client_thread import synchronizer
 from tests.contract.conftest import SETTINGS
 
 if TYPE_CHECKING:
