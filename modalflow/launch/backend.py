@@ -108,7 +108,7 @@ class LaunchBackend:
         self._following: dict[str, Callable[[int], None]] = {}
         self._order = itertools.count()
         self._intake: list[tuple[int, int, Driver]] = []
-        self._pools = Pools(limits_of(settings))
+        self._pools = Pools(Limits.allowed(settings))
         self._alarms = Alarms()
         self._look_asked = False
         self._look_timer: asyncio.TimerHandle | None = None
@@ -488,16 +488,6 @@ class LaunchBackend:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def limits_of(settings: LaunchSettings) -> Limits:
-    """What the settings allow to be created."""
-    return Limits(
-        cpu_slots=settings.launch_concurrency,
-        cpu_rate=settings.cpu_create_rate,
-        gpu_rate=settings.gpu_create_rate,
-        gpus=settings.max_gpus,
-    )
 
 
 def _stamps(clock: Callable[[], float]) -> Callable[[float], str]:

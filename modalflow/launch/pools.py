@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from modalflow.launch.gpu_ledger import GpuLedger
 from modalflow.launch.rates import AdaptiveRate
+from modalflow.settings import LaunchSettings
 from modalflow.translation.gpus.caps import ALL, GpuCaps, parse_gpu
 
 _Line = list[tuple[int, int, str]]
@@ -33,6 +34,16 @@ class Limits:
     cpu_rate: float | None = None
     gpu_rate: float | None = None
     gpus: GpuCaps = field(default_factory=GpuCaps)
+
+    @classmethod
+    def allowed(cls, settings: LaunchSettings) -> Limits:
+        """What the settings allow to be created."""
+        return cls(
+            cpu_slots=settings.launch_concurrency,
+            cpu_rate=settings.cpu_create_rate,
+            gpu_rate=settings.gpu_create_rate,
+            gpus=settings.max_gpus,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
