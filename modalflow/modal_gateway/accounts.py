@@ -138,6 +138,17 @@ class AccountsGateway:
         """See ``Gateway.append_log``: in the deployment's own account."""
         await self.account(None).append_log(volume, path, text)
 
+    def ping(self, answer: Callable[[], None]) -> None:
+        """See ``Gateway.ping``. The clients share one thread, which takes the accounts in turn: the last one's answer is all's."""
+        *before, last = self._accounts.values()
+        for account in before:
+            account.ping(lambda: None)
+        last.ping(answer)
+
+    def stack(self) -> str:
+        """See ``Gateway.stack``: of the thread that all share."""
+        return self.account(None).stack()
+
     def successor(self) -> AccountsGateway:
         """See ``Gateway.successor``."""
         return AccountsGateway({conn_id: account.successor() for conn_id, account in self._accounts.items()})

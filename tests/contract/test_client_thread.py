@@ -6,17 +6,33 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from modalflow.modal_gateway import ModalGateway
+from modalflow.modal_gateway.accounts import AccountsGateway
 from modalflow.modal_gateway.client_thread import synchronizer
 from tests.contract.conftest import SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modalflow.emulator import EmulatorThread
 
 TAGS = {"deployment": "nobody's"}
 
 
-def test_a_client_whose_thread_is_stuck_is_followed_by_one_that_works(modal_emulator: EmulatorThread) -> None:
+def one_account() -> ModalGateway:
+    return ModalGateway(SETTINGS)
+
+
+def two_accounts() -> AccountsGateway:
+    return AccountsGateway({None: ModalGateway(SETTINGS), "other": ModalGateway(SETTINGS)})
+
+
+@pytest.mark.parametrize("make", [one_account, two_accounts])
+def test_a_client_whose_thread_is_stuck_is_followed_by_one_that_works(
+    modal_emulator: EmulatorThread, make: Callable[[], ModalGateway | AccountsGateway]
+) -> None:
     released, stuck, answered = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -24,7 +40,7 @@ def test_a_client_whose_thread_is_stuck_is_followed_by_one_that_works(modal_emul
         released.wait(60.0)
 
     async def main() -> None:
-        gateway = ModalGateway(SETTINGS)
+        gateway = make()
         assert await gateway.list_running(TAGS) == []
         loop, thread = synchronizer._loop, synchronizer._thread
         assert loop is not None
