@@ -139,7 +139,7 @@ class AccountsGateway:
         await self.account(None).append_log(volume, path, text)
 
     def ping(self, answer: Callable[[], None]) -> None:
-        """See ``Gateway.ping``. The clients share one thread, which takes the accounts in turn: the last one's answer is all's."""
+        """See ``Gateway.ping``. The clients share one thread, so the last one's answer is that of all."""
         *before, last = self._accounts.values()
         for account in before:
             account.ping(lambda: None)
