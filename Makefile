@@ -94,6 +94,8 @@ docs: setup ## regenerate the reference pages that come from the code
 	$(BIN)/python -m modalflow.launch.launching_page > docs/explanation/launching.md
 	$(BIN)/python -m modalflow.cli.field_matrix > docs/reference/fields.md
 	$(BIN)/python -m modalflow.cli.codes_pages docs/diagnostics
+	$(BIN)/python -m modalflow.cli.predecessor_page docs/coming-from-modalflow-0.3.md
+	$(BIN)/python -m modalflow.cli.console_blocks docs/coming-from-modalflow-0.3.md
 	$(BIN)/python -m modalflow.translation.schema template > templates/modal-task.schema.json
 	$(BIN)/python -m modalflow.translation.schema modal > templates/modal.schema.json
 	$(BIN)/python -m modalflow.translation.schema executor-config > templates/executor-config.schema.json

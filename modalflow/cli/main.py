@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
-from modalflow.cli import emulator_commands
+from modalflow.cli import deploy_command, emulator_commands, sync_command
 from modalflow.cli.shared import Run, add_commands
 from modalflow.provider.command_table import COMMANDS
 
@@ -27,7 +28,23 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run the example DAGs on Airflow and the emulator")
     _add_demo(demo)
     add_commands(commands, COMMANDS)
+    _add_former(commands)
     return top
+
+
+def _add_former(commands: Any) -> None:
+    """Declare the two commands of modalflow 0.3.1."""
+    for name, module, told in (
+        (
+            "deploy",
+            deploy_command,
+            "say what stands for the flags of modalflow 0.3.1, and upload DAGs where they say so",
+        ),
+        ("sync", sync_command, "bring a folder of DAGs to a Modal Volume, for `dags_volume`"),
+    ):
+        parser = commands.add_parser(name, help=told, description=told)
+        module.add_arguments(parser)
+        parser.set_defaults(run=module.run)
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modalflow import predecessor
 from modalflow.executor.auto_image import describe_auto_image
 from modalflow.executor.callbacks_left import CallbacksLeft, reaches
 from modalflow.executor.configuration import (
@@ -166,6 +167,11 @@ def start_launching(executor: BaseExecutor) -> Launching:
     for warning in (
         logging_warning(view.get("logging", "logging_config_class")),
         reachability_warning(api_url, os.environ.get("MODAL_SERVER_URL", "")),
+        *predecessor.notices(
+            os.environ,
+            logs_volume=settings.launch.logs_volume,
+            functions=[function.function for function in settings.translation.functions.values()],
+        ),
     ):
         if warning:
             log.warning("modalflow: %s", warning)
