@@ -20,6 +20,9 @@ from modalflow.translation.plan import Home
 from modalflow.translation.quantities import read_disk
 from modalflow.translation.report import Place
 
+LEAST_KEEP_DAYS = 2
+"""One day in which tasks are launched with a copy of the DAGs' code, and one (Modal's 24 h) in which the last of them ends."""
+
 
 def read_text(raw: str) -> str:
     """Return the text as it is."""
@@ -27,8 +30,8 @@ def read_text(raw: str) -> str:
 
 
 def read_name(raw: str) -> str:
-    """Read a name of letters, digits, ``-``, ``_`` and ``.``."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", raw.strip()):
+    """Read a name of letters, digits, ``-``, ``_`` and ``.``, which is a folder's name too: not of dots alone."""
+    if not re.fullmatch(r"(?!\.+$)[A-Za-z0-9._-]{1,63}", raw.strip()):
         raise ValueError
     return raw.strip()
 
@@ -207,3 +210,11 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     read.__doc__ = " or ".join(choices)
     return read
+
+
+def read_keep_days(raw: str) -> int:
+    """Read whole days, ``LEAST_KEEP_DAYS`` or more."""
+    value = int(raw)
+    if value < LEAST_KEEP_DAYS:
+        raise ValueError
+    return value

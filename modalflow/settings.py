@@ -24,6 +24,7 @@ from modalflow.option_texts import (
     read_json_list,
     read_json_object,
     read_json_or_text,
+    read_keep_days,
     read_name,
     read_name_map,
     read_names,
@@ -226,9 +227,30 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="execution_api_url", read=read_text, expects="an http(s) URL ending in /execution/",
            example="https://airflow.example.com/execution/",
            description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
+    Option(name="dag_source", default="auto", read=one_of("auto", "image", "volume", "bucket", "git"),
+           expects="auto, image, volume, bucket or git",
+           description="Where tasks have their DAG's code from. `auto`: a local bundle whose folder is on the scheduler's host "
+                       "is brought to a Modal Volume whenever it changes (`volume`); any other is at the same path in the "
+                       "image (`image`). `volume` and `image` say so for all local bundles; `volume` refuses to start without "
+                       "the folder. Git, S3 and GCS bundles are fetched in the sandbox, as by any worker; `git` and `bucket` "
+                       "refuse to start with others."),
     Option(name="dags_volume", read=read_text, expects="a Modal Volume name", example="airflow-dags",
-           description="Volume with one folder per local DAG bundle (`dags-folder` is Airflow's default bundle), mounted "
-                       "read-only. Empty: the image holds the DAGs at the configured path."),
+           description="A Volume that you fill yourself, with one folder per local DAG bundle (`dags-folder` is Airflow's "
+                       "default bundle), mounted read-only. With it, `auto` brings nothing. Empty: see `dag_source`."),
+    Option(name="dag_code_volume", default="modalflow-dag-code", read=read_text, expects="a Modal Volume name",
+           description="Volume (version 2, created if missing) that local bundles are brought to: one folder a deployment."),
+    Option(name="dag_code_limit", default="256", read=read_count, expects="MiB, a whole number of 1 or more",
+           description="Largest folder of a bundle that is brought to Modal. Tasks wait for the upload, and data is better off "
+                       "in a Volume of its own."),
+    Option(name="dag_code_days", default="3", read=read_keep_days, expects="days, a whole number of 2 or more",
+           description="Days after the last launch with it for which a copy of a bundle is kept. What a running sandbox mounts "
+                       "is kept in any case."),
+    Option(name="dag_ignored_modules", default="True", read=read_boolean, expects="True or False",
+           description="Bring Python modules that `.airflowignore` lists: DAGs import them, and Airflow's documentation lists "
+                       "shared modules there. Other files in it are never brought. `False`: nothing in it is."),
+    Option(name="dag_outside_links", default="False", read=read_boolean, expects="True or False",
+           description="Follow symbolic links that lead out of a bundle's folder. Off, they are left out with a warning: "
+                       "whoever may write to the folder could otherwise read any file that the scheduler can."),
     Option(name="sandbox_url", default="https://modal.com/id/{sandbox_id}", read=read_text, can_be_empty=True,
            expects="an address with {sandbox_id}", example="https://modal.example.com/id/{sandbox_id}",
            description='Where the button "Modal sandbox" of a task instance leads; empty: nowhere. The default is the address '
@@ -316,6 +338,18 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DagCodeSettings:
+    """How DAG code reaches tasks; meanings as in ``OPTIONS``. ``limit`` in MiB, ``keep`` in days."""
+
+    source: str = "auto"
+    volume: str = "modalflow-dag-code"
+    limit: int = 256
+    keep: int = 3
+    ignored_modules: bool = True
+    outside_links: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All of ``[modal_executor]``, typed."""
 
@@ -325,6 +359,7 @@ class Settings:
     template_folders: tuple[str, ...] = ()
     execution_api_url: str | None = None
     dags_volume: str | None = None
+    dag_code: DagCodeSettings = field(default_factory=DagCodeSettings)
     worker_env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -424,6 +459,14 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         template_folders=tuple(optional("template_folders", list) or ()),
         execution_api_url=optional("execution_api_url", str),
         dags_volume=optional("dags_volume", str),
+        dag_code=DagCodeSettings(
+            source=value("dag_source", str),
+            volume=value("dag_code_volume", str),
+            limit=value("dag_code_limit", int),
+            keep=value("dag_code_days", int),
+            ignored_modules=value("dag_ignored_modules", bool),
+            outside_links=value("dag_outside_links", bool),
+        ),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
 

@@ -26,6 +26,8 @@ from modalflow.executor.configuration import (
     with_longest_gpu_wait,
     without_functions,
 )
+from modalflow.executor.dag_bundles import read_bundles
+from modalflow.executor.dag_code import dag_code_of
 from modalflow.executor.hooks import with_hooks
 from modalflow.executor.journal import Journal
 from modalflow.executor.kubernetes_options import kubernetes_notice
@@ -39,6 +41,7 @@ from modalflow.executor.summary import summary
 from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, WorkloadHead, facts_of, workload_json
+from modalflow.launch.dag_code import MakeDagCode, no_dag_code
 from modalflow.launch.events import AdoptRequest, LaunchEvent, LaunchRequest
 from modalflow.launch.observe import NOBODY, Observer
 from modalflow.launch.sweep import Claims
@@ -163,8 +166,12 @@ def start_launching(executor: BaseExecutor) -> Launching:
     api_url = execution_api_url(view, settings)
     configured = configured_executors()
     executors = names_for_workers(configured)
-    environment = build_worker_environment(view, settings, api_url=api_url, airflow_version=airflow_version, executors=executors)
+    bundles = read_bundles(view, settings)
+    environment = build_worker_environment(
+        view, settings, bundles, api_url=api_url, airflow_version=airflow_version, executors=executors
+    )
     for warning in (
+        *bundles.warnings,
         logging_warning(view.get("logging", "logging_config_class")),
         reachability_warning(api_url, os.environ.get("MODAL_SERVER_URL", "")),
         *predecessor.notices(
@@ -184,7 +191,14 @@ def start_launching(executor: BaseExecutor) -> Launching:
     callbacks_left = CallbacksLeft(lambda: launching, executor.job_id, reaches(executor.name, configured[0]))
     launching = Launching(
         backend=build_backend(
-            settings, build_journal(view), build_observer(conf), recall, ask_database, executor.team_name, check=True
+            settings,
+            build_journal(view),
+            build_observer(conf),
+            recall,
+            ask_database,
+            executor.team_name,
+            dag_code=dag_code_of(settings, bundles.folders, ignore_syntax=view.get("core", "dag_ignore_file_syntax")),
+            check=True,
         ),
         environment=environment,
         translate=build_translate(settings),
@@ -223,6 +237,7 @@ def build_backend(
     claims: Claims | None = None,
     team: str | None = None,
     *,
+    dag_code: MakeDagCode = no_dag_code,
     check: bool = False,
 ) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread.
@@ -248,6 +263,7 @@ def build_backend(
             observer=observer,
             recall=recall,
             claims=claims,
+            dag_code=dag_code,
             check=check and previous is None,
         )
 

@@ -8,14 +8,13 @@ give a task more than its own rights, the last two would fail the import of Airf
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
 from modalflow.executor.configuration import ConfigurationView
+from modalflow.executor.dag_bundles import Bundles
 from modalflow.executor.workloads import WorkloadFacts
 from modalflow.settings import SECTION, Settings, SettingsError
 from modalflow.translation.control_plane import SECRETS
@@ -23,9 +22,7 @@ from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan
 
 LOGS_MOUNT = "/mnt/modalflow/logs"
-BUNDLES_MOUNT = "/mnt/modalflow/bundles"
 PRIVATE_LOGS = "/tmp/modalflow/logs"  # noqa: S108 - inside the sandbox, which holds one task
-LOCAL_BUNDLE = "LocalDagBundle"
 
 COPIED_SECTIONS = ("workers", "secrets")
 """Sections whose explicitly set options a worker gets as they are."""
@@ -48,11 +45,15 @@ class WorkerEnvironment:
     deployment: str
     logs_volume: str | None = None
     volumes: tuple[VolumePlan, ...] = ()
+    code: Mapping[str, VolumePlan] = field(default_factory=dict)
+    """By bundle, the Volume that its code is brought to."""
 
     def context(self, launch_id: str, facts: WorkloadFacts) -> TaskContext:
         """Environment, Volumes and tags of one launch. No I/O."""
         env = {**self.env, "MODALFLOW_LAUNCH_ID": launch_id, "AIRFLOW__LOGGING__BASE_LOG_FOLDER": PRIVATE_LOGS}
         volumes = self.volumes
+        if facts.bundle is not None and facts.bundle in self.code:
+            volumes = (*volumes, self.code[facts.bundle])  # a task sees the code of its own bundle only
         if self.logs_volume and facts.log_path:
             path = PurePosixPath(facts.log_path)
             # A sandbox mounts the folder of its own log only, so a task cannot read or change the logs of others.
@@ -72,7 +73,7 @@ class WorkerEnvironment:
 
 
 def build_worker_environment(
-    view: ConfigurationView, settings: Settings, *, api_url: str, airflow_version: str, executors: str = ""
+    view: ConfigurationView, settings: Settings, bundles: Bundles, *, api_url: str, airflow_version: str, executors: str = ""
 ) -> WorkerEnvironment:
     """Collect the allow-list. ``api_url`` as ``execution_api_url`` returned it. Raises ``SettingsError``.
 
@@ -86,14 +87,16 @@ def build_worker_environment(
         "MODALFLOW_STOP_GRACE": str(settings.launch.stop_grace),
         "MODALFLOW_AIRFLOW_VERSION": airflow_version,
         **({"MODALFLOW_EXECUTORS": executors} if executors else {}),
-        **dict(_bundles(view, settings.dags_volume)),
+        **bundles.env,
         **dict(_copied(view)),
         **settings.worker_env,
     }
-    dags = settings.dags_volume
-    volumes = (VolumePlan(mount_path=BUNDLES_MOUNT, name=dags, read_only=True, is_ours=True),) if dags else ()
     return WorkerEnvironment(
-        env=env, deployment=settings.launch.deployment, logs_volume=settings.launch.logs_volume, volumes=volumes
+        env=env,
+        deployment=settings.launch.deployment,
+        logs_volume=settings.launch.logs_volume,
+        volumes=bundles.volumes,
+        code=bundles.code,
     )
 
 
@@ -132,37 +135,6 @@ def _checked(option: str, url: str) -> str:
             f"{option}: expected an http(s) URL ending in /execution/, e.g. https://airflow.example.com/execution/; got {url!r}"
         )
     return parts._replace(path=path + "/").geturl()
-
-
-def _bundles(view: ConfigurationView, dags_volume: str | None) -> Iterator[tuple[str, str]]:
-    """The DAG bundles; local ones point into the DAG Volume if there is one, else to the configured path in the image.
-
-    Their teams stay behind: a worker has no ``[core] multi_team``, without which Airflow refuses a bundle of a team (3.3.2).
-    """
-    if dags_folder := view.get("core", "dags_folder"):
-        yield "AIRFLOW__CORE__DAGS_FOLDER", f"{BUNDLES_MOUNT}/dags-folder" if dags_volume else dags_folder
-    text = view.get("dag_processor", "dag_bundle_config_list")
-    if not text:
-        return
-    option = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
-    bundles = [{key: value for key, value in bundle.items() if key != "team_name"} for bundle in _bundle_list(text)]
-    yield option, json.dumps([_moved(bundle) for bundle in bundles] if dags_volume else bundles)
-
-
-def _bundle_list(text: str) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"[dag_processor] dag_bundle_config_list: not JSON: {error}") from error
-    if not isinstance(found, list) or not all(isinstance(bundle, dict) and "name" in bundle for bundle in found):
-        raise SettingsError(f"[dag_processor] dag_bundle_config_list: expected a JSON list of objects with a name; got {text!r}")
-    return found
-
-
-def _moved(bundle: dict[str, Any]) -> dict[str, Any]:
-    if not str(bundle.get("classpath", "")).endswith(f".{LOCAL_BUNDLE}"):
-        return bundle
-    return {**bundle, "kwargs": {**(bundle.get("kwargs") or {}), "path": f"{BUNDLES_MOUNT}/{bundle['name']}"}}
 
 
 def _copied(view: ConfigurationView) -> Iterator[tuple[str, str]]:

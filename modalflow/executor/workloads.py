@@ -52,6 +52,7 @@ class WorkloadFacts:
     tags: Mapping[str, str] = field(default_factory=dict)
     task: TaskFacts | None = None
     config_of: str = ""
+    bundle: str | None = None
 
 
 def head_of(workload: Any) -> WorkloadHead:
@@ -107,6 +108,7 @@ def _task(workload: Any) -> WorkloadFacts:
             "map_index": str(ti.map_index),
             INSTANCE_TAG: str(ti.id),
         },
+        bundle=_bundle(workload),
         task=TaskFacts(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
@@ -118,6 +120,10 @@ def _task(workload: Any) -> WorkloadFacts:
     )
 
 
+def _bundle(workload: Any) -> str | None:
+    return None if workload.bundle_info is None else str(workload.bundle_info.name)
+
+
 def trace_of(ti: Any) -> Mapping[str, str]:
     """Return the trace context of a task instance; empty if it has none, or one that is not text."""
     carrier = ti.context_carrier
@@ -126,7 +132,7 @@ def trace_of(ti: Any) -> Mapping[str, str]:
 
 def _callback(workload: Any) -> WorkloadFacts:
     tags = {"callback_id": str(workload.callback.id)}
-    return WorkloadFacts(executor_config=None, queue="default", log_path=workload.log_path, tags=tags)
+    return WorkloadFacts(executor_config=None, queue="default", log_path=workload.log_path, tags=tags, bundle=_bundle(workload))
 
 
 def _connection_test(workload: Any) -> WorkloadFacts:

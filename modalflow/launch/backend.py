@@ -24,6 +24,7 @@ from typing import TypeVar
 from modalflow.launch import messages as m
 from modalflow.launch.alarms import TOLD_AFTER, WARNED_AT, Alarm, Alarms
 from modalflow.launch.credentials import say_credentials
+from modalflow.launch.dag_code import MakeDagCode, no_dag_code
 from modalflow.launch.driver import Driver, Surroundings
 from modalflow.launch.events import AdoptRequest, LaunchEnded, LaunchEvent, LaunchRequest
 from modalflow.launch.failures import FailureClass
@@ -74,6 +75,7 @@ class LaunchBackend:
         observer: Observer = NOBODY,
         recall: Recall | None = None,
         claims: Claims | None = None,
+        dag_code: MakeDagCode = no_dag_code,
         check: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -83,7 +85,8 @@ class LaunchBackend:
 
         ``gateway_factory`` is called on the loop's thread at the first need, again after a failure. ``argv`` is every sandbox's
         command, ``stop_argv`` what is run in one that has time to stop. ``recall`` asks Airflow whether a task has not begun.
-        With ``claims`` it ends what others left (``sweep``). ``check``: ask Modal at start whether it takes the credentials.
+        ``dag_code`` brings the code of DAGs. With ``claims`` it ends what others left (``sweep``). ``check``: ask Modal at start
+        whether it takes the credentials.
         ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
@@ -122,6 +125,7 @@ class LaunchBackend:
         self._keeping = Keeping(claims, self._pools, ended=self._watch.end, freed=self._creates_changed, sleep=sleep)
         self._survey = Survey(self._the_gateway, settings.deployment, self._keep)
         self._sweep = self._sweep_by(claims, stop_argv) if claims is not None and settings.sweep_interval else None
+        self._dag_code = dag_code(self._the_gateway)
         self._around = Surroundings(
             gateway=self._the_gateway,
             survey=self._survey,
@@ -139,6 +143,7 @@ class LaunchBackend:
             end_or_failure=self._keeping.end_or_failure,
             hand_on=self._keeping.hand_on,
             recall=Recaller(recall),
+            dag_code=self._dag_code,
             clock=clock,
             sleep=sleep,
             sights=Sights(observer, clock=clock),
@@ -232,6 +237,7 @@ class LaunchBackend:
             own.append(asyncio.create_task(sweeping, name="modalflow-sweep"))
         if self._check:
             own.append(asyncio.create_task(say_credentials(self._the_gateway), name="modalflow-credentials"))
+        own.append(asyncio.create_task(self._dag_code.tidy(self._sleep), name="modalflow-dag-code-tidy"))
         self._around.sights.start()
         try:
             await self._stop_asked.wait()
@@ -277,6 +283,7 @@ class LaunchBackend:
             task.cancel()
         await _settle([*steps, *self._background], self._stop_grace / 2)
         await self._watch.stop()
+        await self._dag_code.close()
         if self._gateway is not None:
             try:
                 async with asyncio.timeout(self._stop_grace / 2):
@@ -481,6 +488,7 @@ class LaunchBackend:
     def _forget(self, driver: Driver) -> None:
         self._drivers.pop(driver.launch_id, None)
         self._pools.forget(driver.launch_id)
+        self._dag_code.release(driver.launch_id)
         if (following := self._following.pop(driver.launch_id, None)) is not None:
             asyncio.get_running_loop().call_soon(following, driver.lifecycle.attempt + 1)
         self._creates_changed()

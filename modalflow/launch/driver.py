@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.launch import messages as m
+from modalflow.launch.dag_code import DagCode
 from modalflow.launch.events import LaunchEvent, LaunchRequest
 from modalflow.launch.gateway import Gateway, GatewayError, RateLimited, SandboxEnd, SandboxStatus, Unavailable
 from modalflow.launch.lifecycle import Lifecycle
@@ -54,6 +55,7 @@ class Surroundings:
     hand_on: Callable[[str, str, int], None]
     """Told of a launch and of its sandbox that is kept without its launch, and for how many seconds."""
     recall: Callable[[str, Hashable], Awaitable[LaunchRequest | None]]
+    dag_code: DagCode
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     sights: Sights
@@ -247,8 +249,9 @@ class Driver:
     async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911, PLR0912  one case per step
         match step:
             case m.Prepare(plan=plan):
-                await gateway.prepare(plan)
-                return m.Prepared()
+                brought = await self._around.dag_code.bring(self.launch_id, plan)
+                await gateway.prepare(brought.plan)
+                return m.Prepared(plan=brought.plan, warnings=brought.warnings)
             case m.Create():
                 return await self._create(step, gateway)
             case m.Find(name=name):

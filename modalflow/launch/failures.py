@@ -13,6 +13,7 @@ from enum import StrEnum
 from modalflow.launch import exit_codes as code
 from modalflow.launch.gateway import (
     CapacityExhausted,
+    DagCodeError,
     EndKind,
     GatewayError,
     ImageBuildFailed,
@@ -33,6 +34,7 @@ class FailureClass(StrEnum):
     SET_UP = "set-up"
     IMAGE = "image"
     IMAGE_BUILD = "image-build"
+    DAG_CODE = "dag-code"
     REFUSED = "refused"
     OUT_OF_MEMORY = "out-of-memory"
     TIMEOUT = "timeout"
@@ -80,6 +82,10 @@ MEANINGS: Mapping[FailureClass, Meaning] = {
     FailureClass.IMAGE_BUILD: Meaning(
         what="Modal could not build the image.",
         to_do="Mend the image or `requirements`; the reason ends with its last lines.",
+    ),
+    FailureClass.DAG_CODE: Meaning(
+        what="The folder of the DAG's bundle cannot be brought to Modal as it is: a file is unreadable, or it is too large.",
+        to_do="Do what the reason says, then clear the task: see [DAG code](../how-to/dag-code.md).",
     ),
     FailureClass.REFUSED: Meaning(
         what="modalflow or Modal refused what the task asks for, or a Secret or Volume that it names does not exist.",
@@ -170,6 +176,7 @@ _BY_ERROR: tuple[tuple[type[GatewayError], FailureClass, str], ...] = (
     ),
     (InvalidRequest, FailureClass.REFUSED, "correct executor_config or the [modal_executor] options"),
     (Unauthenticated, FailureClass.CREDENTIALS, ""),
+    (DagCodeError, FailureClass.DAG_CODE, ""),
     (ImageBuildFailed, FailureClass.IMAGE_BUILD, "mend the image or `requirements`, then clear the task"),
 )
 """Class of the error, of the failure, and what to do where the error itself does not say so."""

@@ -93,6 +93,10 @@ class ImageBuildFailed(GatewayError):
     """The image did not build; the message carries the last lines of the build log. Permanent."""
 
 
+class DagCodeError(GatewayError):
+    """The code of the task's DAG cannot be brought to Modal as it is. Permanent until somebody changes the folder."""
+
+
 class Gateway(Protocol):
     """What the driver may ask of Modal."""
 

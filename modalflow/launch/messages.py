@@ -31,12 +31,15 @@ class Translated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """App and image exist."""
+    """App, image and DAG code are there. ``plan`` is the plan with the place of the code, ``None`` if it is as it was."""
+
+    plan: SandboxPlan | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareFailed:
-    """App or image could not be made."""
+    """App or image could not be made, or the DAG code not be brought."""
 
     error: GatewayError
 
@@ -247,7 +250,7 @@ class Translate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepare:
-    """Make App and image of the plan."""
+    """Make App and image of the plan, and bring its DAG code."""
 
     plan: SandboxPlan
 

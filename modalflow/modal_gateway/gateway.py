@@ -376,6 +376,15 @@ class ModalGateway:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def rpc_timeout(self) -> float:
+        """Seconds that a single call to Modal may take."""
+        return self._settings.rpc_timeout
+
+    async def objects(self) -> KeptObjects:
+        """Return what is kept of this connection, for what speaks to Modal beside this class (``code_volume``)."""
+        return await self._objects()
+
     async def _objects(self) -> KeptObjects:
         return await self.session.objects()
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from modalflow.executor.worker_environment import BUNDLES_MOUNT, COPIED_SECTIONS, LOGS_MOUNT, NEVER
+from modalflow.executor.dag_bundles import BUNDLES_MOUNT
+from modalflow.executor.worker_environment import COPIED_SECTIONS, LOGS_MOUNT, NEVER
 from modalflow.settings import OPTIONS, SECTION, Option
 
 INTRODUCTION = f"""# Options
@@ -28,8 +29,9 @@ This and nothing else of the scheduler's configuration:
 
 - `AIRFLOW__CORE__EXECUTION_API_SERVER_URL`: `execution_api_url`, else `[core] execution_api_server_url`, else
   `[api] base_url` with `/execution/`.
-- `AIRFLOW__CORE__DAGS_FOLDER` and `AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST`: as configured; with `dags_volume`,
-  local bundles are at `{BUNDLES_MOUNT}/<bundle name>`.
+- `AIRFLOW__CORE__DAGS_FOLDER` and `AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST`: as configured, without
+  the teams of bundles; local bundles that come from a Volume (`dag_source`, `dags_volume`) are at
+  `{BUNDLES_MOUNT}/<bundle name>`.
 - `AIRFLOW__LOGGING__BASE_LOG_FOLDER`: `{LOGS_MOUNT}`, where the task sees the folder of its own log.
 - `AIRFLOW__CORE__LOAD_EXAMPLES`: `False`.
 - The options of {" and ".join(f"`[{section}]`" for section in COPIED_SECTIONS)} that somebody set.

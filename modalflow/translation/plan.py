@@ -68,6 +68,7 @@ class VolumePlan:
     """A named Modal Volume at one mount path. ``version`` 2 for our own log Volume, ``None`` for "as it exists".
 
     One that ``is_ours`` is in modalflow's own environment, whatever the task's is; of the task's connection, if it has one.
+    ``code_of`` names the DAG bundle whose code it holds: the ``sub_path`` of that is found when the task is launched.
     """
 
     mount_path: str
@@ -77,6 +78,7 @@ class VolumePlan:
     version: Literal[1, 2] | None = None
     create_if_missing: bool = False
     is_ours: bool = False
+    code_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

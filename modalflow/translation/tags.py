@@ -16,8 +16,23 @@ GPU_TAG = "gpu"
 """Model and number of GPUs, ``H100.2``; absent on CPU."""
 INSTANCE_TAG = "task_instance"
 """Id of the task instance, by which Airflow's database finds it; absent for what is no task."""
+CODE_TAG = "dag_code"
+"""The copy of the DAG's code that the sandbox mounts; absent where modalflow brought none."""
 RESERVED = frozenset(
-    {"deployment", "launch", "dag_id", "task_id", "run_id", "try_number", "map_index", INSTANCE_TAG, GRACE_TAG, GPU_TAG, KEEP_TAG}
+    {
+        "deployment",
+        "launch",
+        "dag_id",
+        "task_id",
+        "run_id",
+        "try_number",
+        "map_index",
+        INSTANCE_TAG,
+        GRACE_TAG,
+        GPU_TAG,
+        KEEP_TAG,
+        CODE_TAG,
+    }
 )
 """Tags by which modalflow finds its sandboxes again."""
 LONGEST = 63

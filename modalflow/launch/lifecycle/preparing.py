@@ -61,10 +61,12 @@ def _prepare(launch: Launch, now: float) -> Commands:
 
 
 @on(m.Prepared, State.PREPARING)
-def on_prepared(launch: Launch, _: m.Prepared, now: float) -> Commands:
+def on_prepared(launch: Launch, happening: m.Prepared, now: float) -> Commands:
     """Stand in line to be created."""
     launch.retries = 0
-    return line_up(launch, now)
+    launch.plan = happening.plan or launch.plan
+    notes: Commands = [m.WriteLog(level="warning", text=text) for text in happening.warnings if not launch.relaunches]
+    return notes + line_up(launch, now)
 
 
 @on(m.PrepareFailed, State.PREPARING)
