@@ -29,7 +29,6 @@ START_TIMEOUT = 180.0
 """Seconds for Airflow's four processes to report; about 25 on two idle cores, most of it imports."""
 
 STOP_TIMEOUT = 20.0
-DAGS_VOLUME = "modalflow-dags"
 
 
 class DeploymentError(RuntimeError):
@@ -110,7 +109,6 @@ def environment(home: Path, modal_environment: dict[str, str]) -> dict[str, str]
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_port),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_port),
-        "AIRFLOW__MODAL_EXECUTOR__DAGS_VOLUME": DAGS_VOLUME,
         "AIRFLOW__MODAL_EXECUTOR__QUEUE_TEMPLATES": json.dumps({"training": "gpu-training", "misspelt": "no-such-template"}),
     }
 
@@ -124,15 +122,6 @@ def copy_dags(source: Path, home: Path) -> None:
     """Copy the DAG files of ``source`` to ``home``'s DAG folder; both folders are made if missing."""
     home.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, home / "dags", ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
-
-
-def upload_dags(home: Path, env: dict[str, str]) -> None:
-    """Put the DAG folder on a Volume with Modal's own command, as the README says for a real account."""
-    modal = [sys.executable, "-m", "modal", "volume"]
-    for command in (["create", DAGS_VOLUME], ["put", DAGS_VOLUME, str(home / "dags"), "/dags-folder"]):
-        done = subprocess.run([*modal, *command], env=env, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-        if done.returncode != 0:
-            raise DeploymentError(f"modal volume {' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def _wait_until_ready(airflow: AirflowRunning) -> None:
@@ -196,7 +185,6 @@ def deploy(home: Path, *, worker_python: Path, isolation: str) -> Iterator[Deplo
     config = EmulatorConfig(gpus=INVENTORY, python=worker_python, isolation=isolation, network="host", image_builds="record")
     with EmulatorThread(config) as emulator:
         env = environment(home, emulator.environment())
-        upload_dags(home, env)
         with airflow_running(home, env) as airflow:
             yield Deployment(airflow=airflow, env=env, emulator=emulator)
 

@@ -43,7 +43,7 @@ class WorkloadFacts:
     """What differs from workload to workload, for its sandbox.
 
     ``tags`` name it; ``task`` is what hooks are told. ``config_of`` says whose its ``executor_config`` is: ``etl.train
-    (etl.py)``, the file as its bundle has it. ``log_path`` as in ``WorkloadHead``.
+    (etl.py)``, the file as its bundle has it; ``bundle`` the name of that. ``log_path`` as in ``WorkloadHead``.
     """
 
     executor_config: object

@@ -21,7 +21,7 @@ from modal_proto import api_pb2
 
 from modalflow.dag_code.copies import ReadBlock
 from modalflow.dag_code.manifest import BLOCK_SIZE, CodeFile
-from modalflow.launch.gateway import InvalidRequest, NotFound, Unavailable
+from modalflow.launch.gateway import DagCodeError, NotFound, Unavailable
 from modalflow.launch.off_loop import off_loop
 from modalflow.launch.reconcile import DEPLOYMENT_TAG
 from modalflow.modal_gateway.errors import bounded
@@ -124,8 +124,9 @@ class ModalCodeVolume:
 
     async def _put(self, folder: str, files: Sequence[CodeFile], read: ReadBlock) -> int:
         if _INTERNALS is None:
-            raise InvalidRequest(
-                "this release of modal uploads files in another way; install modal 1.6, or set dag_source = image"
+            raise DagCodeError(
+                "this release of modal uploads files in another way than 1.6 does: install modal 1.6, or have the code in the "
+                "image (dag_source = image)"
             )
         kept, doing, sent = await self._gateway().objects(), f"write to Volume {self._name}", 0
         async with bounded(doing, PUT_LIMIT):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.demo.deployment import AirflowRunning, Deployment, airflow_running, copy_dags, environment, upload_dags
+from modalflow.demo.deployment import AirflowRunning, Deployment, airflow_running, copy_dags, environment
 from modalflow.emulator import EmulatorConfig, EmulatorThread
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
         )
     ) as emulator:
         env = {**environment(home, emulator.environment()), "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "3"}
-        upload_dags(home, env)
         with airflow_running(home, env) as airflow:
             yield Deployment(airflow=airflow, env=env, emulator=emulator)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.demo.deployment import DAGS_VOLUME, Deployment, airflow_running, copy_dags, environment, upload_dags
+from modalflow.demo.deployment import Deployment, airflow_running, copy_dags, environment
 from modalflow.emulator import EmulatorConfig, EmulatorThread
 from modalflow.emulator.introspection import SandboxRecord, sandbox_records
 from tests.e2e.conftest import log_holding, start_run, wait_for, wait_for_state
@@ -47,9 +47,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) ->
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "shared",
             "AIRFLOW__MLOPS___MODAL_EXECUTOR__APP_NAME": "ml-tasks",
         }
-        upload_dags(home, env)
         for command in (
-            ["modal", "volume", "put", DAGS_VOLUME, str(home / "mlops/dags"), "/mlops"],
             ["airflow", "db", "migrate"],
             ["airflow", "teams", "create", "mlops"],
         ):
@@ -174,4 +172,5 @@ def test_a_team_has_its_own_executor_and_everybody_s_options(deployment: Deploym
     log = log_holding(deployment.airflow, "contract_team", run_id, "of_the_team", f"everybody's in {record.sandbox_id}")
     assert finished["state"] == "success", log
     assert record.app == "ml-tasks"
-    assert record.volumes["/mnt/modalflow/bundles"] == DAGS_VOLUME, "an option that the team does not set is everybody's"
+    assert record.volumes["/mnt/modalflow/bundles/mlops"] == "modalflow-dag-code", "an option that the team does not set"
+    assert "/mnt/modalflow/bundles/dags-folder" not in record.volumes, "the code of others is not shown"

@@ -48,6 +48,20 @@ def test_sandboxes_have_neither_modalflow_nor_modal(deployment: Deployment) -> N
     assert "as it should be: No module named 'modal'" in log
 
 
+def test_a_change_of_code_reaches_the_next_task(deployment: Deployment) -> None:
+    """Of a DAG's file and of a module in a subfolder that it imports; nobody runs a command."""
+    airflow, dags = deployment.airflow, deployment.airflow.home / "dags"
+    first = start_run(airflow, "e2e_code")
+    log = log_holding(airflow, "e2e_code", first, "say", "the file as it was, the module as it was")
+    assert wait_for_state(airflow, "e2e_code", first, "say", "success", "failed")["state"] == "success", log
+    for path in (dags / "e2e_code.py", dags / "e2e_shared/words/greeting.py"):
+        path.write_text(path.read_text().replace("as it was", "as it is"))
+    second = airflow.api.trigger("e2e_code")
+    log_holding(airflow, "e2e_code", second, "say", "the file as it is, the module as it is")
+    copies = [record.tags["dag_code"] for record in records_of(deployment, "say")]
+    assert len(set(copies)) == 2
+
+
 def test_a_running_task_shows_its_lines_and_nowhere_its_token(deployment: Deployment, tmp_path: Path) -> None:
     airflow = deployment.airflow
     stop_file = tmp_path / "stop"

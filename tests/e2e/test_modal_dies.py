@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.demo.deployment import airflow_log, airflow_running, copy_dags, environment, free_ports, upload_dags
+from modalflow.demo.deployment import airflow_log, airflow_running, copy_dags, environment, free_ports
 from tests.e2e.conftest import DAGS, log_holding, start_run, wait_for, wait_for_state
 
 pytestmark = [pytest.mark.e2e, pytest.mark.emulated]
@@ -67,7 +67,6 @@ def test_a_killed_emulator_costs_a_clear_failure_and_nothing_more(tmp_path: Path
     with contextlib.ExitStack() as stack:
         first, modal_environment = stack.enter_context(emulator_process(folder, port, worker_python))
         env = environment(home, modal_environment)
-        upload_dags(home, env)
         airflow = stack.enter_context(airflow_running(home, env))
         wait_for("e2e_waits is parsed", lambda: "e2e_waits" in airflow.api.dag_ids())
         run_id = airflow.api.trigger("e2e_waits", conf={"stop_file": str(tmp_path / "never")})

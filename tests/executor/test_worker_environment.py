@@ -10,6 +10,7 @@ import pytest
 from airflow.configuration import conf
 
 from modalflow.executor.configuration import ConfigurationView
+from modalflow.executor.dag_bundles import read_bundles
 from modalflow.executor.worker_environment import build_worker_environment, check_worker_env, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts
 from modalflow.settings import SettingsError, read_settings
@@ -29,7 +30,8 @@ def view() -> ConfigurationView:
 
 
 def built(**options: str) -> Any:
-    return build_worker_environment(view(), read_settings(options), api_url=URL, airflow_version="3.3.2")
+    settings = read_settings(options)
+    return build_worker_environment(view(), settings, read_bundles(view(), settings), api_url=URL, airflow_version="3.3.2")
 
 
 def test_the_allow_list_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,32 +86,6 @@ def test_without_a_log_volume_logs_stay_in_the_sandbox() -> None:
     assert context.volumes == ()
     assert context.env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"] == "/tmp/modalflow/logs"
     assert "MODALFLOW_LOG_PATH" not in context.env
-
-
-def test_local_bundles_move_to_the_dag_volume_and_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    git = {"name": "shared", "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": {"repo_url": "x"}}
-    local = {
-        "name": "ours",
-        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-        "kwargs": {"path": "/srv/dags", "refresh_interval": 5},
-    }
-    of_team = [git | {"team_name": "ml"}, local]
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(of_team))
-    environment = built(dags_volume="airflow-dags")
-    assert json.loads(environment.env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]) == [
-        git,
-        local | {"kwargs": {"path": "/mnt/modalflow/bundles/ours", "refresh_interval": 5}},
-    ]
-    assert environment.env["AIRFLOW__CORE__DAGS_FOLDER"] == "/mnt/modalflow/bundles/dags-folder"
-    assert environment.volumes == (
-        VolumePlan(mount_path="/mnt/modalflow/bundles", name="airflow-dags", read_only=True, is_ours=True),
-    )
-
-
-def test_bundles_that_are_not_json_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", '{"name": "x"}')
-    with pytest.raises(SettingsError, match=r"^\[dag_processor\] dag_bundle_config_list: expected a JSON list of objects"):
-        built(dags_volume="airflow-dags")
 
 
 @pytest.mark.parametrize(

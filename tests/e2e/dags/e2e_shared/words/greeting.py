@@ -1,0 +1,3 @@
+"""Imported by a DAG, from the bundle's root."""
+
+GREETING = "the module as it was"
