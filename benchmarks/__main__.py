@@ -19,6 +19,7 @@ ALL = (
     "emulator_overhead",
     "emulator_leaks",
     "emulator_volumes",
+    "dag_upload",
 )
 
 
