@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
-from modalflow.dag_code.copies import BundleCopies, Clocks, OpenVolume
+from modalflow.dag_code.copies import BundleCopies, Clocks, CodeVolume
 from modalflow.dag_code.reading import FolderReader
 from modalflow.dag_code.tidying import tidy_up
 from modalflow.launch.dag_code import Brought
@@ -22,18 +23,30 @@ TIDY_EVERY = 3600.0
 """Seconds. What goes is days old, and a look is two calls."""
 
 
+OpenAccount = Callable[[str | None], CodeVolume]
+"""The Volume in the account of a connection (``Home.conn_id``). Called on the loop: the first time it imports Modal's client."""
+
+
 class DagCodeDesk:
     """Used on one loop."""
 
     def __init__(
-        self, readers: Mapping[str, FolderReader], volume: OpenVolume, *, deployment: str, keep_days: int, clocks: Clocks
+        self,
+        readers: Mapping[str, Callable[[], FolderReader]],
+        volume: OpenAccount,
+        *,
+        deployment: str,
+        keep_days: int,
+        clocks: Clocks,
     ) -> None:
         """Bring the bundles of ``readers``; remove copies ``keep_days`` days after the last launch with them."""
-        self._bundles = {name: BundleCopies(name, reader, volume, deployment, clocks) for name, reader in readers.items()}
+        self._readers = readers
         self._volume = volume
         self._deployment = deployment
         self._keep_days = keep_days
-        self._wall = clocks.wall
+        self._clocks = clocks
+        self._bundles: dict[tuple[str, str | None], BundleCopies] = {}
+        """By name, and by the account that the copies are for."""
         self._held: dict[str, str] = {}
         self._used = asyncio.Event()
 
@@ -42,11 +55,8 @@ class DagCodeDesk:
         name = next((volume.code_of for volume in plan.volumes if volume.code_of is not None), None)
         if name is None:
             return Brought(plan=plan)
-        bundle = self._bundles.get(name)
-        if bundle is None:
-            raise DagCodeError(f"this scheduler knows no bundle {name!r} whose code it could bring to Modal")
         try:
-            placed = await bundle.current()
+            placed = await self._copies(name, plan.home.conn_id).current()
         except DagCodeError as error:
             raise DagCodeError(f"the code of bundle {name!r} cannot be brought to Modal: {error}") from error
         self._held[launch_id] = placed.copy.tag
@@ -56,6 +66,16 @@ class DagCodeDesk:
         tags = {**plan.tags, CODE_TAG: placed.copy.tag}
         return Brought(plan=replace(plan, volumes=volumes, tags=tags), warnings=placed.left_out)
 
+    def _copies(self, name: str, conn_id: str | None) -> BundleCopies:
+        known = self._bundles.get((name, conn_id))
+        if known is None:
+            if name not in self._readers:
+                raise DagCodeError("this scheduler knows no such bundle")
+            volume = partial(self._volume, conn_id)
+            known = BundleCopies(name, self._readers[name](), volume, self._deployment, self._clocks)
+            self._bundles[name, conn_id] = known
+        return known
+
     def release(self, launch_id: str) -> None:
         """See ``DagCode.release``."""
         self._held.pop(launch_id, None)
@@ -64,13 +84,14 @@ class DagCodeDesk:
         """Look for what can go once something was brought, then every ``TIDY_EVERY`` seconds."""
         await self._used.wait()
         while True:
-            await tidy_up(
-                self._volume(),
-                self._deployment,
-                keep_days=self._keep_days,
-                wall=self._wall,
-                held=lambda: set(self._held.values()),
-            )
+            for conn_id in {conn_id for _, conn_id in self._bundles}:
+                await tidy_up(
+                    self._volume(conn_id),
+                    self._deployment,
+                    keep_days=self._keep_days,
+                    wall=self._clocks.wall,
+                    held=lambda: set(self._held.values()),
+                )
             await sleep(TIDY_EVERY)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, cast
 
 from modalflow.dag_code.copies import Clocks
@@ -32,15 +32,18 @@ def dag_code_of(settings: Settings, folders: Mapping[str, str], *, ignore_syntax
     wanted, deployment = settings.dag_code, settings.launch.deployment
     rules = FolderRules(limit=wanted.limit * MIB, ignored_modules=wanted.ignored_modules, outside_links=wanted.outside_links)
 
+    def reader(folder: str) -> FolderReader:
+        return FolderReader(folder, rules, considered_by_airflow(ignore_syntax))
+
     def make(gateway: Callable[[], Gateway]) -> DagCode:
         @cache
-        def volume() -> CodeVolume:
+        def volume(conn_id: str | None) -> CodeVolume:
             from modalflow.modal_gateway.code_volume import ModalCodeVolume  # noqa: PLC0415 - on the loop's own thread
 
-            return ModalCodeVolume(lambda: cast("ModalGateway", gateway()), wanted.volume, deployment=deployment)
+            return ModalCodeVolume(partial(_account, gateway, conn_id), wanted.volume, deployment=deployment)
 
         return DagCodeDesk(
-            {name: FolderReader(folder, rules, considered_by_airflow(ignore_syntax)) for name, folder in folders.items()},
+            {name: partial(reader, folder) for name, folder in folders.items()},
             volume,
             deployment=deployment,
             keep_days=wanted.keep,
@@ -48,6 +51,14 @@ def dag_code_of(settings: Settings, folders: Mapping[str, str], *, ignore_syntax
         )
 
     return make
+
+
+def _account(gateway: Callable[[], Gateway], conn_id: str | None) -> ModalGateway:
+    """Return the gateway to the account of a connection, as ``modal_connections.build_gateway`` made it."""
+    from modalflow.modal_gateway.accounts import AccountsGateway  # noqa: PLC0415 - on the loop's own thread
+
+    found = gateway()
+    return found.account(conn_id) if isinstance(found, AccountsGateway) else cast("ModalGateway", found)
 
 
 def considered_by_airflow(syntax: str) -> Considered:

@@ -65,8 +65,8 @@ def desk_of(folder: Path, wall: Callable[[], float] = time.time, deployment: str
     def make(gateway: Callable[[], Gateway]) -> DagCode:
         volume = ModalCodeVolume(gateway, "code", deployment=deployment)  # type: ignore[arg-type]
         clocks = Clocks(wall=wall, now=time.monotonic, sleep=asyncio.sleep)
-        readers = {"etl": FolderReader(str(folder), FolderRules())}
-        return DagCodeDesk(readers, lambda: volume, deployment=deployment, keep_days=3, clocks=clocks)
+        readers = {"etl": lambda: FolderReader(str(folder), FolderRules())}
+        return DagCodeDesk(readers, lambda _: volume, deployment=deployment, keep_days=3, clocks=clocks)
 
     return make
 

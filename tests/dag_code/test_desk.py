@@ -14,7 +14,7 @@ import pytest
 from modalflow.dag_code.desk import TIDY_EVERY, DagCodeDesk
 from modalflow.dag_code.reading import FolderReader, FolderRules
 from modalflow.launch.gateway import DagCodeError, Unavailable
-from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
+from modalflow.translation.plan import Home, ImagePlan, SandboxPlan, VolumePlan
 from tests.dag_code.fake_volume import DAY, FakeVolume, Time
 
 CODE = VolumePlan(mount_path="/mnt/modalflow/bundles/etl", name="code", read_only=True, version=2, is_ours=True, code_of="etl")
@@ -26,9 +26,10 @@ class Room:
     def __init__(self, folder: Path) -> None:
         (folder / "etl.py").write_text("x = 1\n")
         self.volume, self.time = FakeVolume(), Time()
+        self.others: dict[str, FakeVolume] = {}
         self.desk = DagCodeDesk(
-            {"etl": FolderReader(str(folder), FolderRules())},
-            lambda: self.volume,
+            {"etl": lambda: FolderReader(str(folder), FolderRules())},
+            lambda conn_id: self.volume if conn_id is None else self.others.setdefault(conn_id, FakeVolume()),
             deployment="prod",
             keep_days=3,
             clocks=self.time.clocks,
@@ -73,9 +74,26 @@ def test_a_plan_without_such_a_bundle_stays(room: Room) -> None:
     run(scene)
 
 
+def test_each_account_has_copies_of_its_own(room: Room) -> None:
+    """A Volume is of one workspace."""
+
+    async def scene() -> None:
+        plans = [PLAN, replace(PLAN, home=Home(conn_id="gpus"))]
+        brought = await asyncio.gather(*(room.desk.bring(str(number), plan) for number, plan in enumerate(plans)))
+        assert brought[0].plan.volumes == brought[1].plan.volumes
+        assert list(room.others) == ["gpus"]
+        for volume in (room.volume, room.others["gpus"]):
+            assert len(volume.folders) == 1
+            volume.folders["prod/2026-02-01/aa"] = {}
+        await tidied(room, 1)
+        assert [volume.removed for volume in (room.volume, room.others["gpus"])] == [["prod/2026-02-01"]] * 2
+
+    run(scene)
+
+
 def test_errors_name_the_bundle(room: Room, tmp_path: Path) -> None:
     async def scene() -> None:
-        with pytest.raises(DagCodeError, match=r"^this scheduler knows no bundle 'ml' whose code it could bring to Modal$"):
+        with pytest.raises(DagCodeError, match=r"^the code of bundle 'ml' cannot be .*: this scheduler knows no such bundle$"):
             await room.desk.bring("one", replace(PLAN, volumes=(replace(CODE, code_of="ml"),)))
         shutil.rmtree(tmp_path)
         with pytest.raises(DagCodeError) as refused:
