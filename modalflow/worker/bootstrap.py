@@ -300,7 +300,7 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending:
             raise
         raise failure from error
     if kept:
-        keeping.stay(workload["ti"], log.say, flush)
+        keeping.stay(workload["ti"], log.say, flush_and_commit)
 
 
 def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str) -> None:
@@ -466,6 +466,12 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+
+
+def flush_and_commit() -> None:
+    """Have all of it be seen while the sandbox runs on."""
+    flush()
+    log.commit()
 
 
 def leave(code: int) -> NoReturn:
