@@ -89,7 +89,7 @@ class Log:
     def commit(self) -> None:
         """Have the log Volume show what is there, while the sandbox runs on.
 
-        Of a Volume of version 2 Modal commits what ``sync`` is called for, all the rest when the sandbox ends (Modal's guide, 2026;
+        Of a Volume of version 2 Modal commits what ``sync`` is called for, all the rest when the sandbox ends (its guide, 2026;
         not tried on Modal itself).
         """
         with contextlib.suppress(OSError):  # a folder that cannot be synced is no Volume
