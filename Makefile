@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(WORKER)/.ready: $(VENV)/.ready constraints.txt
 	$(UV) venv --quiet --clear --python $(BIN)/python $(WORKER)
 	$(UV) pip install --quiet --python $(WORKER)/bin/python --constraint constraints.txt --compile-bytecode \
-	  apache-airflow-core apache-airflow-task-sdk apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes
+	  apache-airflow-core apache-airflow-task-sdk apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes asyncssh
 	@touch $@
 
 demo: setup ## run the example DAGs on the embedded emulator and print what Modal got

@@ -102,6 +102,7 @@ def our_executor(gateway: Callable[[Any], Any]) -> Any:
             lambda: gateway(settings.launch), settings.launch, ["true"], journal, observer=observer, recall=recall, claims=claims
         )
 
+    os.environ["AIRFLOW__MODAL_EXECUTOR__EXECUTION_API"] = "direct"
     real, launching.build_backend = launching.build_backend, build
     try:
         executor = ModalExecutor()

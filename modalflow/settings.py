@@ -224,9 +224,15 @@ OPTIONS: tuple[Option, ...] = (
            description="Variables that tasks may have though they are secrets of Airflow itself (database, Fernet key, signing "
                        "keys, Celery), which are otherwise withheld from every sandbox with a warning, whoever sets them. Whole "
                        "names. A task could then read and change what is not its own."),
+    Option(name="execution_api", default="auto", read=one_of("auto", "direct", "relay"), expects="auto, direct or relay",
+           description="How sandboxes reach the execution API. `direct`: by its URL. `relay`: by a small sandbox of this "
+                       "deployment, to which the scheduler connects from inside: nothing need be opened. `auto`: `relay` if the "
+                       "URL is a loopback or private one that Modal cannot reach, else `direct`; with an emulator on this "
+                       "machine, `direct`."),
     Option(name="execution_api_url", read=read_text, expects="an http(s) URL ending in /execution/",
            example="https://airflow.example.com/execution/",
-           description="Execution API as sandboxes reach it. Empty: [core] execution_api_server_url, else [api] base_url."),
+           description="Execution API as sandboxes reach it; by the relay, as the scheduler does. Empty: [core] "
+                       "execution_api_server_url, else [api] base_url."),
     Option(name="dag_source", default="auto", read=one_of("auto", "image", "volume", "bucket", "git"),
            expects="auto, image, volume, bucket or git",
            description="Where tasks have their DAG's code from. `auto`: a local bundle whose folder is on the scheduler's host "
@@ -357,6 +363,7 @@ class Settings:
     translation: TranslationOptions = field(default_factory=TranslationOptions)
     allow_long_gpu_wait: bool = False
     template_folders: tuple[str, ...] = ()
+    execution_api: Literal["auto", "direct", "relay"] = "auto"
     execution_api_url: str | None = None
     dags_volume: str | None = None
     dag_code: DagCodeSettings = field(default_factory=DagCodeSettings)
@@ -457,6 +464,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         ),
         allow_long_gpu_wait=value("allow_long_gpu_wait", bool),
         template_folders=tuple(optional("template_folders", list) or ()),
+        execution_api=_execution_api(value("execution_api", str)),
         execution_api_url=optional("execution_api_url", str),
         dags_volume=optional("dags_volume", str),
         dag_code=DagCodeSettings(
@@ -478,6 +486,10 @@ def _accounts(own: str | None, connections: Sequence[str], namespaces: Mapping[s
 
 def _on_unsupported(text: str) -> Literal["error", "warn", "ignore"]:
     return "error" if text == "error" else "ignore" if text == "ignore" else "warn"
+
+
+def _execution_api(text: str) -> Literal["auto", "direct", "relay"]:
+    return "relay" if text == "relay" else "direct" if text == "direct" else "auto"
 
 
 def _allow(entries: Sequence[object]) -> tuple[FieldPattern, ...]:

@@ -139,24 +139,25 @@ def reachability_warning(execution_api_url: str, modal_server_url: str) -> str |
     ``modal_server_url`` is ``MODAL_SERVER_URL``; with the emulator, sandboxes run on this machine and reach anything here.
     """
     host = urlsplit(execution_api_url).hostname or ""
-    if not _is_private(host) or _is_loopback(urlsplit(modal_server_url).hostname or ""):
+    if not is_private(host) or is_loopback(urlsplit(modal_server_url).hostname or ""):
         return None
     return (
         f"The execution API is at {execution_api_url}, which a sandbox on Modal cannot reach: every task would fail to report. "
-        f"Set [{SECTION}] execution_api_url to a public URL of the API server that ends in /execution/"
+        f"Set [{SECTION}] execution_api = relay, or execution_api_url to a public URL of the API server that ends in /execution/"
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _is_private(host: str) -> bool:
+def is_private(host: str) -> bool:
     """Loopback, private address, or a name that only a local resolver knows."""
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        return _is_loopback(host) or "." not in host or host.endswith((".local", ".internal", ".svc"))
+        return is_loopback(host) or "." not in host or host.endswith((".local", ".internal", ".svc"))

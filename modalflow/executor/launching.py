@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from modalflow.executor.observers import build_observer
 from modalflow.executor.ownership import ask_database
 from modalflow.executor.recall import recalled
 from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_config
+from modalflow.executor.relaying import build_relay, with_ticket
 from modalflow.executor.routing import answer_to_class_name, configured_executors, ids_are_new, names_for_workers
 from modalflow.executor.summary import summary
 from modalflow.executor.version_compat import check_airflow_version
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from modalflow.launch.gateway import Gateway
     from modalflow.launch.recall import Recall
+    from modalflow.relay.service import RelayService
     from modalflow.settings import Settings
     from modalflow.translation.inputs import TaskContext
     from modalflow.translation.result import Translation
@@ -60,6 +62,9 @@ log = logging.getLogger(__name__)
 
 SUMMARY_VARIABLE = "MODALFLOW_SUMMARY"
 """Read by the sandbox's program (``worker.bootstrap``)."""
+
+LONGEST_LIFE = 86_400
+"""Seconds that a sandbox may live on Modal."""
 
 Translate = Callable[[object, "TaskContext"], "Translation"]
 """``executor_config`` and context to a translation, with options and templates already bound."""
@@ -106,22 +111,42 @@ class Launching:
     ids_are_new: bool = True
     queued_timeout: float | None = None
     callbacks_left: CallbacksLeft | None = None
+    relay: RelayService | None = None
+
+    def stop(self, timeout: float) -> None:
+        """Stop launching, then let go of the relay, each within half of ``timeout`` seconds; sandboxes run on."""
+        self.backend.stop(timeout if self.relay is None else timeout / 2)
+        if self.relay is not None:
+            self.relay.stop(timeout / 2)
+
+    def describe(self) -> str:
+        """State of all launches, and of the relay, as text."""
+        parts = [self.backend.describe(), *([] if self.relay is None else [self.relay.describe()])]
+        return "\n".join(parts)
 
     def request(self, launch_id: str, key: Hashable, workload: Any, head: WorkloadHead) -> LaunchRequest:
         """Build the launch of one workload. Takes microseconds: both closures run on the loop's thread."""
+        timeouts: list[int] = []
         return LaunchRequest(
             launch_id=launch_id,
             key=key,
             label=head.label,
             priority=head.priority,
-            translate=partial(self._translation, launch_id, workload, head.label),
-            mint_workload=partial(workload_json, workload, self.jwt_generator),
+            translate=partial(self._translation, launch_id, workload, head.label, timeouts),
+            mint_workload=partial(self._workload, launch_id, workload, timeouts),
             log_path=head.log_path,
             queue_limit=self.queued_timeout if head.is_task else None,
             trace=head.trace,
         )
 
-    def _translation(self, launch_id: str, workload: Any, label: str) -> Translation:
+    def _workload(self, launch_id: str, workload: Any, timeouts: list[int]) -> str:
+        """The workload with a fresh token and, behind a relay, a ticket for the relays of this moment."""
+        text = workload_json(workload, self.jwt_generator)
+        if self.relay is None:
+            return text
+        return with_ticket(text, self.relay.ticket(launch_id, timeouts[-1] if timeouts else LONGEST_LIFE))
+
+    def _translation(self, launch_id: str, workload: Any, label: str, timeouts: list[int]) -> Translation:
         """Translate one workload's ``executor_config``. Total: what breaks is an error of that task."""
         try:
             facts = facts_of(workload)
@@ -131,6 +156,8 @@ class Launching:
         try:
             refused = refused_config(facts.executor_config)
             told = refused or _with_summary(self.translate(facts.executor_config, self.environment.context(launch_id, facts)))
+            if told.sandbox is not None:
+                timeouts.append(told.sandbox.timeout)
             return told if told.plan is not None else _with_subject(told, facts)
         except Exception as error:
             log.exception("modalflow: could not translate the executor_config of %s", label)
@@ -164,16 +191,24 @@ def start_launching(executor: BaseExecutor) -> Launching:
     settings = with_hooks(without_functions(with_longest_gpu_wait(settings, queued_timeout)))
     settings = replace(settings, launch=replace(settings.launch, queued_timeout=queued_timeout))
     api_url = execution_api_url(view, settings)
+    modal_server_url = os.environ.get("MODAL_SERVER_URL", "")
+    relay = build_relay(view, settings, api_url, modal_server_url, executor.team_name)
     configured = configured_executors()
     executors = names_for_workers(configured)
     bundles = read_bundles(view, settings)
     environment = build_worker_environment(
-        view, settings, bundles, api_url=api_url, airflow_version=airflow_version, executors=executors
+        view,
+        settings,
+        bundles,
+        api_url=api_url,
+        airflow_version=airflow_version,
+        executors=executors,
+        by_relay=relay is not None,
     )
     for warning in (
         *bundles.warnings,
         logging_warning(view.get("logging", "logging_config_class")),
-        reachability_warning(api_url, os.environ.get("MODAL_SERVER_URL", "")),
+        None if relay is not None else reachability_warning(api_url, modal_server_url),
         *predecessor.notices(
             os.environ,
             logs_volume=settings.launch.logs_volume,
@@ -199,6 +234,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
             executor.team_name,
             dag_code=dag_code_of(settings, bundles.folders, ignore_syntax=view.get("core", "dag_ignore_file_syntax")),
             check=True,
+            ready=relay.ready if relay is not None else None,
         ),
         environment=environment,
         translate=build_translate(settings),
@@ -206,7 +242,11 @@ def start_launching(executor: BaseExecutor) -> Launching:
         ids_are_new=ids_are_new(executor),
         queued_timeout=queued_timeout,
         callbacks_left=callbacks_left,
+        relay=relay,
     )
+    if relay is not None:
+        log.info("modalflow: tasks reach the execution API at %s by a relay", api_url)
+        relay.start()
     launching.backend.start()
     callbacks_left.start()
     return launching
@@ -239,6 +279,7 @@ def build_backend(
     *,
     dag_code: MakeDagCode = no_dag_code,
     check: bool = False,
+    ready: Callable[[], Awaitable[None]] | None = None,
 ) -> Backend:
     """The loop that launches on Modal. The gateway, and with it ``modal``, is imported on the loop's own thread.
 
@@ -265,6 +306,7 @@ def build_backend(
             claims=claims,
             dag_code=dag_code,
             check=check and previous is None,
+            ready=ready,
         )
 
     return WatchedBackend(make)

@@ -99,7 +99,7 @@ class ModalExecutor(BaseExecutor):
         if launching is not None:
             if launching.callbacks_left is not None:
                 launching.callbacks_left.stop()
-            launching.backend.stop(STOP_TIMEOUT)
+            launching.stop(STOP_TIMEOUT)
 
     # -- workloads in -------------------------------------------------------------------------------------------------
 
@@ -332,4 +332,4 @@ class ModalExecutor(BaseExecutor):
         """Add the launches to what SIGUSR2 writes to the scheduler's log."""
         super().debug_dump()  # type: ignore[no-untyped-call]
         if self._launching is not None:
-            self.log.info("%s", self._launching.backend.describe())
+            self.log.info("%s", self._launching.describe())

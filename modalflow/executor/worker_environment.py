@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from modalflow.executor.configuration import ConfigurationView
 from modalflow.executor.dag_bundles import Bundles
+from modalflow.executor.relaying import RETRIES, RETRIES_BY_RELAY
 from modalflow.executor.workloads import WorkloadFacts
 from modalflow.settings import SECTION, Settings, SettingsError
 from modalflow.translation.control_plane import SECRETS
@@ -73,15 +74,24 @@ class WorkerEnvironment:
 
 
 def build_worker_environment(
-    view: ConfigurationView, settings: Settings, bundles: Bundles, *, api_url: str, airflow_version: str, executors: str = ""
+    view: ConfigurationView,
+    settings: Settings,
+    bundles: Bundles,
+    *,
+    api_url: str,
+    airflow_version: str,
+    executors: str = "",
+    by_relay: bool = False,
 ) -> WorkerEnvironment:
     """Collect the allow-list. ``api_url`` as ``execution_api_url`` returned it. Raises ``SettingsError``.
+
+    ``by_relay``: the sandbox's program gives Airflow an address of the sandbox's own, and a gap of a minute is to be bridged.
 
     ``executors``: the names that tasks may use, as ``routing.names_for_workers`` writes them; no executor is loaded by them.
     """
     check_worker_env(settings.worker_env)
     env = {
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api_url,
+        **({RETRIES: RETRIES_BY_RELAY} if by_relay else {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api_url}),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "MODALFLOW_HANDOVER_TIMEOUT": f"{settings.launch.handover_timeout:g}",
         "MODALFLOW_STOP_GRACE": str(settings.launch.stop_grace),

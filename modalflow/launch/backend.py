@@ -77,6 +77,7 @@ class LaunchBackend:
         claims: Claims | None = None,
         dag_code: MakeDagCode = no_dag_code,
         check: bool = False,
+        ready: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -87,6 +88,7 @@ class LaunchBackend:
         command, ``stop_argv`` what is run in one that has time to stop. ``recall`` asks Airflow whether a task has not begun.
         ``dag_code`` brings the code of DAGs. With ``claims`` it ends what others left (``sweep``). ``check``: ask Modal at start
         whether it takes the credentials.
+        ``ready`` is awaited before each launch, and may raise ``GatewayError``.
         ``clock`` (monotonic seconds), ``sleep`` and ``jitter`` ([0, 1)) are for tests.
         """
         self._gateway_factory = gateway_factory
@@ -139,6 +141,7 @@ class LaunchBackend:
             forget=self._forget,
             keep=self._keep,
             calm=self._calm,
+            ready=ready or _at_once,
             ended=self._watch.end,
             end_or_failure=self._keeping.end_or_failure,
             hand_on=self._keeping.hand_on,
@@ -502,6 +505,10 @@ def _stamps(clock: Callable[[], float]) -> Callable[[float], str]:
     """Write times of the monotonic ``clock`` as people read them, in UTC."""
     offset = time.time() - clock()
     return lambda at: datetime.fromtimestamp(offset + at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+async def _at_once() -> None:
+    """Nothing else need be there for a launch."""
 
 
 def _abandoned() -> Gateway:

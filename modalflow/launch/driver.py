@@ -49,6 +49,8 @@ class Surroundings:
     forget: Callable[[Driver], None]
     keep: Callable[[asyncio.Task[None]], None]
     calm: Callable[[], Awaitable[None]]
+    ready: Callable[[], Awaitable[None]]
+    """Returns when what tasks need outside Modal's reach (a relay) is there; a ``GatewayError`` else."""
     ended: Callable[[str], Awaitable[SandboxEnd]]
     end_or_failure: Callable[[str, str, str], Awaitable[SandboxEnd | None]]
     """Takes launch id, task instance and sandbox id; ``None``: the task failed, and its sandbox is kept."""
@@ -249,6 +251,7 @@ class Driver:
     async def _carry_out(self, step: m.Step, gateway: Gateway) -> m.Happening:  # noqa: C901, PLR0911, PLR0912  one case per step
         match step:
             case m.Prepare(plan=plan):
+                await self._around.ready()
                 brought = await self._around.dag_code.bring(self.launch_id, plan)
                 await gateway.prepare(brought.plan)
                 return m.Prepared(plan=brought.plan, warnings=brought.warnings)

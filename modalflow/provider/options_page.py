@@ -28,7 +28,8 @@ WORKER = f"""# What Airflow in a sandbox is configured with
 This and nothing else of the scheduler's configuration:
 
 - `AIRFLOW__CORE__EXECUTION_API_SERVER_URL`: `execution_api_url`, else `[core] execution_api_server_url`, else
-  `[api] base_url` with `/execution/`.
+  `[api] base_url` with `/execution/`. By the relay, an address on the sandbox's own localhost, and
+  `AIRFLOW__WORKERS__EXECUTION_API_RETRIES`: 10, unless you set it.
 - `AIRFLOW__CORE__DAGS_FOLDER` and `AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST`: as configured, without
   the teams of bundles; local bundles that come from a Volume (`dag_source`, `dags_volume`) are at
   `{BUNDLES_MOUNT}/<bundle name>`.

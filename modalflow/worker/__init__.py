@@ -1,8 +1,9 @@
 """What runs inside the sandbox.
 
-Flows out: ``bootstrap_source()``, the text that the executor gives to ``python -c`` in every sandbox, and ``stop_source()``, that
-of the small program that asks a sandbox to stop. Each is one file with those that it imports from here in the places of their
-imports; nothing of them is imported here, in the scheduler.
+Flows out: ``bootstrap_source()``, the text that the executor gives to ``python -c`` in every sandbox, and ``stop_source()``,
+that of the small program that asks a sandbox to stop, and ``telling_source()``, of the one that tells it where relays are. Each
+is one file with those that it imports from here in the places of their imports; nothing of them is imported here, in the
+scheduler.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ def stop_source() -> str:
     return _lean(_joined(_read("stopping"), set()))
 
 
+@cache
+def telling_source() -> str:
+    """Return the source of the program that tells a running sandbox where relays are; addresses are its arguments."""
+    return _lean(_joined(_read("telling"), set()))
+
+
 def _read(name: str) -> str:
     return files(__name__).joinpath(f"{name}.py").read_text(encoding="utf-8")
 
@@ -47,10 +54,25 @@ def _joined(text: str, there: set[str]) -> str:
 
 
 def _lean(source: str) -> str:
-    """Leave out comments and docstrings: an argument has a largest size, and nobody reads this one."""
-    spoken = set(_docstring_lines(_parsed(source)))
-    lines = [line for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in spoken]
-    return re.sub(r"\n{3,}", "\n\n", "".join(line for line in lines if not line.lstrip().startswith("#")))
+    """Leave out comments, docstrings and most space: a command has a largest size, and nobody reads this one."""
+    tree = _parsed(source)
+    spoken, quoted = set(_docstring_lines(tree)), set(_lines_within_strings(tree))
+    kept = [(number, line) for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in spoken]
+    return "".join(
+        line if number in quoted else _INDENT.sub(lambda indent: " " * (len(indent[0]) // 4), line)
+        for number, line in kept
+        if number in quoted or (line.strip() and not line.lstrip().startswith("#"))
+    )
+
+
+_INDENT = re.compile(r"^(?: {4})+")
+
+
+def _lines_within_strings(tree: ast.Module) -> Iterator[int]:
+    """Lines that begin inside a string, or between parts of one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            yield from range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
 
 
 def _parsed(source: str) -> ast.Module:

@@ -37,6 +37,7 @@ from modalflow.worker.errors import (
     SetUpError,
 )
 from modalflow.worker.keeping import Keeping
+from modalflow.worker.relay import go_by_relay
 from modalflow.worker.set_up import SetUp
 from modalflow.worker.task_log import LOG_FOLDER, Log
 from modalflow.worker.workload import WORKLOAD, hide_workload, inherited_workload, stdin_is_ready, workload_from_stdin
@@ -405,6 +406,8 @@ def work() -> None:
     setup = SetUp(os.environ, log.say)
     keeping = Keeping(os.environ)
     set_up(setup, log_path)
+    if workload is not None:
+        go_by_relay(workload, log.say)
     home = prepare_home()
     if log_path and (log.path is None or not writable(log.path)):
         first = log.path is None
@@ -418,6 +421,7 @@ def work() -> None:
             import_ahead()
     if workload is None:
         workload = decode(workload_from_stdin())
+        go_by_relay(workload, log.say)
         if not log_path and workload.get("log_path"):
             log_path = own_file(workload["log_path"])
             prepare_log(log_path or "", home)

@@ -136,7 +136,8 @@ def test_an_execution_api_out_of_reach_is_warned_of(url: str, modal_server: str,
     if warned:
         assert found == (
             f"The execution API is at {url}, which a sandbox on Modal cannot reach: every task would fail to report. Set "
-            "[modal_executor] execution_api_url to a public URL of the API server that ends in /execution/"
+            "[modal_executor] execution_api = relay, or execution_api_url to a public URL of the API server that ends in "
+            "/execution/"
         )
 
 

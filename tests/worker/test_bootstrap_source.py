@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from modalflow import worker
 from modalflow.launch import exit_codes
-from modalflow.worker import bootstrap, bootstrap_source, errors
+from modalflow.worker import bootstrap, bootstrap_source, errors, stop_source, telling_source
 
 KIB = 1024
 
@@ -18,6 +20,27 @@ KIB = 1024
 def test_it_is_small_enough_for_an_argument() -> None:
     # Modal refuses a command of more than 64 KiB in all, Linux one argument of more than 128 KiB.
     assert len(bootstrap_source().encode()) < 48 * KIB
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [(bootstrap_source, "bootstrap"), (stop_source, "stopping"), (telling_source, "telling")]
+)
+def test_what_is_left_out_is_no_code(source: Callable[[], str], name: str) -> None:
+    assert _code(source()) == _code(worker._joined(worker._read(name), set()))
+
+
+def _code(text: str) -> str:
+    """A program without its docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and len(body) > 1:
+            node.body = [one for one in body if not _says_only(one)]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _says_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def test_it_imports_only_the_standard_library_at_its_top() -> None:
@@ -42,8 +65,8 @@ def test_it_is_python_3_10() -> None:
 def test_it_is_its_files_and_no_more() -> None:
     # Nothing is filled in, so nothing of a deployment or a task can be in it.
     folder = Path(str(bootstrap.__file__)).parent
-    known = {line for file in folder.glob("*.py") for line in file.read_text(encoding="utf-8").splitlines()}
-    assert [line for line in bootstrap_source().splitlines() if line not in known] == []
+    known = {line.strip() for file in folder.glob("*.py") for line in file.read_text(encoding="utf-8").splitlines()}
+    assert [line for line in bootstrap_source().splitlines() if line.strip() not in known] == []
     assert bootstrap_source().count("\nclass SetUpError(") == 1
 
 
