@@ -254,6 +254,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="dag_ignored_modules", default="True", read=read_boolean, expects="True or False",
            description="Bring Python modules that `.airflowignore` lists: DAGs import them, and Airflow's documentation lists "
                        "shared modules there. Other files in it are never brought. `False`: nothing in it is."),
+    Option(name="dag_requirements", default="True", read=read_boolean, expects="True or False",
+           description="Install what the `requirements.txt` in a brought bundle's root names in the default image (`auto`) of "
+                       "its tasks, beside Airflow's own distributions. Any other image is taken as it is."),
     Option(name="dag_outside_links", default="False", read=read_boolean, expects="True or False",
            description="Follow symbolic links that lead out of a bundle's folder. Off, they are left out with a warning: "
                        "whoever may write to the folder could otherwise read any file that the scheduler can."),
@@ -352,6 +355,7 @@ class DagCodeSettings:
     limit: int = 256
     keep: int = 3
     ignored_modules: bool = True
+    requirements: bool = True
     outside_links: bool = False
 
 
@@ -473,6 +477,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             limit=value("dag_code_limit", int),
             keep=value("dag_code_days", int),
             ignored_modules=value("dag_ignored_modules", bool),
+            requirements=value("dag_requirements", bool),
             outside_links=value("dag_outside_links", bool),
         ),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),

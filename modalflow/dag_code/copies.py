@@ -74,10 +74,11 @@ class Clocks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placed:
-    """A copy that Modal has, and what of the folder is not in it."""
+    """A copy that Modal has, what of the folder is not in it, and the text of its ``requirements.txt``."""
 
     copy: Copy
     left_out: tuple[str, ...]
+    requirements: str = ""
 
 
 class BundleCopies:
@@ -147,7 +148,7 @@ class BundleCopies:
             self._there = None
             await self._put(copy, look)
             self._there, self._seen_at = copy, self._clocks.now()
-        return Placed(copy=copy, left_out=look.left_out)
+        return Placed(copy=copy, left_out=look.left_out, requirements=look.requirements)
 
     async def _is_there(self, copy: Copy) -> bool:
         if self._clocks.now() - self._seen_at < BELIEVED_FOR:

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from modalflow.dag_code.copies import BundleCopies, Clocks, CodeVolume
+from modalflow.dag_code.copies import BundleCopies, Clocks, CodeVolume, Placed
 from modalflow.dag_code.reading import FolderReader
+from modalflow.dag_code.requirements import NotInstallableError, with_requirements
 from modalflow.dag_code.tidying import tidy_up
 from modalflow.launch.dag_code import Brought
 from modalflow.launch.gateway import DagCodeError
-from modalflow.translation.plan import SandboxPlan
+from modalflow.translation.plan import ImagePlan, SandboxPlan
 from modalflow.translation.tags import CODE_TAG
 
 TIDY_EVERY = 3600.0
@@ -38,8 +39,13 @@ class DagCodeDesk:
         deployment: str,
         keep_days: int,
         clocks: Clocks,
+        requirements: bool = True,
     ) -> None:
-        """Bring the bundles of ``readers``; remove copies ``keep_days`` days after the last launch with them."""
+        """Bring the bundles of ``readers``; remove copies ``keep_days`` days after the last launch with them.
+
+        ``requirements``: have what a bundle's ``requirements.txt`` names in the image that modalflow makes itself.
+        """
+        self._installs = requirements
         self._readers = readers
         self._volume = volume
         self._deployment = deployment
@@ -64,7 +70,17 @@ class DagCodeDesk:
         folder = placed.copy.folder(self._deployment)
         volumes = tuple(volume if volume.code_of is None else replace(volume, sub_path=folder) for volume in plan.volumes)
         tags = {**plan.tags, CODE_TAG: placed.copy.tag}
-        return Brought(plan=replace(plan, volumes=volumes, tags=tags), warnings=placed.left_out)
+        image, warnings = self._image(plan.image, placed)
+        return Brought(plan=replace(plan, image=image, volumes=volumes, tags=tags), warnings=warnings)
+
+    def _image(self, image: ImagePlan, placed: Placed) -> tuple[ImagePlan, tuple[str, ...]]:
+        """Return the image with what the bundle needs, and what to say in the task's log."""
+        if image.reference is not None or not placed.requirements or not self._installs:
+            return image, placed.left_out
+        try:
+            return replace(image, packages=with_requirements(image.packages, placed.requirements)), placed.left_out
+        except NotInstallableError as error:
+            return image, (*placed.left_out, str(error))
 
     def _copies(self, name: str, conn_id: str | None) -> BundleCopies:
         known = self._bundles.get((name, conn_id))

@@ -23,6 +23,7 @@ from modalflow.dag_code.manifest import (
     block_hash,
     manifest_of,
 )
+from modalflow.dag_code.requirements import FILE as REQUIREMENTS
 from modalflow.dag_code.tree import (
     IGNORE_FILE,
     MOST_FILES,
@@ -41,6 +42,8 @@ FRESH_NS = 2_000_000_000
 """A file changed this recently may change again without showing it (two seconds are the coarsest clock of a file system in use):
 its content is read again at the next look."""
 LARGEST_SHOWN = 3
+LONGEST_REQUIREMENTS = 256 * 1024
+"""Bytes; whatever is longer and called so is something else."""
 
 Considered = Callable[[str], Iterable[str]]
 """A folder to the paths in it that Airflow considers, as it reads ``.airflowignore``."""
@@ -61,12 +64,13 @@ class FolderRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """A folder at one time. ``left_out`` says in words what of it no task sees."""
+    """A folder at one time. ``left_out`` says in words what of it no task sees; ``requirements`` is the text of that file."""
 
     manifest: Manifest
     left_out: tuple[str, ...]
     found: dict[str, Found]
     root: str
+    requirements: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,20 @@ class FolderReader:
         rules = [file for path, file in tree.files.items() if _is_rules(path)]
         is_settled = len(self._hashed) == len(hashed) and not any(_is_fresh(file.signature, now) for file in rules)
         self._trusted = tree if is_settled else None
-        self._last = Look(manifest=manifest, left_out=tuple(tree.left_out), found=found, root=tree.root)
+        self._last = Look(
+            manifest=manifest,
+            left_out=tuple(tree.left_out),
+            found=found,
+            root=tree.root,
+            requirements=self._requirements(found.get(REQUIREMENTS), tree.root),
+        )
         return self._last
+
+    def _requirements(self, file: Found | None, root: str) -> str:
+        if file is None or file.size > LONGEST_REQUIREMENTS:
+            return ""
+        with _opened(file, self._root_of(root)) as descriptor:
+            return _read(descriptor, file.size).decode(errors="replace")
 
     def _hash_of(self, path: str, file: Found, root: str) -> _Hashed:
         known = self._hashed.get(path)

@@ -47,6 +47,7 @@ def dag_code_of(settings: Settings, folders: Mapping[str, str], *, ignore_syntax
             volume,
             deployment=deployment,
             keep_days=wanted.keep,
+            requirements=wanted.requirements,
             clocks=Clocks(wall=time.time, now=time.monotonic, sleep=asyncio.sleep),
         )
 

@@ -91,6 +91,46 @@ def test_each_account_has_copies_of_its_own(room: Room) -> None:
     run(scene)
 
 
+PACKAGES = ("apache-airflow-core==3.3.2", "apache-airflow-providers-amazon==9.1.0")
+
+
+@pytest.mark.parametrize(
+    ("image", "packages"),
+    [
+        (ImagePlan(reference=None, packages=PACKAGES), (*PACKAGES, "pandas>=2")),
+        (ImagePlan(reference="me/airflow:1"), ()),
+    ],
+)
+def test_requirements_are_the_default_images(room: Room, tmp_path: Path, image: ImagePlan, packages: tuple[str, ...]) -> None:
+    (tmp_path / "requirements.txt").write_text("pandas>=2\n")
+
+    async def scene() -> None:
+        brought = await room.desk.bring("one", replace(PLAN, image=image))
+        assert brought.plan.image.packages == packages
+        (tmp_path / "requirements.txt").write_text("pandas>=2\npolars\n")
+        brought = await room.desk.bring("two", replace(PLAN, image=image))
+        assert brought.plan.image.packages == ((*packages, "polars") if packages else ()), "a change reaches the next task"
+
+    run(scene)
+
+
+def test_requirements_that_cannot_be_installed_are_said_and_cost_nothing(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("-r base.txt\n")
+
+    async def scene() -> None:
+        brought = await room.desk.bring("one", PLAN)
+        assert brought.plan.image == PLAN.image
+        assert brought.warnings == (
+            (
+                "requirements.txt, line 1: '-r base.txt' is no plain requirement such as pandas>=2, so nothing of the file is "
+                "installed in the default image. Write plain requirements, name an image that has them, or set [modal_executor] "
+                "dag_requirements = False"
+            ),
+        )
+
+    run(scene)
+
+
 def test_errors_name_the_bundle(room: Room, tmp_path: Path) -> None:
     async def scene() -> None:
         with pytest.raises(DagCodeError, match=r"^the code of bundle 'ml' cannot be .*: this scheduler knows no such bundle$"):
