@@ -41,5 +41,6 @@ def test_anything_else_is_named_without_its_passwords(line: str, shown: str) -> 
         with_requirements(PACKAGES, f"polars\n{line}\n")
     assert str(refused.value) == (
         f"requirements.txt, line 2: {shown} is no plain requirement such as pandas>=2, so nothing of the file is installed in "
-        "the default image. Write plain requirements, name an image that has them, or set [modal_executor] dag_requirements = False"
+        "the default image. Write plain requirements, name an image that has them, or set [modal_executor] "
+        "dag_requirements = False"
     )
