@@ -78,7 +78,7 @@ def told(seed: int, verdict: Verdict, seconds: float) -> None:
     names = {"lost": "lost", "twice": "run twice", "again": "begun again", "twins": "twins", "left": "left"}
     counts = ", ".join(f"{len(getattr(verdict, field))} {name}" for field, name in names.items())
     print(f"seed {seed}: {counts}, {len(verdict.spent)} tries spent for nothing; {figures}; {seconds:.0f} s", flush=True)
-    for name in (*names, "spent", "deaths"):
+    for name in (*names, "spent", "deaths", "silent"):
         for sentence in getattr(verdict, name):
             print(f"    {name}: {sentence}", flush=True)
 

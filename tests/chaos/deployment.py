@@ -22,6 +22,7 @@ from tests.chaos.dag_file import scripts_of, text_of
 from tests.chaos.emulator_side import EmulatorSide
 from tests.chaos.plan import GPUS, Plan
 from tests.chaos.planted import VARIABLE
+from tests.chaos.verdict import held_for_dead
 
 ROOT = Path(__file__).parents[2]
 LIGHT = Path(__file__).parent / "light_client.py"
@@ -29,6 +30,8 @@ WORKER = ROOT / ".venv-worker"
 """Airflow, and nothing of ours nor of Modal's (``make setup``): the image of full runs."""
 PARTS = ("api-server", "dag-processor", "triggerer")
 """Airflow's commands of a full run, beside the scheduler."""
+HELD_FOR_DEAD = 8
+"""Seconds of silence after which one scheduler takes over what another one had."""
 
 
 class Talk:
@@ -164,6 +167,11 @@ class Deployment:
         if ended:
             self.start_schedulers()
 
+    def silent(self) -> tuple[str, ...]:
+        """Sentences on schedulers that lived while another one held them for dead; with one scheduler there is no other."""
+        log = (self.folder / "scheduler.log").read_text(errors="replace")
+        return held_for_dead(log, HELD_FOR_DEAD) if self._count > 1 else ()
+
     def ledger(self) -> list[dict[str, Any]]:
         """All lines so far."""
         return [json.loads(line) for line in (self.folder / "ledger.jsonl").read_text().splitlines()]
@@ -229,7 +237,7 @@ def environment(folder: Path, api_port: int, modal_environment: dict[str, str], 
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(HELD_FOR_DEAD),
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",

@@ -63,7 +63,7 @@ def _run(deployment: Deployment, say: Callable[[str], None]) -> Verdict:
     ledger = deployment.ledger()
     for name, found in (("tries", tries), ("log", log), ("killed", faults.killed)):
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1))
-    return judge(plan, ledger, tries, faults.killed, left, deployment.deaths)
+    return judge(plan, ledger, tries, faults.killed, left, deployment.deaths, deployment.silent())
 
 
 def _begin(deployment: Deployment) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.plan import Kind, Plan, Script
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import Verdict, held_for_dead, judge
 
 
 def judged(
@@ -18,9 +18,10 @@ def judged(
     killed: dict[str, str] | None = None,
     left: list[str] | None = None,
     deaths: list[str] | None = None,
+    silent: tuple[str, ...] = (),
 ) -> Verdict:
     plan = Plan(seed=1, scripts=(Script(task_id="t0", kind=kind, seconds=0.1),), strikes=())
-    return judge(plan, ledger, tries, killed or {}, left or [], deaths or [])
+    return judge(plan, ledger, tries, killed or {}, left or [], deaths or [], silent)
 
 
 def line(
@@ -90,6 +91,19 @@ def test_a_workload_that_two_sandboxes_took_though_one_alone_was_let_begin() -> 
     assert verdict.twins == ("t0 a launch L was taken by 2 sandboxes: sb-1, sb-2",)
     assert not verdict.good
     assert judged("success", ledger=ledger, tries=[row("success")], killed={"sb-2": "preemption"}).good
+
+
+def test_schedulers_that_hold_each_other_for_dead_may_both_take_a_queued_task_over() -> None:
+    log = "[info] Heartbeat recovered after 7.99 seconds\n[info] Heartbeat recovered after 8.67 seconds [airflow.jobs.job.Job]\n"
+    silent = held_for_dead(log, 8)
+    assert silent == ("a scheduler that lived gave no sign for 8.67 s",)
+    verdict = judged(
+        "success", ledger=[*WELL, line("born", "sb-2"), line("refused", "sb-2")], tries=[row("success")], silent=silent
+    )
+    assert verdict.good
+    assert len(verdict.twins) == 1
+    twice = [*WELL, line("born", "sb-2"), line("enter", "sb-2")]
+    assert not judged("success", ledger=twice, tries=[row("success")], silent=silent).good
 
 
 def test_a_sandbox_that_is_left() -> None:

@@ -5,6 +5,7 @@ Flows in: the plan, the ledger's lines, Airflow's rows, the record of what was k
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class Verdict:
     ``again``: user code that was begun again in a later try though nothing had ended it. ``twins``: launches whose workload two
     sandboxes took, of which Airflow's API let one begin. ``spent``: tries that failed though neither the task's script nor a
     killed sandbox says so; Airflow retried them, so they are not lost, but a user's retry was used up. ``deaths``: schedulers
-    that ended without having been killed.
+    that ended without having been killed. ``silent``: schedulers that lived and were held for dead; with one, two take over the
+    same queued task, and only Airflow's API can say which of their sandboxes may begin.
     """
 
     lost: tuple[str, ...] = ()
@@ -41,18 +43,25 @@ class Verdict:
     left: tuple[str, ...] = ()
     spent: tuple[str, ...] = ()
     deaths: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
     figures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
         """Whether nothing is lost, run twice, begun again, launched double or left, and no scheduler died of us."""
-        wrong = self.lost or self.twice or self.again or self.twins or self.left
+        wrong = self.lost or self.twice or self.again or (self.twins and not self.silent) or self.left
         return not (wrong or any(not is_airflows_own(death) for death in self.deaths))
 
 
 def is_airflows_own(death: str) -> bool:
     """Whether a scheduler ended by what Airflow does on SQLite."""
     return any(sign in death for sign in AIRFLOWS_OWN)
+
+
+def held_for_dead(log: str, threshold: float) -> tuple[str, ...]:
+    """From a scheduler's log: heartbeats of living schedulers that came later than ``threshold`` seconds, as Airflow tells them."""
+    late = [float(found) for found in re.findall(r"Heartbeat recovered after ([\d.]+) seconds", log)]
+    return tuple(f"a scheduler that lived gave no sign for {seconds:g} s" for seconds in late if seconds > threshold)
 
 
 def judge(
@@ -62,6 +71,7 @@ def judge(
     killed: Mapping[str, str],
     left: Sequence[str],
     deaths: Sequence[str] = (),
+    silent: Sequence[str] = (),
 ) -> Verdict:
     """Judge a run. ``killed``: sandbox id to what killed it; ``left``: what was found after the end."""
     return Verdict(
@@ -69,6 +79,7 @@ def judge(
         twice=tuple(_twice(ledger)),
         left=tuple(left),
         deaths=tuple(deaths),
+        silent=tuple(silent),
         again=tuple(_again(ledger, killed)),
         twins=tuple(_twins(ledger, killed)),
         spent=tuple(_spent(plan, ledger, tries, killed)),
