@@ -59,7 +59,7 @@ def is_airflows_own(death: str) -> bool:
 
 
 def held_for_dead(log: str, threshold: float) -> tuple[str, ...]:
-    """From a scheduler's log: heartbeats of living schedulers that came later than ``threshold`` seconds, as Airflow tells them."""
+    """From a scheduler's log: heartbeats of living schedulers that came after more than ``threshold`` seconds."""
     late = [float(found) for found in re.findall(r"Heartbeat recovered after ([\d.]+) seconds", log)]
     return tuple(f"a scheduler that lived gave no sign for {seconds:g} s" for seconds in late if seconds > threshold)
 
