@@ -23,6 +23,7 @@ from modalflow.executor.workloads import head_of
 from modalflow.launch.events import AdoptRequest
 
 if TYPE_CHECKING:
+    from airflow.executors.base_executor import BaseExecutor
     from airflow.executors.executor_utils import ExecutorName
     from sqlalchemy.orm import Session
 
@@ -85,24 +86,40 @@ class CallbacksLeft:
             self._ended.wait(EVERY)
 
     def _request(self, session: Session, callback: Any, *, can_relaunch: bool) -> AdoptRequest:
-        from airflow.executors.workloads import ExecuteCallback  # noqa: PLC0415
         from airflow.models.callback import CallbackKey  # noqa: PLC0415
-        from airflow.models.dagrun import DagRun  # noqa: PLC0415
 
         launch_id = str(callback.id)
         key = CallbackKey(id=launch_id)
-        run_id = callback.data.get("dag_run_id")
-        run = session.get(DagRun, run_id) if run_id is not None else None
-        if run is None:  # deleted since: there is nothing to launch it with
+        workload = _workload(session, callback)
+        if workload is None:  # there is nothing to launch it with
             return AdoptRequest(
                 launch_id=launch_id, key=key, label=f"callback {launch_id}", sandbox_id=None, log_path=None, relaunch=None
             )
-        workload = ExecuteCallback.make(callback=callback, dag_run=run)
         head = head_of(workload)
         relaunch = partial(self._launching().request, launch_id, key, workload, head) if can_relaunch else None
         return AdoptRequest(
             launch_id=launch_id, key=key, label=head.label, sandbox_id=None, log_path=head.log_path, relaunch=relaunch
         )
+
+
+def _workload(session: Session, callback: Any) -> Any:
+    """Return what runs the callback; ``None`` if its run was deleted, or its rows can no longer be made into a workload.
+
+    One callback that cannot be built keeps nobody from the others. Raises what the database raises.
+    """
+    from airflow.executors.workloads import ExecuteCallback  # noqa: PLC0415
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    try:
+        run_id = callback.data.get("dag_run_id")
+        run = session.get(DagRun, run_id) if run_id is not None else None
+        return None if run is None else ExecuteCallback.make(callback=callback, dag_run=run)
+    except DBAPIError:
+        raise
+    except Exception:
+        log.exception("modalflow: the workload of callback %s could not be built again", callback.id)
+        return None
 
 
 def _under_way(session: Session, *, with_queued: bool) -> list[Any]:
@@ -123,6 +140,14 @@ def _others_may_live(session: Session, job_id: object, now: datetime) -> bool:
         Job.job_type == "SchedulerJob", Job.id != job_id, Job.end_date.is_(None), Job.latest_heartbeat > now - QUIET
     )
     return session.scalars(others.limit(1)).first() is not None
+
+
+def callbacks_for(executor: BaseExecutor, default: ExecutorName, launching: Callable[[], Launching]) -> CallbacksLeft | None:
+    """Return what finds callbacks for ``executor``; ``None`` where it could find none, and so asks no database."""
+    own = executor.name
+    if own is None or own.team_name is not None:
+        return None
+    return CallbacksLeft(launching, executor.job_id, reaches(own, default))
 
 
 def reaches(own: ExecutorName | None, default: ExecutorName) -> Reaches:

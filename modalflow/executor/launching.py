@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modalflow import predecessor
 from modalflow.executor.auto_image import describe_auto_image
-from modalflow.executor.callbacks_left import CallbacksLeft, reaches
+from modalflow.executor.callbacks_left import CallbacksLeft, callbacks_for
 from modalflow.executor.configuration import (
     ConfigurationView,
     check_gpu_wait,
@@ -101,7 +101,7 @@ class Launching:
 
     ``ids_are_new`` is whether the id that a task carries was made when it was queued this time (``routing``).
     ``queued_timeout`` is in how many seconds Airflow takes back a task that is still queued; ``None`` leaves its end unannounced.
-    ``callbacks_left`` finds deadline callbacks of earlier schedulers.
+    ``callbacks_left`` finds deadline callbacks of earlier schedulers, where any could be ours.
     """
 
     backend: Backend
@@ -223,7 +223,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
     def recall(launch_id: str, key: Hashable) -> LaunchRequest | None:
         return recalled(launch_id, key, launching)
 
-    callbacks_left = CallbacksLeft(lambda: launching, executor.job_id, reaches(executor.name, configured[0]))
+    callbacks_left = callbacks_for(executor, configured[0], lambda: launching)
     launching = Launching(
         backend=build_backend(
             settings,
@@ -248,7 +248,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
         log.info("modalflow: tasks reach the execution API at %s by a relay", api_url)
         relay.start()
     launching.backend.start()
-    callbacks_left.start()
+    if callbacks_left is not None:
+        callbacks_left.start()
     return launching
 
 

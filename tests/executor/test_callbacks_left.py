@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 from airflow.executors.executor_utils import ExecutorName
+from airflow.executors.workloads import ExecuteCallback
 from airflow.jobs.job import Job, JobState
 from airflow.models.callback import CallbackKey, ExecutorCallback
 from airflow.utils.state import CallbackState
 
 from modalflow.executor import ModalExecutor
 from modalflow.executor import callbacks_left as module
-from modalflow.executor.callbacks_left import CallbacksLeft, reaches
+from modalflow.executor.callbacks_left import CallbacksLeft, callbacks_for, reaches
 from modalflow.launch.events import LaunchEnded, LaunchStarted
 from tests.airflow_rows import new_run
 from tests.executor.recording import RecordingBackend
@@ -172,6 +173,20 @@ def test_whose_a_callback_is(own: ExecutorName | None, default: ExecutorName, ou
     assert {name for name in names if reaches(own, default)(name)} == ours
 
 
+@pytest.mark.parametrize(
+    ("own", "asks"),
+    [(OURS, True), (ExecutorName(OURS.module_path, "modal", "team_a"), False), (None, False)],
+    ids=["ours", "a team's", "without a name"],
+)
+def test_an_executor_that_no_callback_is_routed_to_asks_no_database(
+    executor: ModalExecutor, own: ExecutorName | None, *, asks: bool
+) -> None:
+    executor.name = own
+    launching = executor._launching
+    assert launching is not None
+    assert (callbacks_for(executor, OURS, lambda: launching) is not None) == asks
+
+
 def test_a_database_that_fails_is_asked_again(
     left: CallbacksLeft, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,3 +203,25 @@ def test_a_database_that_fails_is_asked_again(
     left._run()
     assert looks == ["look", "look"]
     assert "modalflow: cannot look for callbacks that are left; the next look is in 0 s" in caplog.messages
+
+
+def test_one_that_cannot_be_built_keeps_nobody_from_the_others(
+    left: CallbacksLeft,
+    session: Any,  # noqa: F811
+    stored_dag: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = new_run(session, stored_dag)
+    broken, sound = (callback(session, "queued", run=run) for _ in range(2))
+    make = ExecuteCallback.make
+
+    def made(*, callback: Any, dag_run: Any) -> ExecuteCallback:
+        if str(callback.id) == broken:
+            raise AttributeError("'NoneType' object has no attribute 'bundle_name'")
+        return make(callback=callback, dag_run=dag_run)
+
+    monkeypatch.setattr(ExecuteCallback, "make", made)
+    left.look()
+    assert {request.launch_id: request.relaunch is not None for request in left.take()} == {broken: False, sound: True}
+    assert f"modalflow: the workload of callback {broken} could not be built again" in caplog.messages
