@@ -492,9 +492,14 @@ class LaunchBackend:
         self._drivers.pop(driver.launch_id, None)
         self._pools.forget(driver.launch_id)
         self._dag_code.release(driver.launch_id)
-        if (following := self._following.pop(driver.launch_id, None)) is not None:
-            asyncio.get_running_loop().call_soon(following, driver.lifecycle.attempt + 1)
+        if driver.launch_id in self._following:
+            asyncio.get_running_loop().call_soon(self._follow, driver.launch_id, driver.lifecycle.attempt + 1)
         self._creates_changed()
+
+    def _follow(self, launch_id: str, attempt: int) -> None:
+        """Begin what was wanted meanwhile, unless it has been taken back since."""
+        if (following := self._following.pop(launch_id, None)) is not None:
+            following(attempt)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)

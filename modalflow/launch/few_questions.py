@@ -28,7 +28,11 @@ class FewQuestions:
     async def ask(self, call: Callable[[], T], name: str) -> T:
         """Return the answer of ``call``, run in a thread called ``name``. Raises what it raises, and ``TimeoutError``."""
         await self._take_a_place()
-        answer = off_loop(call, name)
+        try:
+            answer = off_loop(call, name)
+        except BaseException:  # no thread can be started now
+            self._places.release()
+            raise
         answer.add_done_callback(self._give_back)
         # Shielded: a question that is given up goes on in its thread, and keeps its place.
         return await asyncio.wait_for(asyncio.shield(answer), self._limit)

@@ -646,6 +646,21 @@ class TestTheSameIdAgain:
         room.take(LaunchStarted)
         assert [call.name for call in room.gateway.creates] == [LAUNCH, launch_id(2)]
 
+    def test_taken_back_between_the_end_of_the_first_and_its_own_beginning(self, room: Room) -> None:
+        gate = self.winding_down(room)
+
+        async def terminate(sandbox_id: str) -> None:
+            room.gateway.terminated.append(sandbox_id)
+            room.backend.revoke(LAUNCH, "cleared")  # the loop comes to it right after the end
+
+        room.gateway.terminate = terminate  # type: ignore[method-assign]
+        room.backend.submit(request())
+        gate.open()
+        until(lambda: room.gateway.terminated == ["sb-1"], "the end of the first")
+        room.backend.submit(request(launch_id(2)))
+        room.take(LaunchStarted)
+        assert [call.name for call in room.gateway.creates] == [LAUNCH, launch_id(2)]
+
 
 class TestMany:
     def test_beyond_the_long_polls_one_listing_tells_of_all_ends(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

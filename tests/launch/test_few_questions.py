@@ -119,3 +119,21 @@ def test_a_task_of_which_the_database_does_not_tell_counts_as_begun(
     assert len(database.asked) == 4
     told = "modalflow: Airflow's database does not say whether the task of launch launch-19 had begun: it counts as begun"
     assert told in caplog.messages
+
+
+def test_a_thread_that_cannot_be_started_keeps_no_place(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.awake.set()
+    start = threading.Thread.start
+
+    def refused(_thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        questions = FewQuestions(at_once=1, limit=5)
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match=r"^can't start new thread$"):
+            await questions.ask(database.ask, "refused")
+        assert await questions.ask(database.ask, "next") == "an answer"
+
+    asyncio.run(scene())
