@@ -266,6 +266,9 @@ OPTIONS: tuple[Option, ...] = (
                        "that Modal's client gives for any object."),
     Option(name="logs_volume", default="modalflow-logs", read=read_text, expects="a Modal Volume name", can_be_empty=True,
            description="Volume (version 2, created if missing) that keeps task logs after the sandbox is gone. Empty: none."),
+    Option(name="log_sync_interval", default="10", read=read_seconds, expects="seconds; 0 for only at the end",
+           description="Shortest time between two commits of the log Volume by a running sandbox, in which something was logged: "
+                       "what is lost at most where a sandbox is gone for good, and what another host sees late."),
     Option(name="base_logging_config_class", read=read_text, expects="a dotted path", example="my_company.logging.LOGGING_CONFIG",
            description="Logging configuration that modalflow's own (`[logging] logging_config_class`) extends; a remote log that "
                        "its module has stays in use. Empty: Airflow's."),
@@ -371,6 +374,8 @@ class Settings:
     execution_api_url: str | None = None
     dags_volume: str | None = None
     dag_code: DagCodeSettings = field(default_factory=DagCodeSettings)
+    log_sync_interval: float = 10.0
+    """Seconds; 0 for only at the sandbox's end."""
     worker_env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -480,6 +485,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
             requirements=value("dag_requirements", bool),
             outside_links=value("dag_outside_links", bool),
         ),
+        log_sync_interval=value("log_sync_interval", float),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
 

@@ -45,6 +45,7 @@ class WorkerEnvironment:
     env: Mapping[str, str]
     deployment: str
     logs_volume: str | None = None
+    log_sync_interval: float = 0.0
     volumes: tuple[VolumePlan, ...] = ()
     code: Mapping[str, VolumePlan] = field(default_factory=dict)
     """By bundle, the Volume that its code is brought to."""
@@ -59,6 +60,8 @@ class WorkerEnvironment:
             path = PurePosixPath(facts.log_path)
             # A sandbox mounts the folder of its own log only, so a task cannot read or change the logs of others.
             env |= {"MODALFLOW_LOG_PATH": path.name, "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT}
+            if self.log_sync_interval:
+                env["MODALFLOW_LOG_SYNC"] = f"{self.log_sync_interval:g}"
             folder = str(path.parent) if path.parent != PurePosixPath() else None
             logs = VolumePlan(
                 mount_path=LOGS_MOUNT,
@@ -107,6 +110,7 @@ def build_worker_environment(
         logs_volume=settings.launch.logs_volume,
         volumes=bundles.volumes,
         code=bundles.code,
+        log_sync_interval=settings.log_sync_interval,
     )
 
 

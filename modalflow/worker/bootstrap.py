@@ -39,6 +39,7 @@ from modalflow.worker.errors import (
 from modalflow.worker.keeping import Keeping
 from modalflow.worker.relay import go_by_relay
 from modalflow.worker.set_up import SetUp
+from modalflow.worker.syncing import Syncing
 from modalflow.worker.task_log import LOG_FOLDER, Log
 from modalflow.worker.workload import WORKLOAD, hide_workload, inherited_workload, stdin_is_ready, workload_from_stdin
 
@@ -58,6 +59,7 @@ HOSTNAME_MODULE = "_modalflow_sandbox"
 
 
 log = Log()
+syncing = Syncing(log.say)
 
 
 # --- the workload -----------------------------------------------------------------------------------------------------------
@@ -140,6 +142,8 @@ def prepare_log(relative: str, home: str) -> None:
         refused, folder = folder, private_folder("airflow-logs-")
         text = f"cannot write the log folder {refused}; this log is on stdout, and in {folder}, which goes with the sandbox"
         log.say("warning", text)
+    else:
+        syncing.mount = folder
     os.environ[LOG_FOLDER] = folder
     log.goes_to(os.path.join(folder, relative))
 
@@ -287,7 +291,7 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending:
     is_task = workload["type"] == "ExecuteTask"
     # Airflow itself writes the lines of callbacks to stdout, always; those of tasks only if it is told to.
     log.copied = is_task and log_path is not None
-    log.copied = skip_tail(supervisor, log.copy) and log.copied
+    log.copied = skip_tail(supervisor, served) and log.copied
     let_stop(supervisor, ending, log.say)
     kept = is_task and keeping.watch(supervisor, log.say)
     try:
@@ -302,6 +306,12 @@ def run(workload: dict[str, Any], log_path: str | None, supervisor: Any, ending:
         raise failure from error
     if kept:
         keeping.stay(workload["ti"], log.say, flush_and_commit)
+
+
+def served() -> None:
+    """Bring on its way what the supervisor has just written."""
+    log.copy()
+    syncing.look(log.path)
 
 
 def run_task(workload: dict[str, Any], log_path: str | None, supervisor: Any, server: str) -> None:
@@ -404,6 +414,7 @@ def work() -> None:
     workload = None if raw is None else decode(raw)
     log_path = own_file(os.environ.get(LOG_PATH) or (workload or {}).get("log_path"))
     setup = SetUp(os.environ, log.say)
+    syncing.take(os.environ)
     keeping = Keeping(os.environ)
     set_up(setup, log_path)
     if workload is not None:
@@ -470,6 +481,7 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    syncing.finish(log.path)
 
 
 def flush_and_commit() -> None:
@@ -481,8 +493,7 @@ def flush_and_commit() -> None:
 def leave(code: int) -> NoReturn:
     """Flush what was written and end without the interpreter's teardown, which takes long with all of Airflow loaded.
 
-    Files are not synced here: the log Volume is mounted with background commits, and Modal commits it once more when
-    the sandbox ends.
+    The log Volume is committed here; Modal commits it once more when the sandbox ends.
     """
     if "logging" in sys.modules:
         sys.modules["logging"].shutdown()

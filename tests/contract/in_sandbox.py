@@ -109,11 +109,17 @@ def seen(plan: SandboxPlan, **given: Any) -> dict[str, Any]:
 def task_log() -> list[str]:
     """The lines of the try's sandboxes on the log Volume, level and text, one sandbox after another."""
 
-    async def scene() -> bytes:
+    async def scene() -> list[str]:
         async with await modal.Client.from_env.aio() as client:
-            volume = modal.Volume.from_name("logs", client=client)
-            names = sorted([entry.path async for entry in volume.iterdir.aio("/") if entry.path.startswith("attempt=1.log")])
-            return b"".join([part for name in names async for part in volume.read_file.aio(name)])
+            return await lines_outside(client)
 
-    records = [json.loads(line) for line in asyncio.run(scene()).splitlines()]
+    return asyncio.run(scene())
+
+
+async def lines_outside(client: modal.Client) -> list[str]:
+    """As ``task_log``, by a client that is there."""
+    volume = modal.Volume.from_name("logs", client=client)
+    names = sorted([entry.path async for entry in volume.iterdir.aio("/") if entry.path.startswith("attempt=1.log")])
+    content = b"".join([part for name in names async for part in volume.read_file.aio(name)])
+    records = [json.loads(line) for line in content.splitlines()]
     return [f"{record['level']}: {record['event']}" for record in records]

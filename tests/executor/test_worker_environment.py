@@ -46,6 +46,7 @@ def test_the_allow_list_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/mnt/modalflow/logs",
         "MODALFLOW_LAUNCH_ID": "the-launch",
         "MODALFLOW_LOG_PATH": "attempt=1.log",
+        "MODALFLOW_LOG_SYNC": "10",
         "MODALFLOW_HANDOVER_TIMEOUT": "60",
         "MODALFLOW_STOP_GRACE": "30",
         "MODALFLOW_AIRFLOW_VERSION": "3.3.2",
