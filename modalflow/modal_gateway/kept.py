@@ -21,6 +21,9 @@ from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan, Secr
 T = TypeVar("T", App, Image, Secret, Volume)
 
 
+CODE_GONE = "the DAGs' code went with it and is brought again within a minute: clear the task"
+
+
 @contextmanager
 def _told(hint: str) -> Iterator[None]:
     """Say with ``hint`` what to do about an object that does not exist."""
@@ -108,6 +111,7 @@ class KeptObjects:
             version=plan.version,
             create_if_missing=plan.create_if_missing,
             home=MODALFLOWS if plan.is_ours else home,
+            hint=CODE_GONE if plan.code_of is not None else None,
         )
         if not plan.read_only and plan.sub_path is None:
             return bare
@@ -126,13 +130,16 @@ class KeptObjects:
             force_path_style=plan.path_style,
         )
 
-    async def whole_volume(self, name: str, *, version: int | None, create_if_missing: bool, home: Home = MODALFLOWS) -> Volume:
-        """A named Volume without mount options."""
+    async def whole_volume(
+        self, name: str, *, version: int | None, create_if_missing: bool, home: Home = MODALFLOWS, hint: str | None = None
+    ) -> Volume:
+        """A named Volume without mount options. ``hint`` says what to do if it does not exist."""
         environment = self.at_home(home).environment
+        remedy = hint or f"create it with `modal volume create {name}{_in(home)}`, or correct the name"
 
         async def load() -> Volume:
             volume = Volume.from_name(name, environment_name=environment, create_if_missing=create_if_missing, version=version)
-            with _told(f"create it with `modal volume create {name}{_in(home)}`, or correct the name"):
+            with _told(remedy):
                 await volume.hydrate.aio(self.client)
             return volume
 

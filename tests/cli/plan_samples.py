@@ -93,6 +93,7 @@ SAMPLES: dict[str, Sample] = dict(
         _sample("volumes.version", 2, of=VOLUME, in_words=False),
         _sample("volumes.create_if_missing", True, of=VOLUME, in_words=False),
         _sample("volumes.is_ours", True, of=VOLUME, in_call=False, in_words=False),
+        _sample("volumes.code_of", "etl", of=VOLUME, in_call=False, in_words=False),
         _sample("buckets.mount_path", "/c", of=BUCKET),
         _sample("buckets.bucket.name", "others", of=BUCKET),
         _sample("buckets.bucket.prefix", "raw/", of=BUCKET),

@@ -19,6 +19,7 @@ NO_ROW = {
     "setup.hide": "follows from the init containers and the task's variables, which have rows",
     "volumes.is_ours": "says only where modalflow's own Volumes are looked up",
     "volumes.version": "of modalflow's own log Volume only",
+    "volumes.code_of": "of the Volume that DAG code is brought to at launch, which no command plans",
     "volumes.create_if_missing": "of modalflow's own log Volume only",
 }
 """What no table names, and why; ``--json`` has it."""
