@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from modalflow.executor.configuration import ConfigurationView, load_settings
 from modalflow.launch.credentials import ReadStored, StoredCredentials
 from modalflow.launch.gateway import Unauthenticated, Unavailable
 from modalflow.settings import SECTION
@@ -64,21 +66,50 @@ def accounts_of(settings: LaunchSettings, team: str | None = None) -> dict[str |
     return found
 
 
-def build_gateway(
-    settings: LaunchSettings, team: str | None = None, *, read_only: bool = False
-) -> ModalGateway | AccountsGateway:
-    """Make the gateway of a process that has Airflow. Loads modal; connects at the first call.
+def all_accounts(settings: LaunchSettings) -> dict[str | None, Account]:
+    """Return everybody's accounts and those of the teams, for what looks at the whole deployment: logs and commands."""
+    from airflow.configuration import conf  # noqa: PLC0415 - Airflow is imported where it is needed
 
-    ``read_only``: a command that only looks, and may look with the process's own token where Airflow's database is away.
+    found = accounts_of(settings)
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return found
+    for team in _teams():
+        own = load_settings(ConfigurationView(conf=conf, team=team, environ=os.environ)).launch
+        found |= {f"{conn_id or 'its own'}, team {team}": account for conn_id, account in accounts_of(own, team).items()}
+    return found
+
+
+def _teams() -> list[str]:
+    """Names of the teams that have this executor."""
+    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415 - Airflow is imported where it is needed
+
+    names = ExecutorLoader.get_executor_names(validate_teams=False)
+    ours = (name for name in names if name.module_path.startswith("modalflow."))
+    return list(dict.fromkeys(name.team_name for name in ours if name.team_name is not None))
+
+
+def gateway_of_all(settings: LaunchSettings, *, read_only: bool = False) -> ModalGateway | AccountsGateway:
+    """Make the gateway of a command, with the accounts of all teams. Loads modal.
+
+    ``read_only``: it only looks, and may look with the process's own token where Airflow's database is away.
     """
+    return _gateway(all_accounts(settings), may_do_without=read_only and settings.modal_conn_id is None)
+
+
+def build_gateway(settings: LaunchSettings, team: str | None = None) -> ModalGateway | AccountsGateway:
+    """Make the gateway of an executor. Loads modal; connects at the first call."""
+    return _gateway(accounts_of(settings, team))
+
+
+def _gateway(accounts: Mapping[str | None, Account], *, may_do_without: bool = False) -> ModalGateway | AccountsGateway:
     from modalflow.modal_gateway import ModalGateway  # noqa: PLC0415
 
     gateways = {
         conn_id: ModalGateway(
             account.settings,
-            read=partial(_or_none, account.read) if read_only and (conn_id or settings.modal_conn_id) is None else account.read,
+            read=partial(_or_none, account.read) if may_do_without and conn_id is None else account.read,
         )
-        for conn_id, account in accounts_of(settings, team).items()
+        for conn_id, account in accounts.items()
     }
     if len(gateways) == 1:
         return gateways[None]
@@ -100,7 +131,7 @@ def log_access(settings: LaunchSettings) -> LogAccess | LogsOfAccounts:
     """Return this process's access to Modal's logs for these settings. Loads modal."""
     from modalflow.modal_gateway.logs import LogAccess, LogsOfAccounts  # noqa: PLC0415
 
-    found = [LogAccess(account.settings, account.read) for account in accounts_of(settings).values()]
+    found = [LogAccess(account.settings, account.read) for account in all_accounts(settings).values()]
     return found[0] if len(found) == 1 else LogsOfAccounts(found)
 
 

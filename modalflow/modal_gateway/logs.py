@@ -87,14 +87,16 @@ class LogAccess:
     def _look_up(self) -> float:
         return min(LOOK_UP, self._settings.rpc_timeout)
 
-    def files(self, log_path: str) -> list[LogFile]:
+    def files(self, log_path: str, *, seen: set[str] | None = None) -> list[LogFile]:
         """Return the files of the log Volume whose names begin with ``log_path``, that one first; none if there are none.
 
         That is how Airflow's own reader looks on disk: ``<log_path>``, ``<log_path>.<start>.<sandbox id>.log`` in the order of
         their starts, ``<log_path>.modalflow.log``, ``<log_path>.trigger.<n>.log``. Raises ``GatewayError``.
+
+        ``seen`` has the ids of Volumes that were read already, and gets this one's: two tokens may lead to the same.
         """
         path = PurePosixPath(log_path)
-        return self._run(f"read the log {path}", self._settings.rpc_timeout, lambda client: self._files(client, path))
+        return self._run(f"read the log {path}", self._settings.rpc_timeout, lambda client: self._files(client, path, seen))
 
     def output(self, sandbox_id: str) -> list[str]:
         """Return the log lines that a running sandbox has printed so far, as Modal still has them. Raises ``GatewayError``."""
@@ -123,17 +125,21 @@ class LogAccess:
         await volume.hydrate.aio(client)
         return volume
 
-    async def _files(self, client: Client, log_path: PurePosixPath) -> list[LogFile]:
+    async def _files(self, client: Client, log_path: PurePosixPath, seen: set[str] | None) -> list[LogFile]:
         try:
             async with bounded(f"look for the log {log_path}", self._look_up):
-                volume, names = await self._list(client, str(log_path.parent))
+                volume, names = await self._list(client, str(log_path.parent), seen)
         except (NotFound, FileNotFoundError):  # nothing ran yet in this folder, or at all
             return []
         paths = [str(log_path.parent / name) for name in sorted(names) if name.startswith(log_path.name)]
         return [file for path in paths if (file := await _file(volume, path)) is not None]
 
-    async def _list(self, client: Client, folder: str) -> tuple[Volume, list[str]]:
+    async def _list(self, client: Client, folder: str, seen: set[str] | None) -> tuple[Volume, list[str]]:
         volume = await self._volume(client)
+        if seen is not None:
+            if volume.object_id in seen:
+                return volume, []
+            seen.add(volume.object_id)
         entries = await volume.listdir.aio(folder)
         return volume, [PurePosixPath(entry.path).name for entry in entries if entry.type.name == "FILE"]
 
@@ -196,9 +202,10 @@ class LogsOfAccounts:
         """See ``LogAccess.files``: of all accounts that answer. Raises ``GatewayError`` if one does not and no other has any."""
         found: list[LogFile] = []
         failed: list[GatewayError] = []
+        seen: set[str] = set()
         for account in self._accounts:
             try:
-                found += account.files(log_path)
+                found += account.files(log_path, seen=seen)
             except GatewayError as error:
                 log.warning("modalflow: one of several accounts: %s", error)
                 failed.append(error)

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
-from modalflow.executor.modal_connections import build_gateway
+from modalflow.executor.modal_connections import gateway_of_all
 from modalflow.executor.ownership import claims_on
 from modalflow.launch.gateway import Gateway, GatewayError, SandboxStatus
 from modalflow.launch.keep_tags import is_kept, kept_until
@@ -74,7 +74,7 @@ def cleanup(args: Any) -> None:
 
 
 async def _with_modal(settings: LaunchSettings, *, yes: bool) -> list[Row]:
-    async with build_gateway(settings) as gateway:
+    async with gateway_of_all(settings) as gateway:
         return await clean_up(gateway, settings, from_database, yes=yes)
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
-from modalflow.executor.modal_connections import build_gateway
+from modalflow.executor.modal_connections import gateway_of_all
 from modalflow.launch.gateway import GatewayError, SandboxStatus
 from modalflow.provider.kept_sandboxes import kept_of
 from modalflow.provider.task_states import AirflowTask, TaskRow, active_tasks, joined, recent_failures
@@ -112,7 +112,7 @@ def _live(settings: LaunchSettings, seconds: float, draw: Callable[[Look], Rende
 
 
 async def _redraw(settings: LaunchSettings, seconds: float, show: Callable[[list[SandboxStatus]], None]) -> None:
-    async with build_gateway(settings, read_only=True) as gateway:
+    async with gateway_of_all(settings, read_only=True) as gateway:
         while True:
             began = time.monotonic()
             show(await gateway.list_running({"deployment": settings.deployment}))
@@ -121,7 +121,7 @@ async def _redraw(settings: LaunchSettings, seconds: float, show: Callable[[list
 
 async def running(settings: LaunchSettings) -> list[SandboxStatus]:
     """List them. Raises ``GatewayError``, whose text is one sentence."""
-    async with build_gateway(settings, read_only=True) as gateway:
+    async with gateway_of_all(settings, read_only=True) as gateway:
         return await gateway.list_running({"deployment": settings.deployment})
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from modalflow.executor.configuration import ConfigurationView, load_settings
-from modalflow.executor.modal_connections import accounts_of
+from modalflow.executor.modal_connections import all_accounts
 from modalflow.launch.gateway import GatewayError, NotFound, SandboxStatus
 from modalflow.launch.identity import ExternalId, parse_external_id
 from modalflow.provider.command_ps import running
@@ -61,7 +61,7 @@ def _enter(settings: LaunchSettings, sandbox_id: str, argv: Sequence[str], *, te
     """Enter it in the account that knows it, the deployment's own first."""
     from modalflow.modal_gateway.shell import enter  # noqa: PLC0415 - imports modal
 
-    *others, last = accounts_of(settings).values()
+    *others, last = all_accounts(settings).values()
     for account in others:
         try:
             return enter(account.settings, sandbox_id, argv, terminal=terminal, read=account.read)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from modalflow.executor import modal_connections
-from modalflow.executor.modal_connections import accounts_of, build_gateway, log_access
+from modalflow.executor.modal_connections import accounts_of, build_gateway, gateway_of_all, log_access
 from modalflow.launch.gateway import EndKind, InvalidRequest, NotFound, Unauthenticated
 from modalflow.modal_gateway import ModalGateway
 from modalflow.modal_gateway.accounts import AccountsGateway
@@ -248,3 +248,47 @@ def test_a_shell_is_in_the_account_that_knows_the_sandbox(
     assert command_shell._enter(SETTINGS, sandbox_id, ["echo", "inside"], terminal=False) == 0
     assert capfdbinary.readouterr().out == b"inside\n"
     assert modal_connections.accounts_of(SETTINGS).keys() == {None, "modal_ml", "modal_etl"}
+
+
+class TestTeams:
+    @pytest.fixture
+    def of_a_team(self, accounts: EmulatorThread, monkeypatch: pytest.MonkeyPatch) -> LaunchSettings:
+        """Two teams: one with a connection of its own, one with the deployment's own token."""
+        monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+        monkeypatch.setenv("AIRFLOW_CONN__ML___MODAL", "modal://ak-ml:as-ml@")
+        monkeypatch.setattr(modal_connections, "_teams", lambda: ["ml", "other"])
+        return LaunchSettings(rpc_timeout=10.0, create_timeout=10.0)
+
+    def test_commands_see_what_runs_in_a_teams_account(self, of_a_team: LaunchSettings) -> None:
+        async def scene() -> None:
+            async with build_gateway(of_a_team, "ml") as theirs, gateway_of_all(of_a_team) as all_of_them:
+                assert isinstance(theirs, ModalGateway)
+                sandbox_id = await theirs.create(PLAN, name="team", gpu=None, argv=("sleep", "600"), secret_env={})
+                assert [one.sandbox_id for one in await all_of_them.list_running(TAGS)] == [sandbox_id]
+
+        asyncio.run(scene())
+
+    def test_the_api_server_reads_a_teams_logs_each_once(self, of_a_team: LaunchSettings) -> None:
+        async def write(team: str | None, text: str) -> None:
+            async with build_gateway(of_a_team, team) as gateway:
+                await gateway.append_log("modalflow-logs", TestLogs.PATH, text)
+
+        asyncio.run(write(None, "everybody's\n"))
+        asyncio.run(write("ml", "the team's\n"))
+        log_access.cache_clear()
+        logs = log_access(of_a_team)
+        assert [list(file.lines()) for file in logs.files(TestLogs.PATH)] == [["everybody's"], ["the team's"]]
+        logs.close()
+        log_access.cache_clear()
+
+    def test_the_teams_are_those_that_have_this_executor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow.executors.executor_loader import ExecutorLoader
+        from airflow.executors.executor_utils import ExecutorName
+
+        ours, local = "modalflow.executor.ModalExecutor", "airflow.executors.local_executor.LocalExecutor"
+        configured = [
+            ExecutorName(module_path=path, alias=None, team_name=team)
+            for path, team in ((ours, None), (local, "a"), (ours, "b"), (ours, "b"), (local, "b"))
+        ]
+        monkeypatch.setattr(ExecutorLoader, "get_executor_names", lambda **_: configured)
+        assert modal_connections._teams() == ["b"]

@@ -19,7 +19,7 @@ CLOSED = "http://127.0.0.1:9/execution/"
 
 
 @pytest.fixture
-def started(modal_emulator: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def started(modal_emulator: Any, airflow_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", CLOSED)
     monkeypatch.setenv("AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "1")
     monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
@@ -61,6 +61,33 @@ def test_a_gpu_task_reaches_modal_as_written_and_its_end_comes_back(
     assert not started.running
     journal = tmp_path / "logs" / f"{workload.log_path}.modalflow.log"
     assert "the sandbox could not reach Airflow's execution API" in journal.read_text()
+
+
+def test_a_task_runs_in_the_account_that_it_names_and_another_by_the_deployments_connection(
+    modal_emulator: Any, airflow_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", CLOSED)
+    monkeypatch.setenv("AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "1")
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__MODAL_CONN_IDS", "modal_ml")
+    for variable in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.delenv(variable)
+    for workspace, conn_id in (("main", "MODAL"), ("ml", "MODAL_ML")):
+        modal_emulator.accept_token(f"ak-{workspace}", f"as-{workspace}", workspace=workspace)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id}", f"modal://ak-{workspace}:as-{workspace}@")
+    executor = ModalExecutor()
+    executor.start()
+    try:
+        for task, config in (("train", {"modal": {"gpu": "A10G", "conn_id": "modal_ml"}}), ("load", {"modal": {"gpu": "A10G"}})):
+            executor.queue_workload(execute_task(task_id=task, executor_config=config), session=None)  # type: ignore[arg-type]
+        beat_until(executor, lambda events: {("train", "failed"), ("load", "failed")} <= events.keys())
+    finally:
+        executor.end()
+    found = {workspace: modal_emulator.sandbox_records(workspace) for workspace in ("main", "ml")}
+    assert {workspace: [record.tags["task_id"] for record in records] for workspace, records in found.items()} == {
+        "main": ["load"],
+        "ml": ["train"],
+    }
 
 
 def test_an_option_that_makes_a_task_wrong_is_told_in_its_log(
