@@ -40,13 +40,15 @@ DEPLOY_FLAGS: tuple[Former, ...] = (
     Former(
         name="--dags-source",
         was="`local`: baked into the image; `volume`: a Modal Volume; `cloud-bucket`: a bucket of S3, mounted.",
-        here="Accepted, still required; says which options to write for it.",
+        here="Accepted, still required; says which options to write for it: none for `local`, because the scheduler brings its "
+        "folder of DAGs to Modal whenever that changes (`dag_source`).",
     ),
     Former(name="--dags-path", was="The folder of the DAGs.", here="Accepted; with `volume` it is uploaded, as by `sync`."),
     Former(
         name="--dags-volume",
         was="The Volume with the DAGs at its root.",
-        here="Accepted; the DAGs are put into its folder `dags-folder`, where `dags_volume` looks for them.",
+        here="Accepted; the DAGs are put into its folder `dags-folder`, where `dags_volume` looks for them. Without that option "
+        "none is needed.",
     ),
     Former(
         name="--dags-bucket",
@@ -78,13 +80,11 @@ VARIABLES: tuple[Former, ...] = (
         was="Suffix of the App, Dict and Volume.",
         here="Reported at start. Write `app_name = modalflow-ENV` to keep the App.",
     ),
-    Former(
-        name="MODALFLOW_DAGS_DIR", was="`--dags-path`.", here="Reported at start. Write `dags_volume`, and fill it by `sync`."
-    ),
+    Former(name="MODALFLOW_DAGS_DIR", was="`--dags-path`.", here="Reported at start. Write nothing (`dag_source`)."),
     Former(
         name="MODALFLOW_DAGS_VOLUME",
         was="`--dags-volume`.",
-        here="Reported at start. Write `dags_volume`, and run `sync` once: the DAGs are in a folder of it now.",
+        here="Reported at start. Write nothing (`dag_source`); or `dags_volume`, filled by `sync`: DAGs are in a folder of it.",
     ),
     Former(name="MODALFLOW_DAGS_BUCKET", was="`--dags-bucket`.", here="Reported at start, with the DAG bundle to write instead."),
     Former(name="MODALFLOW_DAGS_BUCKET_SECRET", was="`--dags-bucket-secret`.", here="Reported at start. Write `secrets = NAME`."),
@@ -152,12 +152,13 @@ _INSTEAD: Mapping[str, Callable[[str], str]] = {
         f"write [modal_executor] app_name = modalflow-{env}; a Modal environment is [modal_executor] environment"
     ),
     "MODALFLOW_DAGS_DIR": lambda path: (
-        f"no image with DAGs is built. Write [modal_executor] dags_volume = VOLUME, and fill it with `modalflow sync --dags-path "
-        f"{path} --dags-volume VOLUME`"
+        f"the scheduler brings its own folder of DAGs to Modal whenever that changes; if that is not {path}, write [core] "
+        f"dags_folder = {path}"
     ),
     "MODALFLOW_DAGS_VOLUME": lambda volume: (
-        f"write [modal_executor] dags_volume = {volume}, and run `modalflow sync --dags-path FOLDER --dags-volume {volume}` "
-        f"once: the DAGs are in its folder {DAGS_FOLDER} now"
+        "the scheduler brings its folder of DAGs to Modal whenever that changes. To go on filling a Volume yourself, write "
+        f"[modal_executor] dags_volume = {volume} and run `modalflow sync --dags-path FOLDER --dags-volume {volume}`: the DAGs "
+        f"are in its folder {DAGS_FOLDER} now"
     ),
     "MODALFLOW_DAGS_BUCKET": lambda bucket: f"write [dag_processor] dag_bundle_config_list = {bundle_of(bucket)}",
     "MODALFLOW_DAGS_BUCKET_SECRET": lambda secret: f"write [modal_executor] secrets = {secret}, by which every task has its keys",

@@ -73,9 +73,7 @@ def _options(arguments: argparse.Namespace) -> Iterator[str]:
     yield f"app_name = modalflow-{arguments.env}"
     if arguments.dags_source == "volume":
         yield f"dags_volume = {arguments.dags_volume}"
-    elif arguments.dags_source == "local":
-        yield "dags_volume = VOLUME"
-    else:
+    elif arguments.dags_source == "cloud-bucket":
         yield f"secrets = {arguments.dags_bucket_secret}"
 
 
@@ -83,8 +81,13 @@ def _not_needed(arguments: argparse.Namespace) -> Iterator[str]:
     yield f"--env {arguments.env}: it only named things. app_name keeps the App; a Modal environment is the option `environment`."
     if arguments.dags_source == "local":
         yield (
-            f"--dags-source local: no image with DAGs is built. Fill a Volume with `modalflow sync --dags-path "
-            f"{arguments.dags_path} --dags-volume VOLUME`."
+            f"--dags-source local: the scheduler brings its folder of DAGs to Modal whenever that changes; if that is not "
+            f"{arguments.dags_path}, write [core] dags_folder = {arguments.dags_path}."
+        )
+    if arguments.dags_source == "volume":
+        yield (
+            "--dags-volume, with modalflow sync: without dags_volume, the scheduler brings its folder of DAGs to Modal whenever "
+            "that changes."
         )
     if arguments.dags_source == "cloud-bucket":
         yield (

@@ -111,6 +111,8 @@ def test_deploy_with_a_volume_uploads_and_says_what_to_write(
         "\n"
         "No longer needed:\n"
         "  --env prod: it only named things. app_name keeps the App; a Modal environment is the option `environment`.\n"
+        "  --dags-volume, with modalflow sync: without dags_volume, the scheduler brings its folder of DAGs to Modal whenever "
+        "that changes.\n"
         f"  --airflow-version 3.1.8: tasks run the scheduler's Airflow, which is {version('apache-airflow-core')} here.\n"
         "  MODALFLOW_ENV and the other MODALFLOW_… variables: the scheduler's log says at start which it finds.\n"
         "\n"
@@ -126,7 +128,7 @@ def test_deploy_with_a_volume_uploads_and_says_what_to_write(
 @pytest.mark.parametrize(
     ("given", "written"),
     [
-        (["--dags-source", "local", "--dags-path", "DAGS"], {"app_name": "modalflow-main", "dags_volume": "VOLUME"}),
+        (["--dags-source", "local", "--dags-path", "DAGS"], {"app_name": "modalflow-main"}),
         (
             ["--dags-source", "cloud-bucket", "--dags-bucket", "s3://b/a/dags/", "--dags-bucket-secret", "aws"],
             {"app_name": "modalflow-main", "secrets": "aws"},
@@ -237,16 +239,17 @@ def test_every_variable_is_in_the_table_and_reported() -> None:
             "MODALFLOW_DAGS_DIR",
             "/dags",
             (
-                "no image with DAGs is built. Write [modal_executor] dags_volume = VOLUME, and fill it with `modalflow sync "
-                "--dags-path /dags --dags-volume VOLUME`"
+                "the scheduler brings its own folder of DAGs to Modal whenever that changes; if that is not /dags, write [core] "
+                "dags_folder = /dags"
             ),
         ),
         (
             "MODALFLOW_DAGS_VOLUME",
             "my-dags",
             (
-                "write [modal_executor] dags_volume = my-dags, and run `modalflow sync --dags-path FOLDER --dags-volume my-dags` "
-                "once: the DAGs are in its folder dags-folder now"
+                "the scheduler brings its folder of DAGs to Modal whenever that changes. To go on filling a Volume yourself, "
+                "write [modal_executor] dags_volume = my-dags and run `modalflow sync --dags-path FOLDER --dags-volume my-dags`: "
+                "the DAGs are in its folder dags-folder now"
             ),
         ),
         (
@@ -331,4 +334,4 @@ def test_options_that_the_tables_name_exist() -> None:
     known = {option.name for option in OPTIONS}
     told = " ".join(row.here for row in (*DEPLOY_FLAGS, *SYNC_FLAGS, *VARIABLES, *OBJECTS))
     named = set(re.findall(r"`([a-z_]+)(?: = [^`]+)?`", told))
-    assert named - known == {"__file__", "sync", "volume"}
+    assert named - known == {"__file__", "local", "sync", "volume"}

@@ -93,6 +93,7 @@ def test_a_launch_is_told_to_statsd_and_to_an_opentelemetry_collector(
     own = {
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": CLOSED,
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1",
+        "AIRFLOW_CONN_MODAL": "modal://",  # found before the database is asked, which has no tables
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "logs"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
