@@ -14,6 +14,7 @@ ALL = (
     "launch_throughput",
     "scale_model",
     "cold_task",
+    "relay",
     "published",
     "emulator_waits",
     "emulator_overhead",
