@@ -17,8 +17,8 @@ from modal import Client
 from modal.config import config
 
 from modalflow.launch.credentials import ReadStored, StoredCredentials
+from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import Unauthenticated, Unavailable
-from modalflow.launch.off_loop import off_loop
 
 RENEWED_BY_CONNECTION = "or keep the token in an Airflow connection of type modal, which is read again without a restart"
 
@@ -56,16 +56,17 @@ class _Profile:
     values: Mapping[str, str]
 
 
-async def read_credentials(read: ReadStored | None, seconds: float) -> Credentials:
-    """Read what is valid now, in a thread of its own, within ``seconds``.
+async def read_credentials(read: ReadStored | None, seconds: float, questions: FewQuestions | None = None) -> Credentials:
+    """Read what is valid now, in a thread of its own, within ``seconds``; a thread that hangs keeps its place in ``questions``.
 
     Raises ``Unauthenticated`` if there are none, ``Unavailable`` if they cannot be read.
 
     ``read`` asks Airflow; ``None`` where there is no Airflow to ask.
     """
+    asked = questions or FewQuestions(at_once=1, limit=seconds)
     try:
         async with asyncio.timeout(seconds):
-            return await off_loop(lambda: _read(read), "modalflow-credentials")
+            return await asked.ask(lambda: _read(read), "modalflow-credentials")
     except TimeoutError as error:
         raise Unavailable(
             f"could not read the Modal credentials: Airflow's connections did not answer in {seconds:g} s"

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from modal import Client
 
 from modalflow.launch.credentials import ReadStored
+from modalflow.launch.few_questions import FewQuestions
 from modalflow.launch.gateway import GatewayError, Unauthenticated, Unavailable
 from modalflow.modal_gateway.connection import Credentials, default_environment, open_client, read_credentials
 from modalflow.modal_gateway.errors import bounded
@@ -55,6 +56,7 @@ class Session:
         self._given = given
         self._changed = changed
         self._clock = clock
+        self._questions = FewQuestions(at_once=1, limit=settings.rpc_timeout)
         self._credentials: Credentials | None = None
         self._kept: KeptObjects | None = None
         self._opening: asyncio.Task[KeptObjects] | None = None
@@ -115,7 +117,7 @@ class Session:
             self._refuse_if_given_up()
             return kept
         interval = self._given_settings.credentials_interval
-        if interval and self._clock() - self._read_at >= interval:
+        if interval and self._given is None and self._clock() - self._read_at >= interval:
             self._renew_soon()
         return self._kept
 
@@ -148,7 +150,7 @@ class Session:
         """Read the credentials; if they are others, open a client with them and let the old one run out."""
         seconds = self._given_settings.rpc_timeout
         try:
-            found = await read_credentials(self._read, seconds)
+            found = await read_credentials(self._read, seconds, self._questions)
             if found == self._credentials:
                 self._complaint = ""
                 return False
@@ -190,7 +192,7 @@ class Session:
             client = self._given
         else:
             seconds = self._given_settings.rpc_timeout
-            self._credentials = await read_credentials(self._read, seconds)
+            self._credentials = await read_credentials(self._read, seconds, self._questions)
             self._read_at = self._clock()
             async with bounded("connect to Modal", seconds):
                 client = await open_client(self._credentials)

@@ -156,7 +156,7 @@ def _check_gpu_wait(merged: Merged, options: TranslationOptions, gpu: GpuRequest
 
 
 def _resolve_timeout(merged: Merged) -> tuple[int, Place | None]:
-    """Take the timeout of a task or template, else ``execution_timeout`` and a margin, else the option."""
+    """Take the timeout of a task or template, else ``execution_timeout``, a margin and ``keep_on_failure``, else the option."""
     timeout = merged.get("timeout") or SECONDS_A_DAY
     place = merged.places.get("timeout")
     limit = merged.get("execution_timeout")
@@ -169,7 +169,7 @@ def _resolve_timeout(merged: Merged) -> tuple[int, Place | None]:
             f"an execution_timeout of {limit} s is more than a sandbox lives; Modal ends it after 24h",
             "split the task, or set execution_timeout below 24h",
         )
-    return min(limit + TIMEOUT_MARGIN, SECONDS_A_DAY), asked_by
+    return min(limit + TIMEOUT_MARGIN + (merged.get("keep_on_failure") or 0), SECONDS_A_DAY), asked_by
 
 
 def _check_registry_secret(merged: Merged) -> None:

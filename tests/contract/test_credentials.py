@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import modal
 import pytest
 
 from modalflow.launch.credentials import ReadStored, StoredCredentials
@@ -169,6 +170,41 @@ class TestRefused:
             run(lambda gateway: gateway.find("x"), hang, rpc_timeout=0.2)
         answers.set()
         assert str(unavailable.value) == ("could not read the Modal credentials: Airflow's connections did not answer in 0.2 s")
+
+    def test_connections_that_hang_hold_one_thread_however_often_they_are_asked(self, modal_emulator: EmulatorThread) -> None:
+        asked: list[str] = []
+        awake = threading.Event()
+
+        def hang() -> StoredCredentials | None:
+            asked.append(threading.current_thread().name)
+            awake.wait()
+            return None
+
+        async def three_times(gateway: ModalGateway) -> None:
+            for _ in range(3):
+                with pytest.raises(Unavailable, match=r"did not answer in 0\.1 s$"):
+                    await gateway.find("x")
+
+        try:
+            run(three_times, hang, rpc_timeout=0.1)
+        finally:
+            awake.set()
+        assert asked == ["modalflow-credentials"]
+
+    def test_a_client_that_was_given_is_not_replaced(self, modal_emulator: EmulatorThread, rotating: Connection) -> None:
+        async def main() -> None:
+            settings = replace(SETTINGS, credentials_interval=1e-9)
+            async with (
+                await modal.Client.from_env.aio() as client,
+                ModalGateway(settings, read=rotating, client=client) as gateway,
+            ):
+                for _ in range(2):
+                    await gateway.find("x")
+                    assert gateway.session.client is client
+                assert not gateway.session._is_renewing()
+            assert rotating.reads == 0
+
+        asyncio.run(main())
 
 
 class TestInside:
