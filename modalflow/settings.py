@@ -38,6 +38,7 @@ from modalflow.translation.diagnostics import Diagnostic, Severity, did_you_mean
 from modalflow.translation.gpus.caps import GpuCaps, read_gpu_caps
 from modalflow.translation.gpus.catalogue import GpuRequest
 from modalflow.translation.gpus.requests import read_gpu
+from modalflow.translation.images import NAMED
 from modalflow.translation.inputs import FieldPattern, TranslationOptions
 from modalflow.translation.layers import OPTIONS as OPTIONS_ROOT
 from modalflow.translation.plan import MODALFLOWS, Bucket, Home, ImagePlan
@@ -104,10 +105,35 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="deployment", default="airflow", read=read_name, expects="1 to 63 letters, digits, '-', '_' and '.'",
            description="Name of this Airflow among others in the same App. Written as the tag `deployment` of each sandbox; "
                        "a sandbox is ours only if this and its launch id both match."),
-    Option(name="image", default="auto", read=read_text, expects="auto, or an image reference", task_key=True,
+    Option(name="image", default="auto", read=read_text, expects="auto, auto:NAME or an image reference", task_key=True,
            example="ghcr.io/me/airflow@sha256:...",
            description="Image of tasks that name none. `auto` is Modal's debian_slim with exactly the Airflow distributions "
-                       "that the scheduler has."),
+                       "that the scheduler has, and with what the next five options add; `auto:NAME` is one of `images`."),
+    Option(name="python_version", read=read_text, expects="a version such as 3.12", example="3.12",
+           description="Python of `image = auto`. Empty: the scheduler's minor version."),
+    Option(name="match_providers", default="True", read=read_boolean, expects="True or False",
+           description="Give `image = auto` every Airflow provider that the scheduler has, in its version, but for those that "
+                       "serve the scheduler or API server only. Off: core and task SDK only, with the providers that they "
+                       "require and `requirements` names."),
+    Option(name="apt_packages", read=read_names, expects="comma-separated Debian packages", example="git,libpq-dev",
+           description="Debian packages that `image = auto` has, too."),
+    Option(name="requirements", read=read_text, expects="the absolute path of a requirements file, or its lines",
+           example="/opt/airflow/requirements.txt", quotable=False,
+           description="Python packages that `image = auto` has, too: a file on the scheduler's host, or lines. Read and checked "
+                       "when the scheduler starts; other content is another image. Also `-r`, `--index-url`, "
+                       "`--extra-index-url`, `--find-links`, `--pre`, `--only-binary` and `--no-binary`, where `${NAME}` is a "
+                       "variable of `build_secrets`."),
+    Option(name="build_secrets", read=read_names, expects="comma-separated names", example="pypi-token",
+           description="Modal Secrets whose variables the installation of `requirements` sees, such as the token of a private "
+                       "index. They are part of no image."),
+    Option(name="images", read=read_json_object, expects="a JSON object of names to objects",
+           example='{"train": {"requirements": ["torch==2.9.1"], "apt_packages": ["ffmpeg"]}, '
+                   '"cuda": {"base": "nvidia/cuda:12.8.1-base-ubuntu24.04", "python_version": "3.12", "match_providers": true}, '
+                   '"own": {"dockerfile": "/opt/airflow/Dockerfile"}}',
+           description="Further images, which tasks, templates and pods choose as `auto:NAME`. Each is `image = auto` but for "
+                       "what it says itself by the names of the options above. Or it stands on a `base` (a reference) or a "
+                       "`dockerfile` (with `context`, its folder), pulled with `registry_secret`, which brings Airflow itself "
+                       "unless `match_providers` is true; `python_version` adds a Python to it."),
     Option(name="cpu", read=read_json_or_text, expects="physical cores", task_key=True, example="0.5",
            description="Physical cores (one is two vCPUs), or [request, limit]. Empty leaves Modal's default of 0.125."),
     Option(name="memory", read=read_json_or_text, expects="MiB or a quantity", task_key=True, example="2Gi",
@@ -418,6 +444,7 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
     def optional(name: str, kind: type[T]) -> T | None:
         return value(name, kind) if name in read else None
 
+    auto, images = _images(read, auto_image)
     namespaces: Mapping[str, Home] = optional("namespaces", dict) or {}
     connections: list[str] = optional("modal_conn_ids", list) or []
     return Settings(
@@ -444,7 +471,8 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         ),
         translation=TranslationOptions(
             task_keys={option.name: read[option.name] for option in OPTIONS if option.task_key and option.name in read},
-            auto_image=auto_image,
+            auto_image=auto,
+            images=images,
             default_gpu=optional("default_gpu", str),
             gpu_substitution="nearest" if value("gpu_substitution", str) == "nearest" else "never",
             labels={
@@ -488,6 +516,25 @@ def _assemble(read: Mapping[str, object], auto_image: ImagePlan) -> Settings:
         log_sync_interval=value("log_sync_interval", float),
         worker_env=_texts("worker_env", optional("worker_env", dict) or {}),
     )
+
+
+def _images(read: Mapping[str, object], plain: ImagePlan) -> tuple[ImagePlan, dict[str, ImagePlan]]:
+    """Return what ``auto`` is, and each ``auto:NAME``."""
+    from modalflow.image_recipes import auto_recipe, named_recipes  # noqa: PLC0415 - `packaging`, which few sites need
+
+    names = ("python_version", "match_providers", "apt_packages", "requirements", "build_secrets")
+    values = {name: read[name] for name in names if name in read}
+    entries = read.get("images")
+    try:
+        auto = auto_recipe(values, plain)
+        images = named_recipes(entries if isinstance(entries, dict) else {}, auto, plain)
+    except ValueError as error:
+        raise SettingsError(f"[{SECTION}] {error}") from error
+    image = read.get("image")
+    if isinstance(image, str) and image.startswith(NAMED) and image.removeprefix(NAMED) not in images:
+        known = ", ".join(f"{NAMED}{name}" for name in images) or "none"
+        raise SettingsError(f"[{SECTION}] image: {image!r} is not among images, which has: {known}")
+    return auto, images
 
 
 def _accounts(own: str | None, connections: Sequence[str], namespaces: Mapping[str, Home]) -> tuple[str, ...]:

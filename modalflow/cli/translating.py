@@ -240,8 +240,8 @@ def modal_keys(plan: Plan) -> dict[str, object]:
     ]
     entrypoint = plan.image.entrypoint
     said: Mapping[str, object] = {
-        "image": plan.image.reference or "auto",
-        "registry_secret": plan.image.registry_secret,
+        "image": plan.image.name or plan.image.reference or "auto",
+        "registry_secret": None if plan.image.name else plan.image.registry_secret,
         "entrypoint": None if entrypoint is None else list(entrypoint),
         "gpu": list(plan.gpu_candidates) or None,
         "gpu_wait": plan.gpu_wait if plan.gpu_candidates else None,

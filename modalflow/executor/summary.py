@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from modalflow.translation.functions.plan import candidates_in_words
+from modalflow.translation.images import AUTO
 from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
 from modalflow.translation.result import Translation
 
@@ -61,9 +62,21 @@ def gpu_text(candidates: Sequence[str]) -> str:
 
 def image_text(image: ImagePlan) -> str:
     """The reference, or what modalflow's own image is made of."""
-    if image.reference is not None:
+    if image.reference is not None and image.name == "":
         return image.reference
-    return f"debian_slim, Python {image.python_version}, {len(image.packages)} Airflow distributions of the scheduler"
+    if image.name not in {"", AUTO}:
+        return f"{image.name} ({_made_of(image)})"
+    return _made_of(image)
+
+
+def _made_of(image: ImagePlan) -> str:
+    base = image.reference or image.dockerfile or f"debian_slim, Python {image.python_version}"
+    parts = (
+        (len(image.packages), "Airflow distributions of the scheduler"),
+        (len(image.requirements), "requirements"),
+        (len(image.apt_packages), "Debian packages"),
+    )
+    return ", ".join([base, *(f"{count} {what}" for count, what in parts if count)])
 
 
 def cpu_text(cpu: CpuCores | None) -> str:

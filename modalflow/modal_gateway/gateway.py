@@ -90,7 +90,7 @@ class ModalGateway:
         kept = await self._objects()
         async with bounded("look up the App", self._settings.rpc_timeout):
             await kept.app(plan.home)
-        async with bounded(f"make the image {plan.image.reference or 'of this Airflow'}", BUILD_LIMIT):
+        async with bounded(f"make the image {plan.image.in_words}", BUILD_LIMIT):
             await kept.image(plan.image, plan.home, anew=plan.image.force_build)
 
     @renewing

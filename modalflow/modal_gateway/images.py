@@ -17,9 +17,11 @@ def describe_image(plan: ImagePlan, environment: str | None) -> Image:
     """Return the image, not yet built. ``environment`` is where the registry's Secret lives."""
     image: Image | type[Image] = Image
     for call in image_calls(plan):
-        given: dict[str, Any] = (
-            {} if call.secret is None else {"secret": Secret.from_name(call.secret, environment_name=environment)}
-        )
+        given: dict[str, Any] = dict(call.options)
+        if call.secret is not None:
+            given[call.secret_keyword] = Secret.from_name(call.secret, environment_name=environment)
+        if call.secrets:
+            given["secrets"] = [Secret.from_name(name, environment_name=environment) for name in call.secrets]
         if call.force_build:
             given["force_build"] = True
         image = getattr(image, call.method)(*call.arguments, **given)

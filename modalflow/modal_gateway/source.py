@@ -67,8 +67,12 @@ def _image(plan: ImagePlan, environment: str | None) -> str:
     text = "modal.Image"
     for call in image_calls(plan):
         given = [repr(argument) for argument in call.arguments]
+        given += [f"{key}={value!r}" for key, value in call.options.items()]
         if call.secret is not None:
-            given.append(f"secret={_named('modal.Secret', call.secret, environment_name=environment)}")
+            given.append(f"{call.secret_keyword}={_named('modal.Secret', call.secret, environment_name=environment)}")
+        if call.secrets:
+            named = ", ".join(_named("modal.Secret", name, environment_name=environment) for name in call.secrets)
+            given.append(f"secrets=[{named}]")
         if call.force_build:
             given.append("force_build=True")
         text = _call(f"{text}.{call.method}", given)

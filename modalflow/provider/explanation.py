@@ -178,6 +178,16 @@ def _home(plan: SandboxPlan) -> Iterator[_Field]:
 
 def _contents(plan: SandboxPlan) -> Iterator[_Field]:
     yield "image", image_text(plan.image), OURS
+    image = plan.image
+    for name, words in (
+        ("context", () if image.context is None else (image.context,)),
+        ("apt_packages", image.apt_packages),
+        ("requirements", image.requirements),
+        ("pip_options", image.pip_options),
+        ("build_secrets", image.build_secrets),
+    ):
+        if words:
+            yield f"image.{name}", ", ".join(words), OURS
     if plan.image.force_build:
         yield "image.force_build", "pulled and built anew for each launch", OURS
     if plan.image.registry_secret is not None:

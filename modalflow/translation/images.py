@@ -9,6 +9,8 @@ from modalflow.translation.report import Place, kind_of, shown
 
 AUTO = "auto"
 """The image that modalflow describes itself."""
+NAMED = f"{AUTO}:"
+"""Begins the name of an image of ``[modal_executor] images``."""
 _REFERENCE = re.compile(
     r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::\d{1,5}(?=/))?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
     r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?",
@@ -36,6 +38,11 @@ def read_image(value: object, place: Place) -> str | None:
             "write a version tag or a digest",
         )
     return value
+
+
+def is_reference(text: str) -> bool:
+    """Whether ``text`` is a registry reference, and none of modalflow's own names."""
+    return text != AUTO and not text.startswith(NAMED) and len(text) <= _LONGEST and _matched(text) is not None
 
 
 @lru_cache(maxsize=256)  # a deployment has few images

@@ -73,7 +73,8 @@ class TranslationOptions:
 
     ``hooks.task`` and ``pods.hook`` are the site's, for tasks whose ``TaskContext.task`` is known.
     ``task_keys`` holds the options that are ``modal`` keys too (``cpu``, ``memory``, ``image``, ``env``, …) with their
-    values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here.
+    values already decoded from text, absent when not set. ``auto_image`` is what ``image = auto`` means here,
+    ``images`` what each ``auto:NAME`` does.
     ``kubernetes_secrets``, ``config_maps``, ``registry_secrets``, ``claims``, ``buckets`` (by bucket or claim) and ``namespaces``
     say what the names in pods are on Modal; a text in ``config_maps`` is a path, for ``TemplateSource.config_map``.
     ``default_gpu`` is the model for a pod that limits ``nvidia.com/gpu`` without naming one. ``gpu_substitution`` says whether
@@ -89,6 +90,7 @@ class TranslationOptions:
 
     task_keys: Mapping[str, object] = field(default_factory=dict)
     auto_image: ImagePlan = field(default_factory=lambda: ImagePlan(reference=None))
+    images: Mapping[str, ImagePlan] = field(default_factory=dict)
     default_gpu: str | None = None
     gpu_substitution: GpuSubstitution = "never"
     task_hook: TaskHook | None = None

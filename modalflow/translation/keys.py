@@ -240,7 +240,8 @@ KEYS: Mapping[str, Key] = {
     "image": Key(
         read=images.read_image,
         schema=_TEXT,
-        meaning="`auto`, or a registry reference. The image needs Airflow of the scheduler's minor version.",
+        meaning="`auto`, `auto:NAME` for one of `[modal_executor] images`, or a registry reference. The image needs Airflow "
+        "of the scheduler's minor version.",
         example='"ghcr.io/me/train:1.2"',
     ),
     "env": Key(

@@ -10,14 +10,14 @@ from dataclasses import replace
 from functools import lru_cache
 
 from modalflow.translation import env
-from modalflow.translation.diagnostics import Diagnostic
+from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.functions.plan import DISK
-from modalflow.translation.images import AUTO
+from modalflow.translation.images import AUTO, NAMED
 from modalflow.translation.inputs import TaskContext, TranslationOptions
 from modalflow.translation.keeping import with_keep
 from modalflow.translation.layers import CONFIG
 from modalflow.translation.plan import ImagePlan, SandboxPlan, VolumePlan
-from modalflow.translation.report import Place
+from modalflow.translation.report import Place, shown
 from modalflow.translation.setup_plan import LARGEST, NO_SETUP, VARIABLE, Ref, SetupPlan, Text
 from modalflow.translation.spec import TaskSpec
 from modalflow.translation.tags import GRACE_TAG, safe
@@ -29,6 +29,8 @@ def lower(
     """Return the plan. Collisions with modalflow's own variables, mounts and tags are reported at the user's place, into
     ``findings``: the places belong to every task that shares the spec."""
     env, setup = environment(spec, context, places, findings)
+    if spec.image.startswith(NAMED):
+        _check_image(spec.image, options, places, findings)
     if spec.disk is not None:
         _check_disk(spec.disk, places, findings)
     plan = SandboxPlan(
@@ -91,12 +93,30 @@ def _check_disk(disk: int, places: Mapping[str, Place], findings: list[Diagnosti
         place.into(findings).notice("no-effect", "has no effect: a sandbox's disk has 512 GiB")
 
 
+def _check_image(image: str, options: TranslationOptions, places: Mapping[str, Place], findings: list[Diagnostic]) -> None:
+    """Refuse a name that nobody knows; here, because a hook may have said it."""
+    name = image.removeprefix(NAMED)
+    if name in options.images:
+        return
+    known = ", ".join(shown(f"{NAMED}{one}") for one in options.images) or "none"
+    near = did_you_mean(name, [*options.images])
+    place = places.get("image") or Place(CONFIG, ("modal", "image"), findings)
+    place.into(findings).error(
+        "unknown-image",
+        f"{shown(image)} is not among the images of this Airflow; [modal_executor] images has: {known}",
+        near or "add it there",
+    )
+
+
 def image_plan(spec: TaskSpec, options: TranslationOptions) -> ImagePlan:
     """Return the image of the task."""
     if spec.force_build:
         return replace(image_plan(replace(spec, force_build=False), options), force_build=True)
     if spec.image == AUTO:
         return options.auto_image if spec.entrypoint is None else replace(options.auto_image, entrypoint=spec.entrypoint)
+    if spec.image.startswith(NAMED):
+        named = options.images.get(spec.image.removeprefix(NAMED), options.auto_image)  # an unknown one is refused
+        return named if spec.entrypoint is None else replace(named, entrypoint=spec.entrypoint)
     secret = spec.registry_secret or options.registry_secrets.get(spec.image.partition("/")[0])
     return _registry_image(spec.image, secret, spec.entrypoint)
 

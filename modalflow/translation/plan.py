@@ -40,18 +40,39 @@ MODALFLOWS = Home()
 class ImagePlan:
     """Which image a task runs in.
 
-    ``reference`` is a registry reference (``apache/airflow:3.3.2-python3.11``, ``repo@sha256:…``), or ``None`` for the
-    image that modalflow describes itself (``python_version`` and pip ``packages`` on Modal's ``debian_slim``).
-    ``registry_secret`` names a Modal Secret. ``entrypoint`` replaces the image's ENTRYPOINT (a pod's ``command``; ``()``
-    clears it); ``None`` keeps whatever the image has. ``force_build``: each launch pulls and builds it anew.
+    ``reference`` is a registry reference (``apache/airflow:3.3.2-python3.11``, ``repo@sha256:…``); or ``dockerfile`` is a path on
+    this host, with ``context`` the folder of its ``COPY``; with neither it stands on Modal's ``debian_slim``. On top come
+    ``apt_packages``, then pip ``packages`` (the scheduler's Airflow), then ``requirements`` (PEP 508) with ``pip_options`` (words
+    of ``uv pip install`` as a shell reads them) and the variables of the Modal Secrets ``build_secrets``. ``python_version`` is
+    added to a base that is not ``debian_slim``. ``registry_secret`` names a Modal Secret. ``entrypoint`` replaces the image's
+    ENTRYPOINT (a pod's ``command``; ``()`` clears it); ``None`` keeps whatever the image has. ``force_build``: each launch pulls
+    and builds it anew. ``name`` is what users call it (``auto:train``), and no part of what it is.
     """
 
     reference: str | None
     python_version: str = ""
     packages: tuple[str, ...] = ()
+    dockerfile: str | None = None
+    context: str | None = None
+    apt_packages: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    pip_options: tuple[str, ...] = ()
+    build_secrets: tuple[str, ...] = ()
     registry_secret: str | None = None
     entrypoint: tuple[str, ...] | None = None
     force_build: bool = False
+    name: str = field(default="", compare=False)
+
+    @property
+    def has_base_of_its_own(self) -> bool:
+        """Whether it stands on something else than Modal's ``debian_slim``, which may have an ENTRYPOINT."""
+        return self.reference is not None or self.dockerfile is not None
+
+    @property
+    def in_words(self) -> str:
+        """What to call it in a sentence."""
+        named = self.name if self.name != "auto" else ""
+        return named or self.reference or self.dockerfile or "of this Airflow"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +190,7 @@ class SandboxPlan:
         carried it: a V2 sandbox whose ENTRYPOINT is known to be empty. ``stdin``: everywhere else. A kept ENTRYPOINT
         (dumb-init, a shell) stays in memory as a parent process whose ``/proc/<pid>/environ`` the task could read.
         """
-        starts_first = self.image.reference is None or self.image.entrypoint == ()
-        if self.image.reference is None and self.image.entrypoint:
+        starts_first = not self.image.has_base_of_its_own or self.image.entrypoint == ()
+        if not self.image.has_base_of_its_own and self.image.entrypoint:
             starts_first = False
         return "secret" if self.backend == "sandbox-v2" and starts_first else "stdin"

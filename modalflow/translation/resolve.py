@@ -12,6 +12,7 @@ from modalflow.translation.control_plane import without_secrets
 from modalflow.translation.diagnostics import Diagnostic, did_you_mean
 from modalflow.translation.gpus.catalogue import GpuRequest
 from modalflow.translation.gpus.resolve import PodGpu, resolve_gpu
+from modalflow.translation.images import AUTO, NAMED
 from modalflow.translation.inputs import TranslationOptions
 from modalflow.translation.layers import OPTIONS, OPTIONS_RANK
 from modalflow.translation.merge import Merged
@@ -173,8 +174,11 @@ def _resolve_timeout(merged: Merged) -> tuple[int, Place | None]:
 
 
 def _check_registry_secret(merged: Merged) -> None:
-    if merged.get("registry_secret") and merged.get("image") in {None, "auto"}:
-        merged.places["registry_secret"].notice("unused-registry-secret", "the image comes from no registry: not used")
+    image = merged.get("image") or AUTO
+    is_named = image.startswith(NAMED)
+    if merged.get("registry_secret") and (is_named or image == AUTO):
+        why = "an image of [modal_executor] images says its own" if is_named else "the image comes from no registry"
+        merged.places["registry_secret"].notice("unused-registry-secret", f"{why}: not used")
 
 
 PLAN_NAMES = _RENAMED

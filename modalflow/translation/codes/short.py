@@ -238,6 +238,15 @@ ROWS: tuple[Code, ...] = (
         modal(image="My Image"),
     ),
     Code(
+        "unknown-image",
+        "error",
+        "No image of this name",
+        "`auto:NAME` is one of `[modal_executor] images`, and there is none of this name.",
+        "The task would run in another image than it needs.",
+        "Write one of the names that the text lists, or add it to the option.",
+        modal({"images": '{"train": {"requirements": ["torch==2.9.1"]}}'}, image="auto:trian"),
+    ),
+    Code(
         "moving-image",
         "warning",
         "An image without a version",
