@@ -70,7 +70,7 @@ def test_every_kind_of_text_is_read() -> None:
         "timeout": "24h",
     }
     assert settings.translation.queue_templates == {"gpu": "gpu-inference"}
-    assert settings.translation.auto_image is image
+    assert settings.translation.auto_image == image
     assert (settings.translation.on_unsupported, settings.translation.gpu_wait) == ("error", 0.0)
     assert (settings.template_folders, settings.allow_long_gpu_wait, settings.worker_env) == (("/a", "/b"), True, {"B": "2"})
 

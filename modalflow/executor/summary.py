@@ -71,8 +71,10 @@ def image_text(image: ImagePlan) -> str:
 
 def _made_of(image: ImagePlan) -> str:
     base = image.reference or image.dockerfile or f"debian_slim, Python {image.python_version}"
+    if not image.has_base_of_its_own:
+        base += f", {len(image.packages)} Airflow distributions of the scheduler"
     parts = (
-        (len(image.packages), "Airflow distributions of the scheduler"),
+        (len(image.packages) if image.has_base_of_its_own else 0, "Airflow distributions of the scheduler"),
         (len(image.requirements), "requirements"),
         (len(image.apt_packages), "Debian packages"),
     )
