@@ -64,12 +64,13 @@ class Keeping:
             or str(getattr(self._task.final_state, "value", self._task.final_state)) not in FAILED
         ):
             return
-        say("warning", f"the task failed; {self._words(ti)}")
-        flush()
         why = "its time is over"
         try:
+            # Before it says that it is kept: whoever reads that may end it at once.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _raise_stopped)
+            say("warning", f"the task failed; {self._words(ti)}")
+            flush()
             time.sleep(self._told["seconds"])
         except Stopped:
             why = "it is told to stop"
