@@ -48,10 +48,10 @@ class Syncing:
 
     def finish(self, log_path: str | None) -> None:
         """Commit what there is and wait for that, at most ``LAST_SYNC`` seconds. Never raises."""
-        import subprocess
-
         if not self._is_on(log_path):
             return
+        import subprocess  # not before: a user of the pod's choice may not be able to read Python's own modules
+
         end = self._clock() + LAST_SYNC
         try:
             if self._process is not None:
