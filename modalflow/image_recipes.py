@@ -40,7 +40,7 @@ _KEYS = (
 
 def auto_recipe(values: Mapping[str, object], auto: ImagePlan) -> ImagePlan:
     """Return ``auto`` with what the options of the same names say. Raises ``RecipeError``."""
-    return _with(replace(auto, name=AUTO), values, "", auto.packages)
+    return _with(auto, values, "", auto.packages)
 
 
 def named_recipes(entries: Mapping[str, object], auto: ImagePlan, plain: ImagePlan) -> dict[str, ImagePlan]:

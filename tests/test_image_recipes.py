@@ -36,7 +36,7 @@ def test_each_option_adds_its_part() -> None:
         python_version="3.12",
         match_providers="False",
         apt_packages="git, libpq-dev",
-        requirements="pandas == 2.3.3  # frames\n\n--extra-index-url https://u:${PIP_TOKEN}@host/simple\nboto3[crt]>=1.40",
+        requirements="pandas == 2.3.3  # frames\n\n--find-links https://u:${PIP_TOKEN}@host/wheels\nboto3[crt]>=1.40",
         build_secrets="pypi",
     )
     assert found.auto_image == ImagePlan(
@@ -45,7 +45,7 @@ def test_each_option_adds_its_part() -> None:
         packages=("apache-airflow-core==3.3.2", "apache-airflow-task-sdk==1.3.2"),
         apt_packages=("git", "libpq-dev"),
         requirements=("boto3[crt]>=1.40", "pandas==2.3.3"),
-        pip_options=('--extra-index-url "https://u:${PIP_TOKEN}@host/simple"',),
+        pip_options=('--find-links "https://u:${PIP_TOKEN}@host/wheels"',),
         build_secrets=("pypi",),
     )
 
@@ -140,7 +140,7 @@ def test_the_workload_goes_to_stdin_where_the_image_may_start_something_first() 
             "requirements[0]: '-r more.txt': only a file can include another; give its absolute path as the option",
         ),
         (
-            {"requirements": "--index-url https://me:hunter2@host/simple"},
+            {"requirements": "--find-links https://me:hunter2@host/wheels"},
             (
                 "requirements[0]: the address holds a password, which would be part of the image; write "
                 "${NAME} in its place and name "

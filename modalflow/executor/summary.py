@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from modalflow.translation.functions.plan import candidates_in_words
-from modalflow.translation.images import AUTO
 from modalflow.translation.plan import CpuCores, ImagePlan, MemoryMib
 from modalflow.translation.result import Translation
 
@@ -62,11 +61,9 @@ def gpu_text(candidates: Sequence[str]) -> str:
 
 def image_text(image: ImagePlan) -> str:
     """The reference, or what modalflow's own image is made of."""
-    if image.reference is not None and image.name == "":
-        return image.reference
-    if image.name not in {"", AUTO}:
+    if image.name:
         return f"{image.name} ({_made_of(image)})"
-    return _made_of(image)
+    return image.reference or _made_of(image)
 
 
 def _made_of(image: ImagePlan) -> str:

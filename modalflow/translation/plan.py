@@ -46,7 +46,7 @@ class ImagePlan:
     of ``uv pip install`` as a shell reads them) and the variables of the Modal Secrets ``build_secrets``. ``python_version`` is
     added to a base that is not ``debian_slim``. ``registry_secret`` names a Modal Secret. ``entrypoint`` replaces the image's
     ENTRYPOINT (a pod's ``command``; ``()`` clears it); ``None`` keeps whatever the image has. ``force_build``: each launch pulls
-    and builds it anew. ``name`` is what users call it (``auto:train``), and no part of what it is.
+    and builds it anew. ``name`` is what users call a named one (``auto:train``), and no part of what it is.
     """
 
     reference: str | None
@@ -71,8 +71,7 @@ class ImagePlan:
     @property
     def in_words(self) -> str:
         """What to call it in a sentence."""
-        named = self.name if self.name != "auto" else ""
-        return named or self.reference or self.dockerfile or "of this Airflow"
+        return self.name or self.reference or self.dockerfile or "of this Airflow"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -113,6 +113,7 @@ def test_volumes_and_gpus_are_told_in_words(tmp_path: Path, capsys: pytest.Captu
                 "version": None,
                 "create_if_missing": False,
                 "is_ours": False,
+                "code_of": None,
             },
             f'executor_config["modal"]["volumes"]["/m"] ({tmp_path}/a.yaml:1)',
         ),

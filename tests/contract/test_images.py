@@ -50,7 +50,7 @@ def test_auto_with_all_options_is_built_layer_by_layer_and_once(
         {
             "python_version": "3.12",
             "apt_packages": "git,libpq-dev",
-            "requirements": "pandas==2.3.3\n--extra-index-url https://u:${PIP_TOKEN}@host/simple",
+            "requirements": "pandas==2.3.3\n--find-links https://u:${PIP_TOKEN}@host/wheels",
             "build_secrets": "pypi",
         },
         auto_image=PLAIN,
@@ -66,7 +66,7 @@ def test_auto_with_all_options_is_built_layer_by_layer_and_once(
     assert commands(modal_emulator)[1:] == [
         "RUN apt-get install -y git libpq-dev",
         "uv apache-airflow-core==3.3.2",
-        'uv --extra-index-url "https://u:${PIP_TOKEN}@host/simple" apache-airflow-core==3.3.2 pandas==2.3.3',
+        'uv --find-links "https://u:${PIP_TOKEN}@host/wheels" apache-airflow-core==3.3.2 pandas==2.3.3',
     ]
     assert sent[0].dockerfile_commands[0].startswith("FROM python:3.12")
     assert [len(layer.secret_ids) for layer in sent] == [0, 0, 0, 1]

@@ -30,7 +30,7 @@ def test_plain_requirements_are_added(text: str, added: tuple[str, ...]) -> None
     ("line", "shown"),
     [
         ("-r base.txt", "'-r base.txt'"),
-        ("--index-url https://user:secret@pypi.example.com/simple", "'--index-url https://…@pypi.example.com/simple'"),
+        ("--find-links https://user:secret@wheels.example.com/all", "'--find-links https://…@wheels.example.com/all'"),
         ("pandas==2 --hash=sha256:abc", "'pandas==2 --hash=sha256:abc'"),
         ("./local", "'./local'"),
         ("git+https://token@github.com/me/mine", "'git+https://…@github.com/me/mine'"),

@@ -23,7 +23,6 @@ from tests.executor.test_in_scheduler import scheduler, session, stored_dag  # n
 
 OURS = ExecutorName("modalflow.executor.ModalExecutor", "ModalExecutor")
 LOCAL = ExecutorName("airflow.executors.local_executor.LocalExecutor", "LocalExecutor")
-NOW = datetime.now(UTC)
 
 
 class Alarm:
@@ -76,7 +75,7 @@ def test_the_callbacks_of_a_scheduler_that_is_gone_are_taken_over_and_reported(
     backend: RecordingBackend,
 ) -> None:
     run = new_run(session, stored_dag)
-    other_scheduler(session, heartbeat=NOW - timedelta(seconds=300))
+    other_scheduler(session, heartbeat=datetime.now(UTC) - timedelta(seconds=300))
     queued, running, ended = (callback(session, state, run=run) for state in ("queued", "running", "success"))
     left.look()
     executor.heartbeat()
@@ -106,26 +105,22 @@ def test_the_callbacks_of_a_scheduler_that_is_gone_are_taken_over_and_reported(
 
 
 @pytest.mark.parametrize(
-    ("heartbeat", "end_date", "alone"),
-    [
-        (NOW, None, False),
-        (NOW - timedelta(seconds=200), None, False),
-        (NOW - timedelta(seconds=300), None, True),
-        (NOW, NOW, True),
-    ],
+    ("silent", "has_ended", "alone"),
+    [(0, False, False), (200, False, False), (300, False, True), (0, True, True)],
     ids=["lives", "may live", "silent", "ended in order"],
 )
 def test_a_queued_callback_is_left_to_a_scheduler_that_may_live(
     left: CallbacksLeft,
     session: Any,  # noqa: F811
     stored_dag: str,  # noqa: F811
-    heartbeat: datetime,
-    end_date: datetime | None,
+    silent: int,
     *,
+    has_ended: bool,
     alone: bool,
 ) -> None:
     run = new_run(session, stored_dag)
-    other_scheduler(session, heartbeat=heartbeat, end_date=end_date)
+    now = datetime.now(UTC)
+    other_scheduler(session, heartbeat=now - timedelta(seconds=silent), end_date=now if has_ended else None)
     queued, running = (callback(session, state, run=run) for state in ("queued", "running"))
     left.look()
     assert [request.launch_id for request in left.take()] == ([queued, running] if alone else [running])

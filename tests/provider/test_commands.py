@@ -92,8 +92,11 @@ class TestPs:
             command_ps.ps(Namespace(json=False, watch=None, verbose=False))
         assert ended.value.code == 1
         assert capsys.readouterr().err == (
-            "no Modal credentials: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET in the scheduler's environment, or run "
-            "`modal token new` as the user that runs the scheduler\n"
+            "no Modal credentials (no Airflow connection of type modal; no MODAL_TOKEN_ID in this process's environment; no "
+            "MODAL_TOKEN_SECRET in this process's environment; no token in the profile 'default' of "
+            f"{os.environ['MODAL_CONFIG_PATH']}): create the connection with `airflow connections add modal --conn-type modal "
+            "--conn-login TOKEN_ID --conn-password TOKEN_SECRET`, or set both variables, or run `modal token new` as this "
+            "process's user\n"
         )
 
 

@@ -37,7 +37,13 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        env = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(Path(__file__).parents[2])}
+        env = {
+            **os.environ,
+            "TERM": "xterm",
+            "COLUMNS": str(COLUMNS),
+            "LINES": str(LINES),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "airflow", *command],
             stdin=theirs,
@@ -104,14 +110,14 @@ def sandbox(modal_emulator: EmulatorThread) -> Iterator[Callable[[str], Any]]:
 def test_it_is_drawn_anew_until_it_is_interrupted(
     airflow_database: None, sandbox: Callable[[str], Any], command: tuple[str, ...], heading: str
 ) -> None:
-    first = sandbox("train")
+    first = sandbox("the-first")
     terminal = Terminal("modal", *command)
     try:
         terminal.until(SCREEN)
         terminal.until(first.object_id)
         assert heading in terminal.shown
-        assert "report" not in terminal.shown
-        second = sandbox("report")
+        assert "the-second" not in terminal.shown
+        second = sandbox("the-second")
         terminal.until(second.object_id)
         code = terminal.interrupt()
     finally:
