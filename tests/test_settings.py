@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.settings import OPTIONS, LaunchSettings, Settings, SettingsError, read_settings
+from modalflow.option_table import OPTIONS
+from modalflow.settings import LaunchSettings, Settings, SettingsError, read_settings
 from modalflow.translation.gpus.caps import GpuCaps
 from modalflow.translation.plan import ImagePlan
 

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modalflow.executor.kubernetes_options import read_kubernetes_defaults
-from modalflow.settings import OPTIONS, SECTION, Settings, SettingsError, read_settings
+from modalflow.option_table import OPTIONS, SECTION
+from modalflow.settings import Settings, SettingsError, read_settings
 from modalflow.translation.plan import ImagePlan
 
 LOGGING_CLASS = "modalflow.provider.logging_config.LOGGING_CONFIG"

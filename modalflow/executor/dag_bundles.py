@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from modalflow.executor.configuration import ConfigurationView
-from modalflow.settings import SECTION, Settings, SettingsError
+from modalflow.option_table import SECTION
+from modalflow.settings import Settings, SettingsError
 from modalflow.translation.plan import VolumePlan
 
 BUNDLES_MOUNT = "/mnt/modalflow/bundles"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from modalflow.executor.configuration import ConfigurationView, load_settings
 from modalflow.launch.credentials import ReadStored, StoredCredentials
 from modalflow.launch.gateway import Unauthenticated, Unavailable
-from modalflow.settings import SECTION
+from modalflow.option_table import SECTION
 from modalflow.translation.plan import MODALFLOWS
 
 if TYPE_CHECKING:

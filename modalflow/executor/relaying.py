@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from modalflow.executor.configuration import ConfigurationView, is_loopback, is_private
 from modalflow.executor.modal_connections import stored_credentials
-from modalflow.settings import SECTION, Settings, SettingsError
+from modalflow.option_table import SECTION
+from modalflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from modalflow.relay.service import RelayService

@@ -17,7 +17,8 @@ from modalflow.executor.configuration import ConfigurationView
 from modalflow.executor.dag_bundles import Bundles
 from modalflow.executor.relaying import RETRIES, RETRIES_BY_RELAY
 from modalflow.executor.workloads import WorkloadFacts
-from modalflow.settings import SECTION, Settings, SettingsError
+from modalflow.option_table import SECTION
+from modalflow.settings import Settings, SettingsError
 from modalflow.translation.control_plane import SECRETS
 from modalflow.translation.inputs import TaskContext
 from modalflow.translation.plan import VolumePlan

@@ -7,7 +7,7 @@ not defined again.
 
 from __future__ import annotations
 
-from modalflow.settings import OPTIONS, SECTION, Option
+from modalflow.option_table import OPTIONS, SECTION, Option
 
 VERSION_ADDED = "0.4.0"
 

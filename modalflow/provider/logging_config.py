@@ -15,8 +15,8 @@ from typing import Any
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
 
+from modalflow.option_table import SECTION
 from modalflow.provider.remote_task_log import ModalTaskLog
-from modalflow.settings import SECTION
 
 OPTION = "base_logging_config_class"
 AIRFLOWS_OWN = "airflow.config_templates.airflow_local_settings.DEFAULT_LOGGING_CONFIG"

@@ -9,7 +9,7 @@ import sys
 
 from modalflow.executor.dag_bundles import BUNDLES_MOUNT
 from modalflow.executor.worker_environment import COPIED_SECTIONS, LOGS_MOUNT, NEVER
-from modalflow.settings import OPTIONS, SECTION, Option
+from modalflow.option_table import OPTIONS, SECTION, Option
 
 INTRODUCTION = f"""# Options
 

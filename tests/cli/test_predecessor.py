@@ -13,8 +13,9 @@ import pytest
 from modalflow.cli.console_blocks import refreshed
 from modalflow.cli.main import main
 from modalflow.cli.predecessor_page import renewed
+from modalflow.option_table import OPTIONS
 from modalflow.predecessor import DEPLOY_FLAGS, OBJECTS, SYNC_FLAGS, VARIABLES, bundle_of, notices
-from modalflow.settings import OPTIONS, read_settings
+from modalflow.settings import read_settings
 
 if TYPE_CHECKING:
     from modalflow.emulator import EmulatorThread

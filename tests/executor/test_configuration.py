@@ -16,7 +16,8 @@ from modalflow.executor.configuration import (
     reachability_warning,
     with_longest_gpu_wait,
 )
-from modalflow.settings import OPTIONS, Settings, SettingsError, read_settings
+from modalflow.option_table import OPTIONS
+from modalflow.settings import Settings, SettingsError, read_settings
 
 
 def view(team: str | None = None, parser: AirflowConfigParser = conf) -> ConfigurationView:

@@ -23,7 +23,8 @@ import yaml
 
 from modalflow.cli.documents import read_files
 from modalflow.cli.translating import translate_document
-from modalflow.settings import OPTIONS, SettingsError, read_settings
+from modalflow.option_table import OPTIONS
+from modalflow.settings import SettingsError, read_settings
 from modalflow.templates import TemplateFolders
 from modalflow.translation.account import Fate, account
 from modalflow.translation.cache import Translator

@@ -12,8 +12,8 @@ import airflow
 import jsonschema
 import pytest
 
+from modalflow.option_table import OPTIONS
 from modalflow.provider.get_provider_info import get_provider_info
-from modalflow.settings import OPTIONS
 
 
 def test_it_is_valid_by_airflow_s_schema() -> None:

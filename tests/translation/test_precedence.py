@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from modalflow.settings import OPTIONS, read_settings
+from modalflow.option_table import OPTIONS
+from modalflow.settings import read_settings
 from modalflow.translation.diagnostics import Diagnostic
 from modalflow.translation.inputs import (
     FileContent,
