@@ -52,14 +52,14 @@ matrix-%: .matrix/%/.ready
 # Airflow and what it pins differ from constraints.txt; our own tools, modal and the providers are as there.
 .matrix/%/.ready: $(VENV)/.ready constraints.txt
 	@mkdir -p $(@D)
-	grep -E '^(modal|pytest.*|hypothesis|apache-airflow-providers.*|kubernetes|grpclib|protobuf|rich|pyroute2|aiohttp)==' constraints.txt \
+	grep -E '^(modal|pytest.*|hypothesis|apache-airflow-providers.*|kubernetes|grpclib|protobuf|rich|pyroute2|aiohttp|asyncssh|statsd)==' constraints.txt \
 	  > $(@D)/constraints.txt
 	$(UV) venv --quiet --clear --python $(BIN)/python $(@D)/dev
 	$(UV) pip install --quiet --python $(@D)/dev/bin/python --constraint $(@D)/constraints.txt --editable . --group dev apache-airflow==$*
 	$(UV) venv --quiet --clear --python $(BIN)/python $(@D)/worker
 	$(UV) pip install --quiet --python $(@D)/worker/bin/python --constraint $(@D)/constraints.txt --compile-bytecode \
 	  apache-airflow-core==$* apache-airflow-task-sdk==1.$(word 2,$(subst ., ,$*)).$(word 3,$(subst ., ,$*)) \
-	  apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes
+	  apache-airflow-providers-standard apache-airflow-providers-cncf-kubernetes asyncssh
 	@touch $@
 
 check: lint types contracts ## lint, types and import contracts
