@@ -75,7 +75,7 @@ class DagCodeDesk:
 
     def _image(self, image: ImagePlan, placed: Placed) -> tuple[ImagePlan, tuple[str, ...]]:
         """Return the image with what the bundle needs, and what to say in the task's log."""
-        if image.reference is not None or not placed.requirements or not self._installs:
+        if image.has_base_of_its_own or not placed.requirements or not self._installs:
             return image, placed.left_out
         try:
             return replace(image, packages=with_requirements(image.packages, placed.requirements)), placed.left_out

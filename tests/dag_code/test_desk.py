@@ -99,6 +99,7 @@ PACKAGES = ("apache-airflow-core==3.3.2", "apache-airflow-providers-amazon==9.1.
     [
         (ImagePlan(reference=None, packages=PACKAGES), (*PACKAGES, "pandas>=2")),
         (ImagePlan(reference="me/airflow:1"), ()),
+        (ImagePlan(reference=None, dockerfile="/srv/Dockerfile"), ()),
     ],
 )
 def test_requirements_are_the_default_images(room: Room, tmp_path: Path, image: ImagePlan, packages: tuple[str, ...]) -> None:
