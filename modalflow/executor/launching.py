@@ -39,6 +39,7 @@ from modalflow.executor.refusal import internal_error, not_a_sandbox, refused_co
 from modalflow.executor.relaying import build_relay, with_ticket
 from modalflow.executor.routing import answer_to_class_name, configured_executors, ids_are_new, names_for_workers
 from modalflow.executor.summary import summary
+from modalflow.executor.unheard import Unheard, still_held
 from modalflow.executor.version_compat import check_airflow_version
 from modalflow.executor.worker_environment import WorkerEnvironment, build_worker_environment, execution_api_url
 from modalflow.executor.workloads import WorkloadFacts, WorkloadHead, facts_of, workload_json
@@ -101,7 +102,7 @@ class Launching:
 
     ``ids_are_new`` is whether the id that a task carries was made when it was queued this time (``routing``).
     ``queued_timeout`` is in how many seconds Airflow takes back a task that is still queued; ``None`` leaves its end unannounced.
-    ``callbacks_left`` finds deadline callbacks of earlier schedulers, where any could be ours.
+    ``callbacks_left`` finds deadline callbacks of earlier schedulers, where any could be ours; ``unheard`` follows up failures.
     """
 
     backend: Backend
@@ -111,6 +112,7 @@ class Launching:
     ids_are_new: bool = True
     queued_timeout: float | None = None
     callbacks_left: CallbacksLeft | None = None
+    unheard: Unheard | None = None
     relay: RelayService | None = None
 
     def stop(self, timeout: float) -> None:
@@ -242,6 +244,7 @@ def start_launching(executor: BaseExecutor) -> Launching:
         ids_are_new=ids_are_new(executor),
         queued_timeout=queued_timeout,
         callbacks_left=callbacks_left,
+        unheard=Unheard(still_held),
         relay=relay,
     )
     if relay is not None:
@@ -250,6 +253,8 @@ def start_launching(executor: BaseExecutor) -> Launching:
     launching.backend.start()
     if callbacks_left is not None:
         callbacks_left.start()
+    if launching.unheard is not None:
+        launching.unheard.start()
     return launching
 
 

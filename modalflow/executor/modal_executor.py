@@ -99,6 +99,8 @@ class ModalExecutor(BaseExecutor):
         if launching is not None:
             if launching.callbacks_left is not None:
                 launching.callbacks_left.stop()
+            if launching.unheard is not None:
+                launching.unheard.stop()
             launching.stop(STOP_TIMEOUT)
 
     # -- workloads in -------------------------------------------------------------------------------------------------
@@ -172,6 +174,7 @@ class ModalExecutor(BaseExecutor):
         The hand-over comes last: the loop's thread, once woken, competes with this one for the interpreter.
         """
         self._take_events()
+        self._tell_again()
         self._take_callbacks()
         self._submit_prepared()
 
@@ -182,6 +185,15 @@ class ModalExecutor(BaseExecutor):
         if self._launching is not None:
             for event in self._launching.backend.drain():
                 self._apply(event)
+
+    @contained
+    def _tell_again(self) -> None:
+        """Tell Airflow anew of failures that it did not take. One whose task has come back to this process is old news."""
+        unheard = self._launching.unheard if self._launching is not None else None
+        for one in unheard.take() if unheard is not None else ():
+            if not self._table.holds(one.key) and not is_queued(self, one.key):
+                self.log.warning("modalflow: Airflow has not taken the failure of launch %s; it is told again", one.launch_id)
+                self.fail(one.key, one.reason)
 
     @contained
     def _apply(self, event: LaunchEvent) -> None:
@@ -210,6 +222,8 @@ class ModalExecutor(BaseExecutor):
             self.success(key, event.reason or None)
         else:
             self._refuse(key, event.reason)
+            if self._launching is not None and self._launching.unheard is not None:
+                self._launching.unheard.told(event.launch_id, key, event.reason)
 
     def _release(self, key: WorkloadKey) -> None:
         """Free the slot of a key whose last launch is gone without counting (an earlier try that outlived its successor)."""
