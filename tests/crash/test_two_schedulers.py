@@ -74,7 +74,7 @@ def test_two_that_live_and_hold_each_other_for_dead_run_every_task_once(tmp_path
         deployment = Deployment(tmp_path / "run", plan, full=False, database=url, schedulers=2)
         with deployment.up():
             for script in SLOW:
-                rule = {"method": "SandboxCreate*", "where": {"tags.tag_value": script.task_id}, "times": 1, "delay": 6}
+                rule = {"method": "SandboxCreate*", "where": {"tags.tag_value": script.task_id}, "times": 1, "delay": 15}
                 deployment.emulator.ask("POST", "/faults", rule)
             deployment.start_schedulers()
             wait_until(deployment, "both schedule", lambda: owners(url, "job") == 2)

@@ -44,14 +44,19 @@ class Terminal:
             "LINES": str(LINES),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "airflow", *command],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=env,
-            start_new_session=True,
-        )
+        # A test run in a shell's background ignores Ctrl-C, and a child inherits that; what is handled is as new in a child.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *command],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                env=env,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         os.close(theirs)
         self.shown = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
