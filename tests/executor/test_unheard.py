@@ -63,7 +63,7 @@ def test_it_is_told_again_and_taken(
     unheard.look()
     executor.heartbeat()
     assert executor.event_buffer[key] == ("failed", "the sandbox was terminated")
-    assert executor.running == set()
+    assert key not in executor.running
     scheduler._process_executor_events(executor, session)
     session.commit()
     assert found(session, ti_id).state in {TaskInstanceState.FAILED, TaskInstanceState.UP_FOR_RETRY}
